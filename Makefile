@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#
+# make            build everything          make demo    see it work
+# make test       run all tests             make check   linters, types, formats
+# make bench      measure the overhead      make help    this list
+#
+# V=1 shows the commands.
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules
+
+BUILD := build
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+export PATH := $(PATH):/usr/sbin:/sbin
+
+CLANG ?= clang
+LLVM_STRIP ?= llvm-strip
+BPFTOOL ?= bpftool
+CC := cc
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-9s %s\n' '$(1)' '$(2)';)
+
+BUILD_PACKAGES := clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev \
+	linux-libc-dev python3-venv
+BENCH_PACKAGES := bpftrace linux-perf
+
+WARNINGS := -Wall -Wextra -Werror
+BPF_FLAGS := -target bpf -mcpu=v3 -g -O2 $(WARNINGS) -Wno-unused-parameter -Ivmlinux -Isrc/abi
+LIB_FLAGS := -std=gnu11 -D_GNU_SOURCE -O2 -g -fPIC -fvisibility=hidden $(WARNINGS) \
+	-isystem $(BUILD) -Isrc/loader
+WORKLOAD_FLAGS := -O1 -g -fno-omit-frame-pointer -pthread $(WARNINGS)
+
+ABI := src/abi/corelock_abi.h src/loader/corelock.h
+LIBRARY := corelock/libcorelock.so
+GENERATED := corelock/_ffi/_generated.py
+LIB_OBJECTS := $(patsubst src/loader/%.c,$(BUILD)/%.o,$(wildcard src/loader/*.c))
+WORKLOADS := $(patsubst tests/workloads/%.c,$(BUILD)/workloads/%,$(wildcard tests/workloads/*.c))
+
+.PHONY: all demo test check bench format help clean workloads packages
+all: $(LIBRARY) $(VENV)/.installed
+
+demo: all $(BUILD)/workloads/demo
+	$(Q)$(VENV)/bin/corelock hold-times --follow -s 3 -- $(BUILD)/workloads/demo
+
+test: all workloads $(BUILD)/lock_machine.so
+	$(Q)$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: all workloads $(VENV)/.checkers
+	$(call say,RUFF,.)$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check .
+	$(call say,MYPY,corelock)$(VENV)/bin/mypy
+	$(call say,FORMAT,src)$(VENV)/bin/clang-format --dry-run -Werror \
+		$$(git ls-files 'src/*.[ch]' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
+	$(call say,SYMBOLS,$(LIBRARY))sh tools/check_symbols.sh $(LIBRARY) src/loader/libcorelock.map
+
+bench: all workloads $(BUILD)/floor
+	$(Q)sh tools/packages.sh $(BENCH_PACKAGES)
+	$(Q)$(PYTHON) bench/bench.py $(BENCH_ARGS)
+
+format: $(VENV)/.checkers
+	$(Q)$(VENV)/bin/ruff check -q --fix . ; $(VENV)/bin/ruff format -q .
+	$(Q)$(VENV)/bin/clang-format -i \
+		$$(git ls-files 'src/*.[ch]' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
+
+help:
+	@sed -n '3,7s/^# //p' Makefile
+
+clean:
+	$(Q)rm -rf $(BUILD) $(LIBRARY) $(GENERATED)
+
+workloads: $(WORKLOADS)
+
+# --- what the machine must have -------------------------------------------------
+
+$(BUILD)/.packages: tools/packages.sh Makefile | $(BUILD)
+	$(Q)sh tools/packages.sh $(BUILD_PACKAGES)
+	$(Q)touch $@
+
+$(VENV)/.created: | $(BUILD)/.packages
+	$(call say,VENV,$(VENV))python3 -m venv $(VENV) && touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.created
+	$(call say,PIP,corelock)$(PYTHON) -m pip install -qq --disable-pip-version-check \
+		-e '.[test]' && touch $@
+
+$(VENV)/.checkers: pyproject.toml | $(VENV)/.installed
+	$(call say,PIP,checkers)$(PYTHON) -m pip install -qq --disable-pip-version-check \
+		-e '.[check]' && touch $@
+
+$(BUILD) $(BUILD)/workloads:
+	$(Q)mkdir -p $@
+
+# --- BPF: compile, strip DWARF (BTF stays), make the skeleton -------------------
+
+$(BUILD)/%.full.bpf.o: src/bpf/%.bpf.c $(BUILD)/.packages
+	$(call say,BPF,$<)$(CLANG) $(BPF_FLAGS) -MMD -MT $@ -MF $(BUILD)/$*.full.bpf.d -c $< -o $@
+
+$(BUILD)/floor.full.bpf.o: bench/floor.bpf.c $(BUILD)/.packages
+	$(call say,BPF,$<)$(CLANG) $(BPF_FLAGS) -c $< -o $@
+
+$(BUILD)/%.bpf.o: $(BUILD)/%.full.bpf.o
+	$(call say,STRIP,$@)$(LLVM_STRIP) -g $< -o $@
+
+$(BUILD)/%.skel.h: $(BUILD)/%.bpf.o
+	$(call say,SKELETON,$@)$(BPFTOOL) gen skeleton $< name $*_bpf >$@
+
+# --- the contract, as cffi sees it, asserted by both compilers ------------------
+
+$(GENERATED) $(BUILD)/abi_check.c $(BUILD)/public_check.c $(BUILD)/fingerprint.h &: \
+		$(ABI) tools/generate_ffi.py | $(VENV)/.installed $(BUILD)
+	$(call say,FFI,$(GENERATED))$(PYTHON) tools/generate_ffi.py --python $(GENERATED) \
+		--abi-check $(BUILD)/abi_check.c --public-check $(BUILD)/public_check.c \
+		--fingerprint $(BUILD)/fingerprint.h >/dev/null
+
+$(BUILD)/.abi_checked: $(BUILD)/abi_check.c $(BUILD)/public_check.c $(BUILD)/.packages
+	$(call say,ASSERT,$<)$(CLANG) $(BPF_FLAGS) -c $< -o $(BUILD)/abi_check.bpf.o && \
+		$(CC) $(WARNINGS) -Wpadded -Isrc/abi -c $< -o $(BUILD)/abi_check.o && \
+		$(CC) $(WARNINGS) -Wpadded -Isrc/loader -c $(BUILD)/public_check.c \
+			-o $(BUILD)/public_check.o && touch $@
+
+# --- the library ----------------------------------------------------------------
+
+$(BUILD)/%.o: src/loader/%.c $(BUILD)/mmap_lock.skel.h $(BUILD)/fingerprint.h $(BUILD)/.abi_checked
+	$(call say,CC,$<)$(CC) $(LIB_FLAGS) -MMD -c $< -o $@
+
+$(LIBRARY): $(LIB_OBJECTS) src/loader/libcorelock.map
+	$(call say,LINK,$@)$(CC) -shared -Wl,-z,defs -Wl,-soname,libcorelock.so \
+		-Wl,--version-script=src/loader/libcorelock.map $(LIB_OBJECTS) -lbpf -o $@
+
+# --- for tests and benchmarks ---------------------------------------------------
+
+$(BUILD)/workloads/%: tests/workloads/%.c tests/workloads/workload.h $(BUILD)/.packages \
+		| $(BUILD)/workloads
+	$(call say,CC,$<)$(CC) $(WORKLOAD_FLAGS) $< -o $@
+
+$(BUILD)/lock_machine.so: tests/unit/lock_machine.c src/bpf/lock_machine.h $(ABI) $(BUILD)/.packages
+	$(call say,CC,$<)$(CC) -O1 -g -shared -fPIC $(WARNINGS) $< -o $@
+
+$(BUILD)/floor: bench/floor.c $(BUILD)/floor.skel.h
+	$(call say,CC,$<)$(CC) -O2 $(WARNINGS) -isystem $(BUILD) $< -lbpf -o $@
+
+.SECONDARY:
+-include $(wildcard $(BUILD)/*.d)

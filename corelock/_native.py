@@ -1,0 +1,295 @@
+"""The only module that calls libcorelock: call, check, convert."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from corelock import _ffi, errors
+from corelock.model import Accounting, Histogram, Row, SlowEvent, Times
+from corelock.symbolize.syscalls import operation_name
+
+_ROW_BATCH = 256
+_BUCKETS = 640 * 16
+_SLOW_BATCH = 64
+_MODES = ("read", "write")
+_KINDS = ("wait", "hold")
+
+_EXCEPTIONS: Mapping[str, type[errors.CorelockError]] = {
+    "CORELOCK_E_ARGUMENT": errors.InvalidArgument,
+    "CORELOCK_E_UNSUPPORTED": errors.Unsupported,
+    "CORELOCK_E_PRIVILEGE": errors.MissingPrivilege,
+    "CORELOCK_E_LOAD": errors.LoadError,
+    "CORELOCK_E_COMMAND": errors.CommandError,
+    "CORELOCK_E_SYSTEM": errors.CorelockError,
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """``struct corelock_options``; see ``corelock.h`` for units and defaults."""
+
+    target: str = "ALL"
+    target_id: int = 0
+    target_comm: bytes = b""
+    follow: bool = False
+    self_tgid: int = 0
+    slow_ns: Optional[int] = None
+    max_rows: int = 0
+    max_mms: int = 0
+    ring_bytes: int = 0
+
+
+@functools.lru_cache(maxsize=4096)
+def _name(raw: bytes) -> str:
+    """A kernel name as text that is safe to print."""
+    text = raw.split(b"\0", 1)[0].decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+class Session:
+    """One ``corelock_session``. Not thread-safe: the tracer holds the lock.
+
+    Every method raises a :class:`~corelock.errors.CorelockError` on failure.
+    """
+
+    def __init__(self) -> None:
+        self._ffi, self._lib = _ffi.library()
+        self._session = self._lib.corelock_new()
+        if self._session == self._ffi.NULL:
+            raise MemoryError("corelock_new")
+        self._machine = os.uname().machine
+
+    def close(self) -> None:
+        """Detach and free; afterwards only ``close`` may be called."""
+        self._lib.corelock_free(self._session)
+        self._session = self._ffi.NULL
+
+    def _check(self, result: int) -> int:
+        if result >= 0:
+            return result
+        error = self._lib.corelock_last_error(self._session)
+        message, remedy, log = (
+            self._ffi.string(text).decode(errors="replace")
+            for text in (error.message, error.remedy, error.log)
+        )
+        name = self._ffi.typeof("enum corelock_code").elements[error.code]
+        raise _EXCEPTIONS[name](message, remedy, log)
+
+    def configure(self, options: Options) -> None:
+        """Hand over the options."""
+        off = self._lib.CORELOCK_SLOW_OFF
+        self._check(
+            self._lib.corelock_configure(
+                self._session,
+                self._ffi.new(
+                    "struct corelock_options *",
+                    {
+                        "size": self._ffi.sizeof("struct corelock_options"),
+                        "slow_ns": off if options.slow_ns is None else options.slow_ns,
+                        "target": getattr(self._lib, f"CORELOCK_TARGET_{options.target}"),
+                        "target_id": options.target_id,
+                        "target_comm": options.target_comm,
+                        "follow": options.follow,
+                        "self_tgid": options.self_tgid,
+                        "max_rows": options.max_rows,
+                        "max_mms": options.max_mms,
+                        "ring_bytes": options.ring_bytes,
+                    },
+                ),
+            )
+        )
+
+    def load(self) -> None:
+        """Create maps and programs."""
+        self._check(self._lib.corelock_load(self._session))
+
+    def attach(self) -> int:
+        """Begin to count; the moment, in ns."""
+        start = self._ffi.new("uint64_t *")
+        self._check(self._lib.corelock_attach(self._session, start))
+        return int(start[0])
+
+    def detach(self) -> int:
+        """Stop counting; the moment, in ns."""
+        end = self._ffi.new("uint64_t *")
+        self._check(self._lib.corelock_detach(self._session, end))
+        return int(end[0])
+
+    def slow_fd(self) -> int:
+        """A descriptor that polls readable when slow records wait."""
+        return self._check(self._lib.corelock_slow_fd(self._session))
+
+    def spawn(self, command: Sequence[str]) -> int:
+        """Start a command, held at its first instruction; its pid."""
+        words = [self._ffi.new("char[]", os.fsencode(word)) for word in command]
+        argv = self._ffi.new("char *[]", [*words, self._ffi.NULL])
+        pid = self._ffi.new("int32_t *")
+        self._check(self._lib.corelock_spawn(self._session, argv, pid))
+        return int(pid[0])
+
+    def resume(self, pid: int) -> None:
+        """Let a spawned command go; from the thread that spawned it."""
+        self._check(self._lib.corelock_resume(self._session, pid))
+
+    def rows(self) -> tuple[Row, ...]:
+        """All rows with any event, those of one process's successive mms added up."""
+        return _assemble(self._readings(), self._machine)
+
+    def _readings(self) -> Iterator[_Reading]:
+        self._check(self._lib.corelock_begin_rows(self._session))
+        rows = self._ffi.new("struct corelock_reading[]", _ROW_BATCH)
+        buckets = self._ffi.new("struct corelock_bucket[]", _BUCKETS)
+        packed, size = self._ffi.buffer(buckets), self._ffi.sizeof("struct corelock_bucket")
+        while True:
+            count = self._check(
+                self._lib.corelock_next_rows(self._session, rows, _ROW_BATCH, buckets, _BUCKETS)
+            )
+            if not count:
+                return
+            at = 0
+            for i in range(count):
+                middle = at + rows[i].wait_buckets * size
+                end = middle + rows[i].hold_buckets * size
+                yield _Reading(rows[i], packed[at:middle], packed[middle:end])
+                at = end
+
+    def slow_events(self, min_wait_ns: int, min_hold_ns: int) -> Iterator[SlowEvent]:
+        """The records that wait in the ring now, shorter ones dropped."""
+        records = self._ffi.new("struct corelock_slow[]", _SLOW_BATCH)
+        while True:
+            count = self._check(
+                self._lib.corelock_read_slow(
+                    self._session, records, _SLOW_BATCH, min_wait_ns, min_hold_ns
+                )
+            )
+            for i in range(count):
+                yield self._slow_event(records[i])
+            if count < _SLOW_BATCH:
+                return
+
+    def _slow_event(self, record: Any) -> SlowEvent:
+        comm = _name(bytes(record.comm))
+        user_bytes = record.user_stack_bytes
+        return SlowEvent(
+            kind=_KINDS[record.kind],  # type: ignore[arg-type]
+            start_ns=record.start_ns,
+            duration_ns=record.duration_ns,
+            mm_pid=record.mm_pid,
+            mm_comm=_name(bytes(record.mm_comm)),
+            pid=record.pid,
+            tid=record.tid,
+            comm=comm,
+            mode=_MODES[record.mode],  # type: ignore[arg-type]
+            operation=operation_name(record.operation, comm, self._machine),
+            kernel_stack=tuple(record.kernel_stack[0 : max(0, record.kernel_stack_bytes) // 8]),
+            user_stack=tuple(record.user_stack[0 : max(0, user_bytes) // 8]),
+            user_stack_full=user_bytes == self._ffi.sizeof(record.user_stack),
+            stack_failed=record.kernel_stack_bytes < 0 or user_bytes < 0,
+        )
+
+    def accounting(self) -> Accounting:
+        """Where every event went; exact once detached."""
+        totals = self._ffi.new("struct corelock_totals *")
+        self._check(self._lib.corelock_read_totals(self._session, totals))
+        counters = totals.counters
+        events = self._names("corelock_event", "CORELOCK_EVENT_")
+        misses = {f"recursion_{e}": n for e, n in zip(events, counters.recursion_misses)}
+        lost = dict(zip(self._names("corelock_lost", "CORELOCK_LOST_"), counters.lost))
+        unmatched = self._names("corelock_unmatched", "CORELOCK_UNMATCHED_")
+        return Accounting(
+            events={
+                event: totals.seen[i] + counters.seen_without_row[i] + counters.recursion_misses[i]
+                for i, event in enumerate(events)
+            },
+            # A wait pairs its start. A failure pairs its start and itself. A hold pairs
+            # the acquisition that opened it and the release that closed it, or, when a
+            # downgrade closed it, only the former.
+            paired=totals.waits + 2 * totals.failures + 2 * totals.holds - totals.downgrades,
+            held_at_start=counters.held_at_start,
+            held_at_end=counters.open_waits + counters.open_holds,
+            unmatched=dict(zip(unmatched, counters.unmatched)),
+            lost={**lost, **misses},
+            slow_recorded=counters.slow_recorded,
+            slow_lost={"ring_full": counters.ring_full, "stack_failed": counters.stack_failed},
+            children_not_followed=counters.not_followed,
+            self_events=counters.self,
+        )
+
+    def _names(self, enum: str, prefix: str) -> list[str]:
+        """An enum's members as the JSON names them, in order, without the count at the end."""
+        members = self._ffi.typeof(f"enum {enum}").elements
+        return [
+            members[i][len(prefix) :].lower() for i in sorted(members) if members[i].startswith(prefix)
+        ][: len(members) - 1]
+
+
+class _Reading:
+    """One ``struct corelock_reading``, copied out of the library's buffer."""
+
+    __slots__ = ("row", "named_ns", "mm_id", "process", "operation")
+
+    def __init__(self, raw: Any, waits: bytes, holds: bytes) -> None:
+        self.named_ns: int = raw.named_ns
+        self.mm_id: int = raw.mm_id
+        # A pid and when it started name a process; 0 is a child that has no pid yet.
+        self.process = (raw.mm_pid, raw.mm_start_ns) if raw.mm_pid else (0, raw.mm_id)
+        self.operation: int = raw.operation
+        self.row = Row(
+            process_key=raw.mm_id,
+            thread_key=raw.task_id,
+            mm_pid=raw.mm_pid,
+            mm_comm=_name(bytes(raw.mm_comm)),
+            pid=raw.pid,
+            tid=raw.tid,
+            comm=_name(bytes(raw.comm)),
+            mode=_MODES[raw.mode],  # type: ignore[arg-type]
+            operation="",
+            downgrades=raw.downgrades,
+            trylock_failures=raw.trylock_failures,
+            aborted_waits=raw.aborted_waits,
+            wait=Times(
+                raw.wait_count, raw.wait_total_ns, raw.wait_max_ns, raw.wait_recent_max_ns,
+                Histogram(waits),
+            ),
+            hold=Times(
+                raw.hold_count, raw.hold_total_ns, raw.hold_max_ns, raw.hold_recent_max_ns,
+                Histogram(holds),
+            ),
+        )  # fmt: skip
+
+
+def _assemble(readings: Iterator[_Reading], machine: str) -> tuple[Row, ...]:
+    """Rows with their final names; one row where exec gave a process several mms."""
+    kept = list(readings)
+    thread_names: dict[int, tuple[int, str]] = {}
+    processes: dict[tuple[int, int], tuple[int, int, str]] = {}  # first and last mm, name
+    for reading in kept:
+        row = reading.row
+        named = (reading.named_ns, row.comm)
+        thread_names[row.thread_key] = max(thread_names.get(row.thread_key, named), named)
+        first, last, name = processes.get(
+            reading.process, (reading.mm_id, reading.mm_id, row.mm_comm)
+        )
+        if reading.mm_id > last:
+            last, name = reading.mm_id, row.mm_comm
+        processes[reading.process] = (min(first, reading.mm_id), last, name)
+
+    rows: dict[tuple[int, int, str, str], Row] = {}
+    for reading in kept:
+        old = reading.row
+        process_key, _, process_name = processes[reading.process]
+        comm = thread_names[old.thread_key][1]
+        row = Row(
+            process_key, old.thread_key, old.mm_pid, process_name, old.pid, old.tid, comm,
+            old.mode, operation_name(reading.operation, comm, machine),
+            old.downgrades, old.trylock_failures, old.aborted_waits, old.wait, old.hold,
+        )  # fmt: skip
+        if not row.is_active:
+            continue
+        same = rows.get(row.key)
+        rows[row.key] = row if same is None else same.plus(row)
+    return tuple(rows.values())

@@ -1,0 +1,107 @@
+"""Asking /proc about a target, only through files that never take an mmap_lock.
+
+``stat``, ``status``, ``comm`` and the listing of ``task`` are safe in that
+sense; ``maps``, ``smaps``, ``cmdline`` and ``environ`` are not.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from corelock.errors import InvalidArgument, NoSuchTarget
+
+PROC = Path("/proc")
+_PF_KTHREAD = 0x00200000
+_COMM_MAX = 15
+
+
+def _status_field(pid: int, field: str) -> str:
+    for line in (PROC / str(pid) / "status").read_text(errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return value.strip()
+    return ""
+
+
+def check_thread(tid: int) -> int:
+    """The pid of the process that thread ``tid`` belongs to.
+
+    Raises:
+        InvalidArgument: not a positive number.
+        NoSuchTarget: no such thread, or one without an address space.
+    """
+    if tid <= 0:
+        raise InvalidArgument(f"not a pid: {tid}", "Pids are positive numbers.")
+    try:
+        stat = (PROC / str(tid) / "stat").read_text(errors="replace")
+        tgid = int(_status_field(tid, "Tgid"))
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        raise NoSuchTarget(f"no process or thread has the id {tid}", "See ps -eLf.") from None
+    # The name, in parentheses, may hold anything; what follows it has no ')'.
+    name, _, rest = stat.partition("(")[2].rpartition(")")
+    fields = rest.split()
+    if fields[0] in "ZX":
+        raise NoSuchTarget(
+            f"{tid} ({name}) is a zombie: it has exited and has no address space",
+            "Its parent has not yet waited for it. Trace a living process.",
+        )
+    if int(fields[6]) & _PF_KTHREAD:
+        raise NoSuchTarget(
+            f"{tid} ({name}) is a kernel thread: it has no address space",
+            "Its locking of processes shows up there: trace one of them, or --all.",
+        )
+    return tgid
+
+
+def check_process(pid: int) -> None:
+    """Make sure that ``pid`` is a living user process.
+
+    Raises:
+        InvalidArgument: not a positive number, or a thread's id.
+        NoSuchTarget: no such process, or one without an address space.
+    """
+    tgid = check_thread(pid)
+    if tgid != pid:
+        raise InvalidArgument(
+            f"{pid} is a thread of process {tgid}",
+            f"Use --pid {tgid} for the process, or --tid {pid} for the thread.",
+        )
+
+
+def check_comm(name: str) -> bytes:
+    """A process name as the kernel keeps it, padded with zeros to 16 bytes.
+
+    Raises:
+        InvalidArgument: empty, or longer than the kernel keeps.
+    """
+    raw = os.fsencode(name)
+    if not raw:
+        raise InvalidArgument("the process name is empty", "Give a name as in ps -eo comm.")
+    if len(raw) > _COMM_MAX:
+        raise InvalidArgument(
+            f"no process can be named {name}",
+            f"The kernel keeps {_COMM_MAX} bytes: use {os.fsdecode(raw[:_COMM_MAX])}.",
+        )
+    return raw.ljust(_COMM_MAX + 1, b"\0")
+
+
+def comm_of(pid: int) -> str:
+    """The name of a process, "" if it has gone."""
+    try:
+        return (PROC / str(pid) / "comm").read_text(errors="replace").rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def thread_count(pid: int) -> int:
+    """How many threads a process has now, 0 if it has gone."""
+    try:
+        return int(_status_field(pid, "Threads") or 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def host_thread_count() -> int:
+    """How many threads the host has now."""
+    return int((PROC / "loadavg").read_text().split()[3].partition("/")[2])

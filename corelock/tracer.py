@@ -1,0 +1,236 @@
+"""The embedding API: :class:`Tracer`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Optional
+
+from corelock import target
+from corelock._native import Options, Session
+from corelock.errors import InvalidArgument
+from corelock.model import Accounting, Row, SlowEvent, Snapshot
+
+DEFAULT_SLOW_NS = 100_000
+
+#: Rows a thread needs with room to spare: a handful of operations, two modes.
+_ROWS_PER_THREAD = 4
+_MIN_ROWS = 8192
+
+
+class Tracer:
+    """Times one target's mmap_lock from ``start`` to ``stop``, in the kernel.
+
+    Exactly one of ``pid`` (the address space of a process, whoever locks it),
+    ``tid`` (one thread, whichever address space it locks), ``comm`` (the
+    address spaces of all processes of that name), ``everything`` (the host's)
+    and ``command`` (a program to start, traced from its first instruction)
+    says what is traced.
+
+    Args:
+        follow: trace the target's future children too (``pid`` or ``command``).
+        slow_ns: waits and holds of at least this many ns come with stacks from
+            :meth:`slow_events`; 0 is every one, None is none.
+        max_rows: room for so many (address space, thread, mode, operation)
+            combinations; by default sized by the threads there are now. What
+            does not fit is counted in :meth:`accounting` as ``map_full``.
+        ring_bytes: room for slow events between two reads; default 1 MiB.
+
+    A context manager: entering starts, leaving closes. It installs no signal
+    handler, prints nothing, and may be used by any thread and closed by
+    another. The tracing process's own locking is left out (and counted),
+    unless it is the target itself.
+
+    >>> import corelock, os
+    >>> with corelock.Tracer(pid=os.getpid()) as tracer:
+    ...     big = bytearray(1 << 24)                 # mmap and page faults
+    ...     tracer.stop()
+    ...     any(row.operation == "mmap" for row in tracer.snapshot().rows)
+    ...     tracer.accounting().unaccounted
+    True
+    0
+
+    Raises:
+        InvalidArgument: contradictory or impossible arguments.
+        NoSuchTarget: no such process, or one without an address space.
+        Unsupported, MissingPrivilege, LoadError, LibraryError: see
+            :mod:`corelock.errors`; nothing stays attached.
+    """
+
+    def __init__(
+        self,
+        *,
+        pid: Optional[int] = None,
+        tid: Optional[int] = None,
+        comm: Optional[str] = None,
+        everything: bool = False,
+        command: Optional[Sequence[str]] = None,
+        follow: bool = False,
+        slow_ns: Optional[int] = DEFAULT_SLOW_NS,
+        max_rows: Optional[int] = None,
+        ring_bytes: Optional[int] = None,
+    ) -> None:
+        chosen = [pid is not None, tid is not None, comm is not None, everything, bool(command)]
+        if sum(chosen) != 1:
+            raise InvalidArgument(
+                "name exactly one target", "One of pid, tid, comm, everything, command."
+            )
+        if follow and pid is None and not command:
+            raise InvalidArgument(
+                "only the children of a process can be followed", "Use it with pid or command."
+            )
+        for name, value in (("slow_ns", slow_ns), ("max_rows", max_rows)):
+            if value is not None and value < 0:
+                raise InvalidArgument(f"{name} is negative: {value}", "Give 0 or more.")
+        self._command = list(command or ())
+        self._comm = comm
+        self._tid = tid
+        self._everything = everything
+        self._follow = follow
+        self._slow_ns = slow_ns
+        self._max_rows = max_rows
+        self._ring_bytes = ring_bytes
+        #: The traced process, once known: the one given, or the command's.
+        self.pid = pid
+        self._lock = threading.RLock()
+        self._session: Optional[Session] = None
+        self._sequence = 0
+        self._start_ns = 0
+        self._end_ns: Optional[int] = None
+
+    def start(self) -> None:
+        """Load and attach; returns when counting has begun.
+
+        Raises:
+            As the constructor's list says; also when called twice.
+        """
+        with self._lock:
+            if self._start_ns or self._session is not None:
+                raise InvalidArgument("this tracer was started before", "Make a new one.")
+            session = Session()
+            try:
+                self._start(session)
+            except BaseException:
+                session.close()
+                raise
+            self._session = session
+
+    def _start(self, session: Session) -> None:
+        if self._command:
+            self.pid = session.spawn(self._command)
+        session.configure(self._options())
+        session.load()
+        self._start_ns = session.attach()
+        if self._command and self.pid is not None:
+            session.resume(self.pid)
+
+    def _options(self) -> Options:
+        rows = self._max_rows
+        slow_ns, follow = self._slow_ns, self._follow
+        ring_bytes = self._ring_bytes or 0
+        own = os.getpid()
+        if self._everything:
+            rows = rows or max(_MIN_ROWS, 2 * _ROWS_PER_THREAD * target.host_thread_count())
+            return Options(
+                slow_ns=slow_ns, self_tgid=own, max_rows=rows, max_mms=rows, ring_bytes=ring_bytes
+            )
+        if self._comm is not None:
+            return Options(
+                "COMM", target_comm=target.check_comm(self._comm), slow_ns=slow_ns, self_tgid=own,
+                max_rows=rows or 2 * _MIN_ROWS, ring_bytes=ring_bytes,
+            )  # fmt: skip
+        if self._tid is not None:
+            self_tgid = 0 if target.check_thread(self._tid) == own else own
+            return Options(
+                "THREAD", self._tid, slow_ns=slow_ns, self_tgid=self_tgid,
+                max_rows=rows or _MIN_ROWS, ring_bytes=ring_bytes,
+            )  # fmt: skip
+        assert self.pid is not None
+        target.check_process(self.pid)
+        rows = rows or max(_MIN_ROWS, _ROWS_PER_THREAD * target.thread_count(self.pid))
+        return Options(
+            "PROCESS", self.pid, follow=follow, slow_ns=slow_ns,
+            self_tgid=0 if self.pid == own else own, max_rows=rows, ring_bytes=ring_bytes,
+        )  # fmt: skip
+
+    def __enter__(self) -> Tracer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def _open(self) -> Session:
+        if self._session is None:
+            raise InvalidArgument("this tracer is not running", "Start it, or keep it open.")
+        return self._session
+
+    @property
+    def start_ns(self) -> int:
+        """When counting began (``CLOCK_MONOTONIC``, ns)."""
+        return self._start_ns
+
+    @property
+    def duration_ns(self) -> int:
+        """How long counting has gone on, or went on, in ns."""
+        import time
+
+        end = time.monotonic_ns() if self._end_ns is None else self._end_ns
+        return end - self._start_ns
+
+    def stop(self) -> None:
+        """End the counting and detach; what was measured stays readable, and is now exact.
+
+        Repeating it does nothing.
+        """
+        with self._lock:
+            self._end_ns = self._open().detach()
+
+    def close(self) -> None:
+        """Detach and free everything. Repeating it does nothing."""
+        with self._lock:
+            session, self._session = self._session, None
+            if session is not None:
+                session.close()
+
+    def snapshot(self) -> Snapshot:
+        """All rows since the start, of every thread seen so far.
+
+        While tracing goes on, a thread's latest event may be missing from one
+        of its row's numbers; after :meth:`stop` all are exact.
+        """
+        with self._lock:
+            rows: tuple[Row, ...] = self._open().rows()
+            self._sequence += 1
+            return Snapshot(self._sequence, self._start_ns, self.duration_ns, rows)
+
+    def slow_events(self, min_wait_ns: int = 0, min_hold_ns: int = 0) -> Iterator[SlowEvent]:
+        """Take the slow waits and holds that have come since the last call, oldest first.
+
+        Ends when none is left now; :meth:`fileno` tells when there are more.
+        Shorter waits than ``min_wait_ns`` and holds than ``min_hold_ns`` are
+        dropped before Python sees them.
+        """
+        with self._lock:
+            yield from self._open().slow_events(min_wait_ns, min_hold_ns)
+
+    def accounting(self) -> Accounting:
+        """Where every event went.
+
+        After :meth:`stop` the sum is exact; before, events in flight may make
+        ``unaccounted`` differ from 0.
+        """
+        with self._lock:
+            return self._open().accounting()
+
+    def fileno(self) -> int:
+        """A descriptor for select, poll or an event loop: readable when slow events wait."""
+        with self._lock:
+            return self._open().slow_fd()

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The one contract between the BPF programs, the C library and Python.
+ *
+ * Everything here is read by three compilers: clang for BPF, the host's C
+ * compiler, and cffi. So: fixed-width members only, every padding byte a named
+ * member, no expressions that cffi's parser does not know. The build derives a
+ * file of assertions from cffi's view of these structs and compiles it for the
+ * host and for BPF, so a member that the three see at different places cannot
+ * be built; a fingerprint of this file is compared when Python opens the
+ * library, so a mismatched pair cannot be run.
+ *
+ * Times are nanoseconds of CLOCK_MONOTONIC (what bpf_ktime_get_ns reads).
+ */
+#ifndef CORELOCK_ABI_H
+#define CORELOCK_ABI_H
+
+#ifdef __bpf__
+#include "vmlinux.h"
+typedef __u8 uint8_t;
+typedef __u32 uint32_t;
+typedef __s32 int32_t;
+typedef __u64 uint64_t;
+#else
+#include <stdint.h>
+#endif
+
+/* clang-format off */
+#define CORELOCK_ABI_VERSION 1
+
+#define CORELOCK_COMM_LEN 16
+
+/*
+ * Log-linear histogram: octave 0 holds 0..7 exactly; octave o >= 1 holds
+ * [2^(o+2), 2^(o+3)) in 8 buckets of equal width. A bucket is at most 1/8 of
+ * its lower bound wide, so its midpoint is within 6.25 % of every member.
+ * 40 octaves reach 2^42 ns = 73 minutes; longer times land in the last bucket
+ * (total and maximum stay exact).
+ */
+#define CORELOCK_SUB_BUCKETS 8
+#define CORELOCK_OCTAVES 40
+
+#define CORELOCK_KERNEL_STACK_DEPTH 48
+#define CORELOCK_USER_STACK_DEPTH 80
+
+/* Open waits and holds of one thread at a time; fork and exec need two. */
+#define CORELOCK_SLOTS 4
+
+/* Operations: a system call number, that plus COMPAT for a 32-bit call, or one of the rest. */
+#define CORELOCK_OPERATION_COMPAT 0x10000
+#define CORELOCK_OPERATION_PAGE_FAULT 0x20000
+#define CORELOCK_OPERATION_KERNEL_THREAD 0x20001
+#define CORELOCK_OPERATION_EXIT 0x20002
+/* clang-format on */
+
+enum corelock_event {
+	CORELOCK_EVENT_START_LOCKING,
+	CORELOCK_EVENT_ACQUIRE_RETURNED,
+	CORELOCK_EVENT_RELEASED,
+	CORELOCK_EVENTS,
+};
+
+enum corelock_mode {
+	CORELOCK_MODE_READ,
+	CORELOCK_MODE_WRITE,
+};
+
+enum corelock_slow_kind {
+	CORELOCK_SLOW_WAIT,
+	CORELOCK_SLOW_HOLD,
+};
+
+/* What is traced. */
+enum corelock_target {
+	CORELOCK_TARGET_ALL,	 /* every mm of the host */
+	CORELOCK_TARGET_PROCESS, /* the mm of one process, whoever locks it */
+	CORELOCK_TARGET_THREAD,	 /* one thread, whichever mm it locks */
+	CORELOCK_TARGET_COMM,	 /* the mm of every process of that name */
+};
+
+/* An event that could not be paired, by kind. Each counts one event. */
+enum corelock_unmatched {
+	CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE,
+	CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_START,
+	CORELOCK_UNMATCHED_FAILURE_WITHOUT_START,
+	CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE,
+	CORELOCK_UNMATCHED_RELEASE_WITHOUT_ACQUIRE,
+	CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE,
+	CORELOCK_UNMATCHED_FOREIGN_RELEASE,
+	CORELOCK_UNMATCHED_KINDS,
+};
+
+/* An event that was seen and could not be kept, by cause. Each counts one event. */
+enum corelock_lost {
+	CORELOCK_LOST_MAP_FULL,	      /* no room for a row, an mm or a histogram chunk */
+	CORELOCK_LOST_SLOTS_FULL,     /* more open waits and holds than a thread has slots */
+	CORELOCK_LOST_STORAGE_FAILED, /* the kernel refused the thread's state */
+	CORELOCK_LOST_NESTED,	      /* interrupted one of our own programs in the same thread */
+	CORELOCK_LOST_CAUSES,
+};
+
+/* One octave of a histogram: a cache line, handed out on first use. */
+struct corelock_chunk {
+	uint64_t count[CORELOCK_SUB_BUCKETS];
+};
+
+/* Waits or holds of one row. The number of them is the sum of the chunks' counts. */
+struct corelock_times {
+	uint64_t total_ns;
+	uint64_t max_ns;
+	/* The maximum of interval i is recent_max_ns[i % 2] if recent_interval[i % 2] is i, else 0. */
+	uint64_t recent_max_ns[2];
+	uint32_t recent_interval[2];
+	uint32_t chunk[CORELOCK_OCTAVES]; /* index into the chunk map, 0: none yet */
+};
+
+/*
+ * Aggregate of one (mm, thread, mode, operation), value of the row map. Written
+ * only by programs that run on behalf of its thread.
+ */
+struct corelock_row {
+	uint64_t seen[CORELOCK_EVENTS]; /* events that reached this row */
+	uint64_t downgrades;
+	uint64_t trylock_failures;
+	uint64_t aborted_waits;
+	struct corelock_times wait;
+	struct corelock_times hold;
+	uint64_t named_ns; /* when comm was last read */
+	uint32_t mm_id;
+	uint32_t task_id; /* the thread, unique in the session (a tid is not) */
+	uint32_t pid;	  /* of the locker's process */
+	uint32_t tid;
+	uint32_t operation;
+	uint32_t mode;
+	uint8_t comm[CORELOCK_COMM_LEN];
+};
+
+/* An address space. Ids are never used again in a session, addresses are. */
+struct corelock_mm {
+	uint64_t process_start_ns; /* start of its process, tells reused pids apart */
+	uint32_t pid;		   /* 0: fork has not yet given the child its pid */
+	uint32_t dead;		   /* 1: torn down */
+	uint8_t comm[CORELOCK_COMM_LEN];
+};
+
+/* One slow wait or hold, record of the ring buffer. */
+struct corelock_slow {
+	uint64_t start_ns;
+	uint64_t duration_ns;
+	uint32_t kind;
+	uint32_t mode;
+	uint32_t operation;
+	uint32_t pid;
+	uint32_t tid;
+	uint32_t mm_id;
+	uint32_t mm_pid; /* filled in by the library from mm_id */
+	uint32_t reserved;
+	uint8_t comm[CORELOCK_COMM_LEN];
+	uint8_t mm_comm[CORELOCK_COMM_LEN]; /* filled in by the library */
+	int32_t kernel_stack_bytes;	    /* < 0: negative errno */
+	int32_t user_stack_bytes;	    /* < 0: negative errno */
+	uint64_t kernel_stack[CORELOCK_KERNEL_STACK_DEPTH];
+	uint64_t user_stack[CORELOCK_USER_STACK_DEPTH];
+};
+
+/* Counters that the programs keep outside of rows. All in events unless said otherwise. */
+struct corelock_counters {
+	uint64_t seen_without_row[CORELOCK_EVENTS];
+	uint64_t held_at_start;
+	uint64_t unmatched[CORELOCK_UNMATCHED_KINDS];
+	uint64_t lost[CORELOCK_LOST_CAUSES];
+	uint64_t self;		/* the tool's own, left out of everything else */
+	uint64_t open_waits;	/* at the last count (see corelock_read_counters) */
+	uint64_t open_holds;	/* likewise */
+	uint64_t slow_recorded; /* slow records */
+	uint64_t ring_full;	/* slow records lost */
+	uint64_t stack_failed;	/* slow records with a stack missing */
+	uint64_t not_followed;	/* child processes that should have been followed */
+	/* By the kernel, per program: events dropped before the program ran. */
+	uint64_t recursion_misses[CORELOCK_EVENTS];
+};
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What differs between kernels and architectures, one helper each. A feature
+ * is found by asking BTF for a field, never by a version number.
+ */
+#ifndef CORELOCK_KERNEL_BPF_H
+#define CORELOCK_KERNEL_BPF_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "../abi/corelock_abi.h"
+
+#define PF_EXITING 0x00000004
+#define PF_IO_WORKER 0x00000010
+#define PF_USER_WORKER 0x00004000
+#define PF_KTHREAD 0x00200000
+
+#define SIGKILL 9
+
+/* Each architecture's registers, as flavours of one name: one object serves both. */
+struct pt_regs___x86 {
+	unsigned long orig_ax;
+} __attribute__((preserve_access_index));
+
+struct pt_regs___arm64 {
+	__s32 syscallno;
+} __attribute__((preserve_access_index));
+
+struct thread_info___x86 {
+	__u32 status;
+} __attribute__((preserve_access_index));
+
+struct task_struct___x86 {
+	struct thread_info___x86 thread_info;
+} __attribute__((preserve_access_index));
+
+#define X86_TS_COMPAT 0x0002
+#define X86_X32_SYSCALL_BIT 0x40000000
+#define ARM64_TIF_32BIT (1UL << 22)
+#define MAX_SYSCALL 0xffff
+
+/*
+ * The process an mm belongs to, NULL while it is torn down. Without
+ * CONFIG_MEMCG there is no owner: then only the mm's own threads are known.
+ */
+static __always_inline struct task_struct *mm_owner(struct mm_struct *mm, struct task_struct *task)
+{
+	if (bpf_core_field_exists(mm->owner))
+		return mm->owner;
+	return task->mm == mm ? task : NULL;
+}
+
+/*
+ * Whether fork is still building this mm: its owner is the child, a copy of
+ * its parent that has the parent's pid until alloc_pid gives it one.
+ */
+static __always_inline bool mm_is_forking(struct task_struct *owner, struct task_struct *task)
+{
+	return owner != task && owner->pid == task->pid;
+}
+
+/* A killable wait fails on a pending SIGKILL and on nothing else (__fatal_signal_pending). */
+static __always_inline bool task_is_killed(struct task_struct *task)
+{
+	return task->pending.signal.sig[0] & (1UL << (SIGKILL - 1));
+}
+
+static __always_inline __u32 task_operation_x86(struct task_struct *task, struct pt_regs *regs)
+{
+	__s64 nr = ((struct pt_regs___x86 *)regs)->orig_ax;
+
+	/* Exceptions and interrupts leave -1: "no system call to restart". */
+	if (nr < 0)
+		return CORELOCK_OPERATION_PAGE_FAULT;
+	nr = nr & ~X86_X32_SYSCALL_BIT & MAX_SYSCALL;
+	if (((struct task_struct___x86 *)task)->thread_info.status & X86_TS_COMPAT)
+		nr |= CORELOCK_OPERATION_COMPAT;
+	return nr;
+}
+
+static __always_inline __u32 task_operation_arm64(struct task_struct *task, struct pt_regs *regs)
+{
+	__s32 nr = ((struct pt_regs___arm64 *)regs)->syscallno;
+
+	if (nr < 0)
+		return CORELOCK_OPERATION_PAGE_FAULT;
+	nr &= MAX_SYSCALL;
+	if (task->thread_info.flags & ARM64_TIF_32BIT)
+		nr |= CORELOCK_OPERATION_COMPAT;
+	return nr;
+}
+
+/* What current is doing, as CORELOCK_OPERATION_* or a system call's number. */
+static __always_inline __u32 task_operation(struct task_struct *task)
+{
+	__u32 flags = task->flags;
+	struct pt_regs *regs;
+
+	/* Workers of io_uring and vhost carry their creator's registers. */
+	if (flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER))
+		return CORELOCK_OPERATION_KERNEL_THREAD;
+	/* A killed thread's registers still show what it was interrupted in. */
+	if (flags & PF_EXITING)
+		return CORELOCK_OPERATION_EXIT;
+	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	if (bpf_core_field_exists(struct pt_regs___x86, orig_ax))
+		return task_operation_x86(task, regs);
+	return task_operation_arm64(task, regs);
+}
+
+#endif

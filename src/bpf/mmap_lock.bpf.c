@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Times every mmap_lock cycle of the target and aggregates it in the kernel.
+ *
+ * Three events, three programs, each in the two argument layouts there are. A
+ * thread's open waits and holds live in its task storage (lock_machine.h has
+ * the transitions); what they add up to lives in rows that only their thread
+ * writes, so nothing on the common path is atomic. start_locking runs before
+ * the lock is asked for, so whatever can be prepared is prepared there:
+ * acquire_returned and released run inside the lock.
+ */
+#include "times.bpf.h"
+#include "target.bpf.h"
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+static __always_inline void lose(enum corelock_event event, enum corelock_lost cause)
+{
+	count(&counters.seen_without_row[event]);
+	count(&counters.lost[cause]);
+}
+
+static __always_inline void unmatch(enum corelock_event event, __u32 kind)
+{
+	count(&counters.seen_without_row[event]);
+	/* The compiler knows the range and would drop the check that the verifier needs. */
+	barrier_var(kind);
+	if (kind < CORELOCK_UNMATCHED_KINDS)
+		count(&counters.unmatched[kind]);
+}
+
+static __always_inline void settle_dropped(const struct lock_dropped *dropped)
+{
+	if (dropped->evicted)
+		count(&counters.lost[CORELOCK_LOST_SLOTS_FULL]);
+	if (dropped->stale_waits)
+		__sync_fetch_and_add(
+			&counters.unmatched[CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE],
+			dropped->stale_waits);
+	if (dropped->stale_holds)
+		__sync_fetch_and_add(
+			&counters.unmatched[CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE],
+			dropped->stale_holds);
+}
+
+static __noinline int send_slow(void *ctx, struct corelock_row *row, __u32 kind, __u64 start_ns,
+				__u64 duration_ns)
+{
+	struct corelock_slow *slow;
+
+	if (!row)
+		return 0;
+	slow = bpf_ringbuf_reserve(&slow_ring, sizeof(*slow), 0);
+	if (!slow) {
+		count(&counters.ring_full);
+		return 0;
+	}
+	slow->start_ns = start_ns;
+	slow->duration_ns = duration_ns;
+	slow->kind = kind;
+	slow->mode = row->mode;
+	slow->operation = row->operation;
+	slow->pid = row->pid;
+	slow->tid = row->tid;
+	slow->mm_id = row->mm_id;
+	slow->mm_pid = 0;
+	slow->reserved = 0;
+	__builtin_memset(slow->mm_comm, 0, sizeof(slow->mm_comm));
+	bpf_get_current_comm(slow->comm, sizeof(slow->comm));
+	slow->kernel_stack_bytes =
+		bpf_get_stack(ctx, slow->kernel_stack, sizeof(slow->kernel_stack), 0);
+	slow->user_stack_bytes = 0;
+	if (row->operation != CORELOCK_OPERATION_KERNEL_THREAD &&
+	    row->operation != CORELOCK_OPERATION_EXIT)
+		slow->user_stack_bytes = bpf_get_stack(ctx, slow->user_stack,
+						       sizeof(slow->user_stack), BPF_F_USER_STACK);
+	if (slow->kernel_stack_bytes < 0 || slow->user_stack_bytes < 0)
+		count(&counters.stack_failed);
+	count(&counters.slow_recorded);
+	bpf_ringbuf_submit(slow, 0);
+	return 0;
+}
+
+/* The state of a thread that may start; creates it for one that is a target. */
+static __always_inline struct thread_state *thread_admit(struct mm_struct *mm,
+							 struct task_struct *task)
+{
+	struct thread_state *thread;
+
+	if (!is_target(mm, task))
+		return NULL;
+	thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!thread) {
+		lose(CORELOCK_EVENT_START_LOCKING, CORELOCK_LOST_STORAGE_FAILED);
+		return NULL;
+	}
+	thread->id = __sync_fetch_and_add(&next_task, 1);
+	return thread;
+}
+
+/* Whether an event that interrupted one of our programs in this thread; it is then settled. */
+static __always_inline bool is_nested(struct thread_state *thread, struct mm_struct *mm,
+				      struct task_struct *task, enum corelock_event event)
+{
+	if (!thread->busy)
+		return false;
+	if (is_target(mm, task))
+		lose(event, CORELOCK_LOST_NESTED);
+	return true;
+}
+
+/* Whether the thread has asked for this mm's lock since tracing began. */
+static __always_inline bool thread_knows(struct thread_state *thread, __u64 mm)
+{
+	if (thread->epoch != mm_epoch)
+		return false;
+	for (int i = 0; i < ROW_CACHE; i++)
+		if (thread->cache[i].mm == mm && thread->cache[i].row)
+			return true;
+	return false;
+}
+
+/* Settles an event that fits nothing open. thread: NULL when it never started. */
+static __noinline int settle_no_match(struct thread_state *thread, struct mm_struct *mm,
+				      enum corelock_event event, __u32 kind)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	/* Its start may have been refused on purpose. */
+	if (tracing != TRACING_ON || !is_target(mm, task))
+		return 0;
+	if (!thread || !thread_knows(thread, (__u64)mm)) {
+		count(&counters.seen_without_row[event]);
+		count(&counters.held_at_start);
+		return 0;
+	}
+	unmatch(event, kind);
+	return 0;
+}
+
+static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct lock_dropped dropped = {};
+	struct thread_state *thread;
+	struct corelock_row *row;
+	struct lock_slot *slot;
+	__u32 operation, key, index;
+	bool admitted = false, dying = false;
+
+	if (tracing != TRACING_ON)
+		return 0;
+	thread = bpf_task_storage_get(&threads, task, 0, 0);
+	if (!thread) {
+		thread = thread_admit(mm, task);
+		if (!thread)
+			return 0;
+		admitted = true;
+	}
+	if (is_nested(thread, mm, task, CORELOCK_EVENT_START_LOCKING))
+		return 0;
+	thread->busy = 1;
+	operation = task_operation(task);
+	key = operation << 1 | mode;
+	index = row_cached(thread, (__u64)mm, key);
+	if (!index) {
+		if (!admitted && !is_target(mm, task))
+			goto out;
+		index = row_intern(thread, task, mm, operation, mode);
+		row_remember(thread, (__u64)mm, key, index);
+		/* The last write lock of an mm is exit_mmap's, when it has no owner left. */
+		dying = mode == CORELOCK_MODE_WRITE && !mm_owner(mm, task);
+	}
+	slot = lock_start(&thread->lock, (__u64)mm, mode, &dropped);
+	settle_dropped(&dropped);
+	slot->operation = operation;
+	slot->row = index;
+	slot->mm_dying = dying;
+	row = bpf_map_lookup_elem(&rows, &index);
+	if (index && row)
+		row->seen[CORELOCK_EVENT_START_LOCKING]++;
+	else
+		lose(CORELOCK_EVENT_START_LOCKING, CORELOCK_LOST_MAP_FULL);
+	slot->since_ns = bpf_ktime_get_ns();
+out:
+	thread->busy = 0;
+	return 0;
+}
+
+/* A wait ended with the lock. Its start counts as lost if the wait cannot be kept. */
+static __always_inline void end_wait(void *ctx, struct corelock_row *row, __u64 since_ns, __u64 now)
+{
+	__u64 ns = now - since_ns;
+
+	if (!times_add(&row->wait, ns))
+		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
+	else if (ns >= slow_ns)
+		send_slow(ctx, row, CORELOCK_SLOW_WAIT, since_ns, ns);
+}
+
+/* False if the hold could not be kept. */
+static __always_inline bool end_hold(void *ctx, struct corelock_row *row, __u64 since_ns, __u64 now)
+{
+	__u64 ns = now - since_ns;
+
+	if (!times_add(&row->hold, ns))
+		return false;
+	if (ns >= slow_ns)
+		send_slow(ctx, row, CORELOCK_SLOW_HOLD, since_ns, ns);
+	return true;
+}
+
+/* The write hold in `row` ends and a read hold begins; returns the row of the latter. */
+static __always_inline __u32 downgrade(void *ctx, struct thread_state *thread, struct mm_struct *mm,
+				       struct corelock_row *row, const struct lock_slot *held,
+				       __u64 now)
+{
+	__u32 key = held->operation << 1 | CORELOCK_MODE_READ;
+	__u32 index = row_cached(thread, held->mm, key);
+
+	if (end_hold(ctx, row, held->since_ns, now))
+		row->downgrades++;
+	else
+		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
+	if (!index) {
+		index = row_intern(thread, bpf_get_current_task_btf(), mm, held->operation,
+				   CORELOCK_MODE_READ);
+		row_remember(thread, held->mm, key, index);
+	}
+	if (!index)
+		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
+	return index;
+}
+
+static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mode, __u32 success)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct lock_dropped dropped = {};
+	struct lock_slot closed, *open;
+	enum lock_transition transition;
+	struct thread_state *thread;
+	struct corelock_row *row;
+
+	if (tracing == TRACING_OFF)
+		return 0;
+	thread = bpf_task_storage_get(&threads, task, 0, 0);
+	if (!thread)
+		return settle_no_match(NULL, mm, CORELOCK_EVENT_ACQUIRE_RETURNED, 0);
+	if (is_nested(thread, mm, task, CORELOCK_EVENT_ACQUIRE_RETURNED))
+		return 0;
+	thread->busy = 1;
+	transition = lock_acquire(&thread->lock, (__u64)mm, mode, success, &closed, &open,
+				  &dropped);
+	if (transition == LOCK_NO_MATCH) {
+		settle_no_match(thread, mm, CORELOCK_EVENT_ACQUIRE_RETURNED,
+				success ? CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_START
+					: CORELOCK_UNMATCHED_FAILURE_WITHOUT_START);
+		goto out;
+	}
+	settle_dropped(&dropped);
+	row = bpf_map_lookup_elem(&rows, &closed.row);
+	if (!closed.row || !row) {
+		lose(CORELOCK_EVENT_ACQUIRE_RETURNED, CORELOCK_LOST_MAP_FULL);
+		goto out;
+	}
+	row->seen[CORELOCK_EVENT_ACQUIRE_RETURNED]++;
+	if (transition == LOCK_ACQUIRED) {
+		open->since_ns = now;
+		end_wait(ctx, row, closed.since_ns, now);
+	} else if (transition == LOCK_DOWNGRADED) {
+		open->since_ns = now;
+		open->row = downgrade(ctx, thread, mm, row, &closed, now);
+	} else if (task_is_killed(task)) {
+		row->aborted_waits++;
+	} else {
+		row->trylock_failures++;
+	}
+out:
+	thread->busy = 0;
+	return 0;
+}
+
+static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mode)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct task_struct *task = bpf_get_current_task_btf();
+	enum lock_transition transition;
+	struct thread_state *thread;
+	struct corelock_row *row;
+	struct lock_slot closed;
+
+	if (tracing == TRACING_OFF)
+		return 0;
+	thread = bpf_task_storage_get(&threads, task, 0, 0);
+	if (!thread)
+		return settle_no_match(NULL, mm, CORELOCK_EVENT_RELEASED, 0);
+	if (is_nested(thread, mm, task, CORELOCK_EVENT_RELEASED))
+		return 0;
+	thread->busy = 1;
+	transition = lock_release(&thread->lock, (__u64)mm, mode, &closed);
+	if (transition != LOCK_RELEASED) {
+		settle_no_match(thread, mm, CORELOCK_EVENT_RELEASED,
+				transition == LOCK_OTHER_MODE ? CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE
+				: task->mm != mm	      ? CORELOCK_UNMATCHED_FOREIGN_RELEASE
+							      : CORELOCK_UNMATCHED_RELEASE_WITHOUT_ACQUIRE);
+		goto out;
+	}
+	row = bpf_map_lookup_elem(&rows, &closed.row);
+	if (!closed.row || !row) {
+		lose(CORELOCK_EVENT_RELEASED, CORELOCK_LOST_MAP_FULL);
+		goto out;
+	}
+	row->seen[CORELOCK_EVENT_RELEASED]++;
+	/* Without the hold, both ends of it are lost. */
+	if (!end_hold(ctx, row, closed.since_ns, now))
+		__sync_fetch_and_add(&counters.lost[CORELOCK_LOST_MAP_FULL], 2);
+	if (closed.mm_dying)
+		mm_forget(closed.mm, closed.row);
+out:
+	thread->busy = 0;
+	return 0;
+}
+
+/*
+ * Since Linux v6.14 ("mm: mmap_lock: optimize mmap_lock tracepoints") the events carry no cgroup path. Reading one layout with
+ * the other's programs would misread silently, and one program for both does
+ * not verify, so there are two and the library loads the one that BTF asks for.
+ */
+SEC("tp_btf/mmap_lock_start_locking")
+int BPF_PROG(start_locking, struct mm_struct *mm, bool write)
+{
+	return on_start(mm, write);
+}
+
+SEC("tp_btf/mmap_lock_start_locking")
+int BPF_PROG(start_locking_path, struct mm_struct *mm, const char *memcg_path, bool write)
+{
+	return on_start(mm, write);
+}
+
+SEC("tp_btf/mmap_lock_acquire_returned")
+int BPF_PROG(acquire_returned, struct mm_struct *mm, bool write, bool success)
+{
+	return on_acquire(ctx, mm, write, success);
+}
+
+SEC("tp_btf/mmap_lock_acquire_returned")
+int BPF_PROG(acquire_returned_path, struct mm_struct *mm, const char *memcg_path, bool write,
+	     bool success)
+{
+	return on_acquire(ctx, mm, write, success);
+}
+
+SEC("tp_btf/mmap_lock_released")
+int BPF_PROG(released, struct mm_struct *mm, bool write)
+{
+	return on_release(ctx, mm, write);
+}
+
+SEC("tp_btf/mmap_lock_released")
+int BPF_PROG(released_path, struct mm_struct *mm, const char *memcg_path, bool write)
+{
+	return on_release(ctx, mm, write);
+}
+
+/* A renamed thread looks its rows up again, and names them anew. */
+SEC("tp_btf/task_rename")
+int BPF_PROG(renamed, struct task_struct *task)
+{
+	struct thread_state *thread = bpf_task_storage_get(&threads, task, 0, 0);
+
+	if (thread)
+		thread->epoch = 0;
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
+{
+	__u32 parent_tgid = parent->tgid, child_tgid = child->tgid;
+	__u8 yes = 1;
+
+	if (parent_tgid == child_tgid || !bpf_map_lookup_elem(&followed, &parent_tgid))
+		return 0;
+	if (bpf_map_update_elem(&followed, &child_tgid, &yes, BPF_ANY))
+		count(&counters.not_followed);
+	return 0;
+}
+
+/* What is open counts as unmatched when its thread is gone for good. */
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(freed, struct task_struct *task)
+{
+	struct thread_state *thread = bpf_task_storage_get(&threads, task, 0, 0);
+	__u32 tgid = task->tgid;
+
+	if (follow_children && task->group_leader == task)
+		bpf_map_delete_elem(&followed, &tgid);
+
+	if (!thread)
+		return 0;
+	for (__u32 at = 0; at < CORELOCK_SLOTS; at++) {
+		struct lock_slot *slot = &thread->lock.slot[at];
+
+		if (at >= thread->lock.depth || !slot->row)
+			continue;
+		count(&counters.unmatched[slot->phase & LOCK_WAIT
+						  ? CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE
+						  : CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE]);
+	}
+	return 0;
+}
+
+/* Counts what every living thread has open, for the accounting. */
+SEC("iter/task")
+int count_open(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct thread_state *thread;
+
+	if (!task)
+		return 0;
+	thread = bpf_task_storage_get(&threads, task, 0, 0);
+	if (!thread)
+		return 0;
+	for (__u32 at = 0; at < CORELOCK_SLOTS; at++) {
+		struct lock_slot *slot = &thread->lock.slot[at];
+
+		if (at >= thread->lock.depth || !slot->row)
+			continue;
+		count(slot->phase & LOCK_WAIT ? &counters.open_waits : &counters.open_holds);
+	}
+	return 0;
+}

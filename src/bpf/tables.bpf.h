@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Settings, counters and maps. Rows, mms and chunks are arrays whose entries
+ * are handed out once and never returned; a hash finds an entry's index when a
+ * thread does not remember it. Index 0 of each means "none".
+ */
+#ifndef CORELOCK_TABLES_BPF_H
+#define CORELOCK_TABLES_BPF_H
+
+#include "kernel.bpf.h"
+#include "lock_machine.h"
+
+/* Set by the library between open and load; the verifier drops what they turn off. */
+const volatile __u32 target_kind;
+const volatile __u32 target_id;
+const volatile __u8 target_comm[CORELOCK_COMM_LEN];
+const volatile bool follow_children;
+const volatile __u32 self_tgid; /* 0: the tool is part of what is studied */
+const volatile __u64 slow_ns;
+const volatile __u32 max_rows;
+const volatile __u32 max_mms;
+const volatile __u32 max_chunks;
+
+enum tracing_phase {
+	TRACING_OFF,	  /* attaching: nothing counts yet */
+	TRACING_ON,
+	TRACING_STOPPING, /* what is open may end, nothing new begins */
+};
+
+__u32 tracing;
+__u32 interval = 1;
+/* Rises when an mm dies: what threads remember of mm addresses is then stale. */
+__u64 mm_epoch = 1;
+__u32 next_row = 1;
+__u32 next_mm = 1;
+__u32 next_chunk = 1;
+__u32 next_task = 1;
+struct corelock_counters counters;
+
+static __always_inline void count(__u64 *counter)
+{
+	__sync_fetch_and_add(counter, 1);
+}
+
+struct row_key {
+	__u32 mm_id;
+	__u32 task_id;
+	__u32 operation;
+	__u32 mode;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct corelock_row);
+} rows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct corelock_chunk);
+} chunks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct corelock_mm);
+} mms SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct row_key);
+	__type(value, __u32);
+} row_ids SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, __u32);
+} mm_ids SEC(".maps");
+
+/* Processes traced because an ancestor is (follow_children). */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u8);
+} followed SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} slow_ring SEC(".maps");
+
+#define ROW_CACHE 16
+
+struct cached_row {
+	__u64 mm;
+	__u32 key; /* operation << 1 | mode */
+	__u32 row;
+};
+
+struct thread_state {
+	__u32 busy;
+	__u32 id;
+	__u64 epoch;
+	struct lock_thread lock;
+	struct cached_row cache[ROW_CACHE];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct thread_state);
+} threads SEC(".maps");
+
+/* Takes the next index of a table of `max` entries, or 0. */
+static __always_inline __u32 take_index(__u32 *next, __u32 max)
+{
+	__u32 index;
+
+	if (*next >= max)
+		return 0;
+	index = __sync_fetch_and_add(next, 1);
+	return index < max ? index : 0;
+}
+
+static __always_inline __u32 cache_index(__u64 mm, __u32 key)
+{
+	return (mm >> 6 ^ mm >> 10 ^ key) & (ROW_CACHE - 1);
+}
+
+static __always_inline bool mm_is_of(struct corelock_mm *entry, struct task_struct *owner)
+{
+	return entry->pid == (__u32)owner->tgid &&
+	       entry->process_start_ns == owner->group_leader->start_time;
+}
+
+static __always_inline void mm_identify(struct corelock_mm *entry, struct task_struct *owner,
+					bool forking)
+{
+	if (!forking) {
+		entry->pid = owner->tgid;
+		entry->process_start_ns = owner->group_leader->start_time;
+	}
+	bpf_probe_read_kernel(entry->comm, sizeof(entry->comm), owner->group_leader->comm);
+}
+
+/* The id of an mm, 0 when the table is full. Never on the common path. */
+static __always_inline __u32 mm_intern(struct mm_struct *mm, struct task_struct *task)
+{
+	struct task_struct *owner = mm_owner(mm, task);
+	bool forking = owner && mm_is_forking(owner, task);
+	__u64 address = (__u64)mm;
+	struct corelock_mm *entry;
+	__u32 *found, id;
+
+	found = bpf_map_lookup_elem(&mm_ids, &address);
+	if (found) {
+		id = *found;
+		entry = bpf_map_lookup_elem(&mms, &id);
+		/* Torn down (owner gone): it stays what it was. */
+		if (!entry || !owner)
+			return id;
+		if (!entry->pid || (!forking && mm_is_of(entry, owner))) {
+			mm_identify(entry, owner, forking);
+			return id;
+		}
+		/* Another mm at a known address, and the death of the first one went unseen. */
+	}
+	id = take_index(&next_mm, max_mms);
+	entry = id ? bpf_map_lookup_elem(&mms, &id) : NULL;
+	if (!entry)
+		return 0;
+	if (owner)
+		mm_identify(entry, owner, forking);
+	if (!bpf_map_update_elem(&mm_ids, &address, &id, found ? BPF_ANY : BPF_NOEXIST))
+		return id;
+	/* Another thread was first. */
+	found = bpf_map_lookup_elem(&mm_ids, &address);
+	return found ? *found : 0;
+}
+
+static __always_inline void mm_forget(__u64 mm, __u32 row)
+{
+	struct corelock_row *aggregate = bpf_map_lookup_elem(&rows, &row);
+	struct corelock_mm *entry;
+
+	if (aggregate) {
+		entry = bpf_map_lookup_elem(&mms, &aggregate->mm_id);
+		if (entry)
+			entry->dead = 1;
+	}
+	bpf_map_delete_elem(&mm_ids, &mm);
+	count(&mm_epoch);
+}
+
+/* The row of current for this mm, operation and mode, 0 when a table is full. */
+static __noinline __u32 row_intern(struct thread_state *thread, struct task_struct *task,
+					struct mm_struct *mm, __u32 operation, __u32 mode)
+{
+	struct row_key key = {.task_id = thread->id, .operation = operation, .mode = mode};
+	struct corelock_row *row;
+	__u32 *found, index;
+
+	key.mm_id = mm_intern(mm, task);
+	if (!key.mm_id)
+		return 0;
+	found = bpf_map_lookup_elem(&row_ids, &key);
+	index = found ? *found : take_index(&next_row, max_rows);
+	row = index ? bpf_map_lookup_elem(&rows, &index) : NULL;
+	if (!row)
+		return 0;
+	if (!found) {
+		row->mm_id = key.mm_id;
+		row->task_id = key.task_id;
+		row->pid = task->tgid;
+		row->tid = task->pid;
+		row->operation = operation;
+		row->mode = mode;
+		if (bpf_map_update_elem(&row_ids, &key, &index, BPF_NOEXIST))
+			return 0;
+	}
+	/* Threads are renamed; the row named last has the thread's name. */
+	bpf_get_current_comm(row->comm, sizeof(row->comm));
+	row->named_ns = bpf_ktime_get_ns();
+	return index;
+}
+
+/* The remembered row, 0 when it must be looked up. */
+static __always_inline __u32 row_cached(struct thread_state *thread, __u64 mm, __u32 key)
+{
+	struct cached_row *cached = &thread->cache[cache_index(mm, key)];
+
+	if (cached->mm == mm && cached->key == key && thread->epoch == mm_epoch)
+		return cached->row;
+	return 0;
+}
+
+static __always_inline void row_remember(struct thread_state *thread, __u64 mm, __u32 key,
+					 __u32 row)
+{
+	struct cached_row *cached = &thread->cache[cache_index(mm, key)];
+
+	if (thread->epoch != mm_epoch) {
+		__builtin_memset(thread->cache, 0, sizeof(thread->cache));
+		thread->epoch = mm_epoch;
+	}
+	cached->mm = mm;
+	cached->key = key;
+	cached->row = row;
+}
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * libcorelock: times mmap_lock with BPF. The C library under the Python package.
+ *
+ * Life of a session:
+ *
+ *   corelock_new -> corelock_configure -> corelock_load -> corelock_attach
+ *     -> corelock_begin_rows / corelock_next_rows / corelock_read_slow / corelock_read_totals
+ *     -> corelock_detach -> (the same readers, now exact) -> corelock_free
+ *
+ * Units: times are nanoseconds; points in time are CLOCK_MONOTONIC; pids and
+ * tids are those of the initial pid namespace.
+ *
+ * Ownership: a session is the caller's, from corelock_new to corelock_free,
+ * and owns every string that corelock_last_error hands out. Buffers are the
+ * caller's and are not kept beyond the call.
+ *
+ * Threads: one session is for one thread at a time (the caller locks). Two
+ * sessions share nothing that a caller can see. While a session opens, loads
+ * or attaches, libbpf's print callback is ours, under a lock, and is given
+ * back; the library prints nothing, installs no signal handler and never
+ * exits the process.
+ *
+ * Errors: functions that return int return a count or 0 on success and
+ * -CORELOCK_E_* on failure; corelock_last_error then has message, remedy and
+ * log. After a failed corelock_load or corelock_attach nothing is left loaded
+ * or attached, and the session can only be freed.
+ *
+ * Read by cffi as well: no function-like macros, no inline functions.
+ */
+#ifndef CORELOCK_H
+#define CORELOCK_H
+
+#include "../abi/corelock_abi.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CORELOCK_SLOW_OFF 0xffffffffffffffff
+
+typedef struct corelock_session corelock_session;
+
+enum corelock_code {
+	CORELOCK_OK,
+	CORELOCK_E_ARGUMENT,	/* a value out of range, or calls out of order */
+	CORELOCK_E_UNSUPPORTED, /* the kernel lacks BTF or the tracepoints */
+	CORELOCK_E_PRIVILEGE,	/* a capability is missing, or a policy forbids bpf() */
+	CORELOCK_E_LOAD,	/* the kernel refused a map or a program: see log */
+	CORELOCK_E_COMMAND,	/* the command could not be started */
+	CORELOCK_E_SYSTEM,	/* anything else the system refused: see sys_errno */
+};
+
+struct corelock_error {
+	int32_t code;	      /* enum corelock_code */
+	int32_t sys_errno;    /* 0 if none */
+	const char *message;  /* what failed, on what; never NULL */
+	const char *remedy;   /* what to do about it; may be "" */
+	const char *log;      /* libbpf's and the verifier's words; may be "" */
+};
+
+/*
+ * size comes first and is sizeof(struct corelock_options) as the caller was
+ * compiled: a library that knows fewer members accepts only zeros in the rest,
+ * one that knows more takes the missing ones as zero. 0 means the default
+ * wherever 0 is not a meaningful value.
+ */
+struct corelock_options {
+	uint64_t size;
+	uint64_t slow_ns;	/* waits and holds this long send a record; CORELOCK_SLOW_OFF: none */
+	uint32_t target;	/* enum corelock_target */
+	uint32_t target_id;	/* pid or tid, by target */
+	uint32_t follow;	/* 1: children of the target process too */
+	uint32_t self_tgid;	/* process whose own locking is left out (0: none) */
+	uint32_t max_rows;	/* default 16384 */
+	uint32_t max_mms;	/* default 8192 */
+	uint32_t max_chunks;	/* default 8 x max_rows */
+	uint32_t ring_bytes;	/* for slow records, rounded up to a power of two; default 1 MiB */
+	uint8_t target_comm[16]; /* padded with zeros */
+};
+
+/* What corelock_handshake says of this library. */
+struct corelock_handshake {
+	uint32_t abi_version;
+	uint32_t reserved;
+	uint64_t fingerprint; /* of this header and corelock_abi.h */
+};
+
+/* One row as read: a corelock_row with its process and its counts put in. */
+struct corelock_reading {
+	uint64_t downgrades;
+	uint64_t trylock_failures;
+	uint64_t aborted_waits;
+	uint64_t wait_count;
+	uint64_t wait_total_ns;
+	uint64_t wait_max_ns;
+	uint64_t wait_recent_max_ns; /* between the last two corelock_begin_rows */
+	uint64_t hold_count;
+	uint64_t hold_total_ns;
+	uint64_t hold_max_ns;
+	uint64_t hold_recent_max_ns;
+	uint64_t named_ns;
+	uint64_t mm_start_ns;
+	uint32_t wait_buckets; /* how many entries of the bucket buffer are this row's waits, ... */
+	uint32_t hold_buckets; /* ... followed by this many for its holds */
+	uint32_t mm_id;
+	uint32_t mm_pid;
+	uint32_t task_id;
+	uint32_t pid;
+	uint32_t tid;
+	uint32_t operation;
+	uint32_t mode;
+	uint32_t reserved;
+	uint8_t comm[16];
+	uint8_t mm_comm[16];
+};
+
+/* A non-empty histogram bucket. */
+struct corelock_bucket {
+	uint32_t index; /* octave * CORELOCK_SUB_BUCKETS + sub-bucket */
+	uint32_t reserved;
+	uint64_t count;
+};
+
+/* Everything the accounting is made of. */
+struct corelock_totals {
+	struct corelock_counters counters;
+	uint64_t seen[3];  /* by enum corelock_event, events that reached a row */
+	uint64_t waits;	   /* sums over all rows */
+	uint64_t holds;
+	uint64_t downgrades;
+	uint64_t failures; /* of trylocks, and aborted waits */
+	uint64_t rows;	   /* in use */
+};
+
+/* No session needed. Static memory. */
+const struct corelock_handshake *corelock_handshake(void);
+
+/* A new session, or NULL when memory is short. */
+corelock_session *corelock_new(void);
+
+/* Detaches if attached and frees. NULL is allowed. */
+void corelock_free(corelock_session *session);
+
+/* The last failure of this session; the strings live until its next call. */
+const struct corelock_error *corelock_last_error(const corelock_session *session);
+
+/* Once, before corelock_load. The options are copied. */
+int corelock_configure(corelock_session *session, const struct corelock_options *options);
+
+/* Checks what the kernel offers, then creates maps and programs. Nothing is attached. */
+int corelock_load(corelock_session *session);
+
+/*
+ * Attaches released, then acquire_returned, then start_locking, and then lets
+ * all three begin to count at one moment, which *start_ns is set to.
+ */
+int corelock_attach(corelock_session *session, uint64_t *start_ns);
+
+/*
+ * Ends the counting at one moment, which *end_ns is set to, then detaches,
+ * start_locking first. The readers go on working. Repeating it does nothing.
+ */
+int corelock_detach(corelock_session *session, uint64_t *end_ns);
+
+/* Begins a pass over all rows, and a new interval for the recent maxima. */
+int corelock_begin_rows(corelock_session *session);
+
+/*
+ * Reads on: at most capacity rows, and their non-empty buckets one row after
+ * the other. bucket_capacity must be at least 640 (one full row); fewer rows
+ * than asked for are given when buckets run short. Returns how many, 0 at the
+ * end of the pass. While tracing goes on, a row may be one event ahead in one
+ * member of another.
+ */
+int corelock_next_rows(corelock_session *session, struct corelock_reading *rows, uint32_t capacity,
+		       struct corelock_bucket *buckets, uint32_t bucket_capacity);
+
+/*
+ * Takes up to capacity slow records from the ring. Shorter waits than
+ * min_wait_ns and shorter holds than min_hold_ns are taken and dropped.
+ * Returns how many were stored; fewer than capacity means the ring is empty.
+ */
+int corelock_read_slow(corelock_session *session, struct corelock_slow *records, uint32_t capacity,
+		       uint64_t min_wait_ns, uint64_t min_hold_ns);
+
+/* A descriptor that polls readable when slow records wait. The session's; not to be closed. */
+int corelock_slow_fd(corelock_session *session);
+
+/* Exact after corelock_detach; before it, events in flight may be missing from either side. */
+int corelock_read_totals(corelock_session *session, struct corelock_totals *totals);
+
+/*
+ * Starts argv (PATH is searched) and holds it before its first instruction.
+ * Returns 0 and sets *pid. The same thread must call corelock_resume, which
+ * lets it go; from then on it is an ordinary child for the caller to wait for.
+ */
+int corelock_spawn(corelock_session *session, char *const *argv, int32_t *pid);
+int corelock_resume(corelock_session *session, int32_t pid);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

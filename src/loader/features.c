@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* What this kernel offers and this caller may do, asked before anything is loaded. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <bpf/btf.h>
+#include <linux/capability.h>
+
+#include "session.h"
+
+#define VMLINUX_BTF "/sys/kernel/btf/vmlinux"
+/* Inode of the initial pid namespace, PROC_PID_INIT_INO in include/linux/proc_ns.h. */
+#define INIT_PID_NAMESPACE 0xEFFFFFFC
+
+static bool has_capability(const struct __user_cap_data_struct *data, unsigned int capability)
+{
+	return data[capability / 32].effective & (1U << (capability % 32));
+}
+
+/* Which of the capabilities tracing needs the caller lacks, as words; "" if none. */
+static const char *missing_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {};
+
+	if (syscall(SYS_capget, &header, data) || has_capability(data, CAP_SYS_ADMIN))
+		return "";
+	if (!has_capability(data, CAP_BPF) && !has_capability(data, CAP_PERFMON))
+		return "CAP_BPF and CAP_PERFMON";
+	if (!has_capability(data, CAP_BPF))
+		return "CAP_BPF";
+	return has_capability(data, CAP_PERFMON) ? "" : "CAP_PERFMON";
+}
+
+int features_fail_permission(corelock_session *session, const char *what)
+{
+	const char *missing = missing_capabilities();
+
+	if (*missing)
+		return session_fail(session, CORELOCK_E_PRIVILEGE, 0,
+				    "Run as root, or give it CAP_BPF and CAP_PERFMON (setcap, "
+				    "systemd AmbientCapabilities=, or a container's cap_add).",
+				    "missing capability: %s", missing);
+	return session_fail(session, CORELOCK_E_PRIVILEGE, EPERM,
+			    "The capabilities are there, so a policy forbids it: kernel lockdown "
+			    "(/sys/kernel/security/lockdown), seccomp of a container, or an LSM.",
+			    "%s", what);
+}
+
+/* The number of parameters of a tracepoint's prototype (with the leading void *), 0: none such. */
+static unsigned int tracepoint_arity(const struct btf *btf, const char *name)
+{
+	const struct btf_type *type;
+	int id = btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF);
+
+	if (id < 0)
+		return 0;
+	type = btf__type_by_id(btf, id);
+	type = btf__type_by_id(btf, type->type);
+	if (!type || !btf_is_ptr(type))
+		return 0;
+	type = btf__type_by_id(btf, type->type);
+	return type && btf_is_func_proto(type) ? btf_vlen(type) : 0;
+}
+
+static int check_tracepoints(corelock_session *session, enum event_layout *layout)
+{
+	struct btf *btf = btf__parse(VMLINUX_BTF, NULL);
+	unsigned int arity;
+
+	if (!btf)
+		return session_fail(session, CORELOCK_E_UNSUPPORTED, errno,
+				    "The kernel must be built with CONFIG_DEBUG_INFO_BTF=y (distribution "
+				    "kernels since about 2020 are), and /sys must be mounted.",
+				    "no kernel BTF in " VMLINUX_BTF);
+	arity = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
+	btf__free(btf);
+	if (arity != 3 && arity != 4)
+		return session_fail(session, CORELOCK_E_UNSUPPORTED, 0,
+				    arity ? "This version of corelock does not know their arguments; "
+					    "use a newer one."
+					  : "They came with Linux 5.11 and need CONFIG_TRACEPOINTS=y; use a "
+					    "newer kernel.",
+				    "this kernel has no usable mmap_lock tracepoints");
+	*layout = arity == 3 ? LAYOUT_MEMCG_ID : LAYOUT_MEMCG_PATH;
+	return 0;
+}
+
+int features_check(corelock_session *session, enum event_layout *layout)
+{
+	struct stat namespace;
+
+	if (*missing_capabilities())
+		return features_fail_permission(session, "");
+	/* A pid means another process outside: measuring that one would be wrong. */
+	if (!stat("/proc/self/ns/pid", &namespace) && namespace.st_ino != INIT_PID_NAMESPACE)
+		return session_fail(session, CORELOCK_E_UNSUPPORTED, 0,
+				    "Run it on the host, with the pid as the host sees it.",
+				    "this is not the host's pid namespace");
+	return check_tracepoints(session, layout);
+}

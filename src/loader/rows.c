@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Reading the tables: rows with their histograms, and the totals of the accounting. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "session.h"
+
+#define BATCH_ROWS 256
+#define BUCKETS_PER_ROW (2 * CORELOCK_OCTAVES * CORELOCK_SUB_BUCKETS)
+
+static uint32_t used(uint32_t next, uint32_t max)
+{
+	return next < max ? next : max;
+}
+
+/* Entries [start, start + count) of an array map, by as few system calls as it takes. */
+static int read_entries(corelock_session *session, struct bpf_map *map, uint32_t start,
+			uint32_t count, void *values)
+{
+	size_t size = bpf_map__value_size(map);
+	uint32_t done = 0;
+
+	while (done < count) {
+		uint32_t got = count - done, next = start + done - 1;
+		uint32_t keys[BATCH_ROWS], last;
+		int error;
+
+		if (got > BATCH_ROWS)
+			got = BATCH_ROWS;
+		error = bpf_map_lookup_batch(bpf_map__fd(map), start + done ? &next : NULL, &last,
+					     keys, (char *)values + done * size, &got, NULL);
+		/* ENOENT: the end of the map was reached, with `got` entries. */
+		if (error && error != -ENOENT)
+			return session_fail(session, CORELOCK_E_SYSTEM, -error, "",
+					    "cannot read map %s", bpf_map__name(map));
+		if (!got)
+			return session_fail(session, CORELOCK_E_SYSTEM, 0, "",
+					    "map %s ended early", bpf_map__name(map));
+		done += got;
+	}
+	return 0;
+}
+
+/* The first `count` entries of an array map in fresh memory. */
+static int read_table(corelock_session *session, struct bpf_map *map, uint32_t count, void **table)
+{
+	free(*table);
+	*table = calloc(count, bpf_map__value_size(map));
+	if (!*table)
+		return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot read map %s",
+				    bpf_map__name(map));
+	return read_entries(session, map, 0, count, *table);
+}
+
+void rows_free(corelock_session *session)
+{
+	free(session->batch);
+	free(session->chunks);
+	free(session->mms);
+	session->batch = NULL;
+	session->chunks = NULL;
+	session->mms = NULL;
+	session->row_count = session->next_row = 0;
+}
+
+/*
+ * Rows name chunks, so the chunks are read after the number of rows is taken
+ * and a chunk that a row names later is missing here: its events are newer
+ * than this pass.
+ */
+static int begin_pass(corelock_session *session)
+{
+	const struct mmap_lock_bpf__data *data = session->skel->data;
+	int error;
+
+	rows_free(session);
+	session->batch = calloc(BATCH_ROWS, sizeof(*session->batch));
+	if (!session->batch)
+		return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot read rows");
+	session->row_count = used(data->next_row, session->options.max_rows);
+	session->mm_count = used(data->next_mm, session->options.max_mms);
+	session->chunk_count = used(data->next_chunk, session->options.max_chunks);
+	session->next_row = 1;
+	session->batch_start = session->batch_count = 0;
+	error = read_table(session, session->skel->maps.mms, session->mm_count,
+			   (void **)&session->mms);
+	if (!error)
+		error = read_table(session, session->skel->maps.chunks, session->chunk_count,
+				   (void **)&session->chunks);
+	if (error)
+		rows_free(session);
+	return error;
+}
+
+static int check_loaded(corelock_session *session)
+{
+	if (session->skel)
+		return 0;
+	return session_fail(session, CORELOCK_E_ARGUMENT, 0, "", "the session is not loaded");
+}
+
+CORELOCK_EXPORT int corelock_begin_rows(corelock_session *session)
+{
+	int error = check_loaded(session);
+
+	if (error)
+		return error;
+	session->interval =
+		__atomic_fetch_add(&session->skel->data->interval, 1, __ATOMIC_SEQ_CST);
+	return begin_pass(session);
+}
+
+/* The next row of the pass; NULL at its end (*error 0) or on failure. */
+static const struct corelock_row *peek_row(corelock_session *session, int *error)
+{
+	uint32_t index = session->next_row;
+
+	*error = 0;
+	if (index >= session->row_count) {
+		rows_free(session);
+		return NULL;
+	}
+	if (index >= session->batch_start + session->batch_count) {
+		uint32_t left = session->row_count - index;
+
+		session->batch_start = index;
+		session->batch_count = left < BATCH_ROWS ? left : BATCH_ROWS;
+		*error = read_entries(session, session->skel->maps.rows, index,
+				      session->batch_count, session->batch);
+		if (*error)
+			return NULL;
+	}
+	return &session->batch[index - session->batch_start];
+}
+
+/* Writes the non-empty buckets (or only counts, if NULL); returns how many there are. */
+static uint32_t unpack_times(const corelock_session *session, const struct corelock_times *times,
+			     struct corelock_bucket *buckets, uint64_t *count)
+{
+	uint32_t written = 0;
+
+	*count = 0;
+	for (uint32_t octave = 0; octave < CORELOCK_OCTAVES; octave++) {
+		uint32_t chunk = times->chunk[octave];
+
+		if (!chunk || chunk >= session->chunk_count)
+			continue;
+		for (uint32_t sub = 0; sub < CORELOCK_SUB_BUCKETS; sub++) {
+			uint64_t n = session->chunks[chunk].count[sub];
+
+			if (!n)
+				continue;
+			*count += n;
+			if (buckets)
+				buckets[written] = (struct corelock_bucket){
+					.index = octave * CORELOCK_SUB_BUCKETS + sub, .count = n};
+			written++;
+		}
+	}
+	return written;
+}
+
+static uint64_t recent_max(const corelock_session *session, const struct corelock_times *times)
+{
+	uint32_t bank = session->interval & 1;
+
+	return times->recent_interval[bank] == session->interval ? times->recent_max_ns[bank] : 0;
+}
+
+static uint32_t unpack_row(const corelock_session *session, const struct corelock_row *row,
+			   struct corelock_reading *reading, struct corelock_bucket *buckets)
+{
+	const struct corelock_mm *mm = &session->mms[row->mm_id < session->mm_count ? row->mm_id : 0];
+
+	*reading = (struct corelock_reading){
+		.downgrades = row->downgrades,
+		.trylock_failures = row->trylock_failures,
+		.aborted_waits = row->aborted_waits,
+		.wait_total_ns = row->wait.total_ns,
+		.wait_max_ns = row->wait.max_ns,
+		.wait_recent_max_ns = recent_max(session, &row->wait),
+		.hold_total_ns = row->hold.total_ns,
+		.hold_max_ns = row->hold.max_ns,
+		.hold_recent_max_ns = recent_max(session, &row->hold),
+		.named_ns = row->named_ns,
+		.mm_start_ns = mm->process_start_ns,
+		.mm_id = row->mm_id,
+		.mm_pid = mm->pid,
+		.task_id = row->task_id,
+		.pid = row->pid,
+		.tid = row->tid,
+		.operation = row->operation,
+		.mode = row->mode,
+	};
+	memcpy(reading->comm, row->comm, sizeof(reading->comm));
+	memcpy(reading->mm_comm, mm->comm, sizeof(reading->mm_comm));
+	reading->wait_buckets = unpack_times(session, &row->wait, buckets, &reading->wait_count);
+	reading->hold_buckets = unpack_times(session, &row->hold, buckets + reading->wait_buckets,
+					     &reading->hold_count);
+	return reading->wait_buckets + reading->hold_buckets;
+}
+
+CORELOCK_EXPORT int corelock_next_rows(corelock_session *session, struct corelock_reading *rows,
+				       uint32_t capacity, struct corelock_bucket *buckets,
+				       uint32_t bucket_capacity)
+{
+	uint32_t count = 0, bucket = 0;
+	int error = check_loaded(session);
+
+	if (error)
+		return error;
+	if (!capacity || bucket_capacity < BUCKETS_PER_ROW)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "", "the row buffers are too small");
+	while (count < capacity && bucket + BUCKETS_PER_ROW <= bucket_capacity) {
+		const struct corelock_row *row = peek_row(session, &error);
+
+		if (error)
+			return error;
+		if (!row)
+			break;
+		bucket += unpack_row(session, row, &rows[count], buckets + bucket);
+		count++;
+		session->next_row++;
+	}
+	return count;
+}
+
+/* Runs the iterator that counts what is open now. */
+static int count_open(corelock_session *session)
+{
+	struct bpf_link *link = bpf_program__attach_iter(session->skel->progs.count_open, NULL);
+	struct corelock_counters *counters = &session->skel->bss->counters;
+	char nothing[64];
+	int fd, got = 0;
+
+	counters->open_waits = counters->open_holds = 0;
+	fd = link ? bpf_iter_create(bpf_link__fd(link)) : -1;
+	if (fd >= 0) {
+		do
+			got = read(fd, nothing, sizeof(nothing));
+		while (got > 0 || (got < 0 && errno == EAGAIN));
+		close(fd);
+	}
+	bpf_link__destroy(link);
+	if (fd < 0 || got < 0)
+		return session_fail(session, CORELOCK_E_SYSTEM, errno, "", "cannot count open locks");
+	return 0;
+}
+
+static int read_misses(corelock_session *session, uint64_t *misses)
+{
+	for (int event = 0; event < CORELOCK_EVENTS; event++) {
+		struct bpf_prog_info info = {};
+		uint32_t size = sizeof(info);
+		int error = bpf_obj_get_info_by_fd(bpf_program__fd(session->program[event]), &info,
+						   &size);
+
+		if (error)
+			return session_fail(session, CORELOCK_E_SYSTEM, -error, "",
+					    "cannot read the missed events");
+		misses[event] = info.recursion_misses;
+	}
+	return 0;
+}
+
+static void add_row(const corelock_session *session, const struct corelock_row *row,
+		    struct corelock_totals *totals)
+{
+	uint64_t waits, holds;
+
+	for (int event = 0; event < CORELOCK_EVENTS; event++)
+		totals->seen[event] += row->seen[event];
+	unpack_times(session, &row->wait, NULL, &waits);
+	unpack_times(session, &row->hold, NULL, &holds);
+	totals->waits += waits;
+	totals->holds += holds;
+	totals->downgrades += row->downgrades;
+	totals->failures += row->trylock_failures + row->aborted_waits;
+	totals->rows++;
+}
+
+CORELOCK_EXPORT int corelock_read_totals(corelock_session *session, struct corelock_totals *totals)
+{
+	const struct corelock_row *row;
+	int error = check_loaded(session);
+
+	if (!error)
+		error = count_open(session);
+	if (!error)
+		error = begin_pass(session);
+	if (error)
+		return error;
+	memset(totals, 0, sizeof(*totals));
+	while ((row = peek_row(session, &error))) {
+		add_row(session, row, totals);
+		session->next_row++;
+	}
+	if (error)
+		return error;
+	totals->counters = session->skel->bss->counters;
+	return read_misses(session, totals->counters.recursion_misses);
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* A session's life: configure, load, attach, detach, free. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fingerprint.h"
+#include "session.h"
+
+#define DEFAULT_ROWS 16384
+#define DEFAULT_MMS 8192
+#define CHUNKS_PER_ROW 8
+#define DEFAULT_RING_BYTES (1 << 20)
+#define MAX_ENTRIES (1U << 26)
+#define MAX_RING_BYTES (1U << 30)
+#define MAX_FOLLOWED 65536
+
+_Static_assert(sizeof(struct corelock_row) % 8 == 0, "array values are read back to back");
+_Static_assert(sizeof(struct corelock_mm) % 8 == 0, "array values are read back to back");
+
+/* As in tables.bpf.h. */
+enum { TRACING_OFF, TRACING_ON, TRACING_STOPPING };
+
+static const struct corelock_handshake handshake = {
+	.abi_version = CORELOCK_ABI_VERSION,
+	.fingerprint = CORELOCK_FINGERPRINT,
+};
+
+CORELOCK_EXPORT const struct corelock_handshake *corelock_handshake(void)
+{
+	return &handshake;
+}
+
+CORELOCK_EXPORT corelock_session *corelock_new(void)
+{
+	corelock_session *session = calloc(1, sizeof(*session));
+
+	if (!session)
+		return NULL;
+	session->error.message = session->message;
+	session->error.remedy = session->remedy;
+	session->error.log = "";
+	return session;
+}
+
+static void session_unload(corelock_session *session)
+{
+	corelock_detach(session, NULL);
+	ring_buffer__free(session->ring);
+	session->ring = NULL;
+	mmap_lock_bpf__destroy(session->skel);
+	session->skel = NULL;
+}
+
+CORELOCK_EXPORT void corelock_free(corelock_session *session)
+{
+	if (!session)
+		return;
+	session_unload(session);
+	rows_free(session);
+	free(session->log);
+	free(session);
+}
+
+/* Copies options of another size: what this side lacks must be zero there. */
+static bool options_copy(struct corelock_options *to, const struct corelock_options *from)
+{
+	const unsigned char *bytes = (const unsigned char *)from;
+
+	if (from->size < sizeof(from->size))
+		return false;
+	for (uint64_t at = sizeof(*to); at < from->size; at++)
+		if (bytes[at])
+			return false;
+	memset(to, 0, sizeof(*to));
+	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
+	return true;
+}
+
+static uint32_t power_of_two(uint32_t value)
+{
+	uint32_t power = getpagesize();
+
+	while (power < value)
+		power *= 2;
+	return power;
+}
+
+CORELOCK_EXPORT int corelock_configure(corelock_session *session,
+				       const struct corelock_options *given)
+{
+	struct corelock_options *options = &session->options;
+
+	if (session->configured)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "Use a new session.",
+				    "the session is configured already");
+	if (!options_copy(options, given))
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0,
+				    "Use the libcorelock that belongs to this package.",
+				    "the options have members this library does not know");
+	if (options->target > CORELOCK_TARGET_COMM)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "", "no such kind of target: %u",
+				    options->target);
+	if ((options->target == CORELOCK_TARGET_PROCESS ||
+	     options->target == CORELOCK_TARGET_THREAD) &&
+	    !options->target_id)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "", "pid 0 cannot be traced");
+	if (options->follow && options->target != CORELOCK_TARGET_PROCESS)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
+				    "only a process's children can be followed");
+	options->max_rows = options->max_rows ?: DEFAULT_ROWS;
+	options->max_mms = options->max_mms ?: DEFAULT_MMS;
+	options->max_chunks = options->max_chunks ?: CHUNKS_PER_ROW * options->max_rows;
+	options->ring_bytes = options->ring_bytes ?: DEFAULT_RING_BYTES;
+	if (options->max_rows > MAX_ENTRIES || options->max_mms > MAX_ENTRIES ||
+	    options->max_chunks > CHUNKS_PER_ROW * MAX_ENTRIES ||
+	    options->ring_bytes > MAX_RING_BYTES)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "Ask for less.",
+				    "table sizes are limited to %u rows and mms and %u ring bytes",
+				    MAX_ENTRIES, MAX_RING_BYTES);
+	options->ring_bytes = power_of_two(options->ring_bytes);
+	/* Entry 0 of each table means "none". */
+	options->max_rows++;
+	options->max_mms++;
+	options->max_chunks++;
+	session->configured = true;
+	return 0;
+}
+
+static void set_variables(corelock_session *session)
+{
+	const struct corelock_options *options = &session->options;
+	struct mmap_lock_bpf__rodata *rodata = session->skel->rodata;
+
+	rodata->target_kind = options->target;
+	rodata->target_id = options->target_id;
+	memcpy((void *)rodata->target_comm, options->target_comm, sizeof(rodata->target_comm));
+	rodata->follow_children = options->follow;
+	rodata->self_tgid = options->self_tgid;
+	rodata->slow_ns = options->slow_ns;
+	rodata->max_rows = options->max_rows;
+	rodata->max_mms = options->max_mms;
+	rodata->max_chunks = options->max_chunks;
+}
+
+static int set_sizes(corelock_session *session)
+{
+	const struct corelock_options *options = &session->options;
+	struct {
+		struct bpf_map *map;
+		uint32_t entries;
+	} sizes[] = {
+		{session->skel->maps.rows, options->max_rows},
+		{session->skel->maps.row_ids, options->max_rows},
+		{session->skel->maps.chunks, options->max_chunks},
+		{session->skel->maps.mms, options->max_mms},
+		{session->skel->maps.mm_ids, options->max_mms},
+		{session->skel->maps.followed, options->follow ? MAX_FOLLOWED : 1},
+		{session->skel->maps.slow_ring, options->ring_bytes},
+	};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		int error = bpf_map__set_max_entries(sizes[i].map, sizes[i].entries);
+
+		if (error)
+			return session_fail(session, CORELOCK_E_LOAD, -error, "",
+					    "cannot size map %s", bpf_map__name(sizes[i].map));
+	}
+	return 0;
+}
+
+static void choose_programs(corelock_session *session, enum event_layout layout)
+{
+	struct mmap_lock_bpf *skel = session->skel;
+	struct bpf_program *by_layout[2][CORELOCK_EVENTS] = {
+		[LAYOUT_MEMCG_ID] = {skel->progs.start_locking, skel->progs.acquire_returned,
+				     skel->progs.released},
+		[LAYOUT_MEMCG_PATH] = {skel->progs.start_locking_path,
+				       skel->progs.acquire_returned_path,
+				       skel->progs.released_path},
+	};
+
+	for (int event = 0; event < CORELOCK_EVENTS; event++) {
+		session->program[event] = by_layout[layout][event];
+		bpf_program__set_autoload(by_layout[!layout][event], false);
+	}
+	bpf_program__set_autoload(skel->progs.forked, session->options.follow);
+}
+
+static int load_programs(corelock_session *session, enum event_layout layout)
+{
+	int error;
+
+	session->skel = mmap_lock_bpf__open();
+	if (!session->skel)
+		return session_fail(session, CORELOCK_E_LOAD, errno, "", "cannot open the BPF object");
+	set_variables(session);
+	choose_programs(session, layout);
+	error = set_sizes(session);
+	if (error)
+		return error;
+	error = mmap_lock_bpf__load(session->skel);
+	if (error == -EPERM)
+		return features_fail_permission(session, "the kernel refused the BPF programs");
+	if (error == -ENOMEM)
+		return session_fail(session, CORELOCK_E_LOAD, ENOMEM, "Ask for fewer rows.",
+				    "not enough memory for the BPF maps");
+	if (error)
+		return session_fail(session, CORELOCK_E_LOAD, -error,
+				    "Please report this with the log (-v) and the kernel's version.",
+				    "the kernel refused the BPF programs");
+	return 0;
+}
+
+static int follow_target(corelock_session *session)
+{
+	uint8_t yes = 1;
+	int error;
+
+	if (!session->options.follow)
+		return 0;
+	error = bpf_map__update_elem(session->skel->maps.followed, &session->options.target_id,
+				     sizeof(uint32_t), &yes, sizeof(yes), BPF_ANY);
+	if (error)
+		return session_fail(session, CORELOCK_E_LOAD, -error, "", "cannot follow the target");
+	return 0;
+}
+
+CORELOCK_EXPORT int corelock_load(corelock_session *session)
+{
+	enum event_layout layout;
+	int error;
+
+	if (!session->configured || session->skel || session->failed)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
+				    "load comes once, after configure");
+	error = features_check(session, &layout);
+	if (error)
+		return error;
+	log_begin(session);
+	error = load_programs(session, layout);
+	log_end();
+	if (!error)
+		error = follow_target(session);
+	if (!error)
+		error = slow_open(session);
+	if (error) {
+		session->error.log = session->log ?: "";
+		session->failed = true;
+		session_unload(session);
+	}
+	return error;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+static int attach_program(corelock_session *session, struct bpf_program *program,
+			  struct bpf_link **link)
+{
+	int error;
+
+	*link = bpf_program__attach(program);
+	if (*link)
+		return 0;
+	error = errno;
+	if (error == EPERM)
+		return features_fail_permission(session, "the kernel refused to attach");
+	return session_fail(session, CORELOCK_E_LOAD, error,
+			    "Please report this with the log (-v) and the kernel's version.",
+			    "cannot attach %s", bpf_program__name(program));
+}
+
+static int attach_programs(corelock_session *session)
+{
+	int error = 0;
+
+	if (session->options.follow)
+		error = attach_program(session, session->skel->progs.forked, &session->forked);
+	if (!error)
+		error = attach_program(session, session->skel->progs.freed, &session->freed);
+	if (!error)
+		error = attach_program(session, session->skel->progs.renamed, &session->renamed);
+	/* A start that is seen must have its end seen: the ends are attached first. */
+	for (int event = CORELOCK_EVENTS - 1; event >= 0 && !error; event--)
+		error = attach_program(session, session->program[event], &session->link[event]);
+	return error;
+}
+
+CORELOCK_EXPORT int corelock_attach(corelock_session *session, uint64_t *start_ns)
+{
+	int error;
+
+	if (!session->skel || session->attached || session->end_ns)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
+				    "attach comes once, after load");
+	log_begin(session);
+	error = attach_programs(session);
+	log_end();
+	session->attached = true;
+	if (error) {
+		session->error.log = session->log ?: "";
+		session->failed = true;
+		session_unload(session);
+		return error;
+	}
+	*start_ns = now_ns();
+	__atomic_store_n(&session->skel->bss->tracing, TRACING_ON, __ATOMIC_SEQ_CST);
+	return 0;
+}
+
+static void detach_program(struct bpf_link **link)
+{
+	bpf_link__destroy(*link);
+	*link = NULL;
+}
+
+CORELOCK_EXPORT int corelock_detach(corelock_session *session, uint64_t *end_ns)
+{
+	if (session->attached) {
+		__atomic_store_n(&session->skel->bss->tracing, TRACING_STOPPING, __ATOMIC_SEQ_CST);
+		session->end_ns = now_ns();
+		for (int event = 0; event < CORELOCK_EVENTS; event++)
+			detach_program(&session->link[event]);
+		detach_program(&session->renamed);
+		detach_program(&session->freed);
+		detach_program(&session->forked);
+		session->attached = false;
+	}
+	if (end_ns)
+		*end_ns = session->end_ns;
+	return 0;
+}
