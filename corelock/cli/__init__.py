@@ -1,0 +1,77 @@
+"""The command line: ``corelock COMMAND``.
+
+A command is a module here with a click command named ``command``; a line in
+``COMMANDS`` is all it needs. Modules are imported when their command is used.
+
+Exit codes: 0 done, 1 could not run or attach, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Optional
+
+import click
+
+from corelock.errors import CorelockError, InvalidArgument
+from corelock.version import VERSION
+
+#: Command, its module in this package, and its line in the overview.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"corelock.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="corelock COMMAND -h tells more. Needs Linux 5.11 or newer with BTF, "
+    "and root or CAP_BPF and CAP_PERFMON.",
+)
+@click.version_option(VERSION, "-V", "--version", message="corelock %(version)s")
+def _cli() -> None:
+    """Who waits for mmap_lock, who holds it, for how long, doing what."""
+
+
+def main() -> None:
+    """Entry point of the ``corelock`` executable."""
+    try:
+        _cli.main(standalone_mode=False)
+        # What is still buffered may meet a closed pipe, too.
+        sys.stdout.flush()
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("corelock: aborted", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader has seen enough. Keep the interpreter's last flush quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except CorelockError as error:
+        click.echo(f"corelock: {error}", err=True)
+        sys.exit(2 if isinstance(error, InvalidArgument) else 1)

@@ -1,0 +1,277 @@
+"""``corelock hold-times``."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import sys
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Optional, TextIO
+
+import click
+
+from corelock import target
+from corelock.cli.run import OutputFile, Slowest, Watch, interruptible, reap
+from corelock.model import (
+    Accounting,
+    Host,
+    Report,
+    SlowEvent,
+    Snapshot,
+    Target,
+)
+from corelock.symbolize import Symbolizer
+from corelock.tracer import DEFAULT_SLOW_NS, Tracer
+
+_BY = ("thread", "operation", "mode")
+_SORT = ("hold", "hold-max", "hold-p99", "wait", "wait-max", "wait-p99", "count", "thread")
+
+
+class _SlowThreshold(click.ParamType):
+    name = "us|off"
+
+    def convert(
+        self, value: object, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> Optional[int]:
+        """Nanoseconds, or -1 for off."""
+        if isinstance(value, int):
+            return value
+        if value == "off":
+            return -1
+        try:
+            ns = round(float(str(value)) * 1000)
+        except (ValueError, OverflowError):
+            ns = -1
+        if ns < 0 or ns >= 1 << 63:
+            self.fail(f"{value!r} is not a number of microseconds, 0 (all) or off", param, ctx)
+        return ns
+
+
+class _By(click.ParamType):
+    name = "fields"
+
+    def convert(
+        self, value: object, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> tuple[str, ...]:
+        """The fields, each one known and named once."""
+        fields = tuple(str(value).split(","))
+        for field in fields:
+            if field not in _BY:
+                self.fail(f"cannot group by {field!r}, only by {', '.join(_BY)}", param, ctx)
+        return tuple(dict.fromkeys(fields))
+
+
+_SECONDS = click.FloatRange(min=0, min_open=True, max=1e9)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The command line, as given; see ``command``."""
+
+    pid: Optional[int]
+    tid: Optional[int]
+    comm: Optional[str]
+    everything: bool
+    follow: bool
+    duration: Optional[float]
+    interval: Optional[float]
+    top: int
+    sort: str
+    by: tuple[str, ...]
+    slow_ns: int
+    stacks: int
+    hist: bool
+    json: bool
+    csv: bool
+    output: Optional[str]
+    max_rows: Optional[int]
+    quiet: bool
+    verbose: bool
+    command: tuple[str, ...]
+
+
+@click.command("hold-times")
+@click.option("-p", "--pid", type=int, metavar="PID", help="The address space of this process, "
+              "whoever locks it.")
+@click.option("-t", "--tid", type=int, metavar="TID", help="This thread, whatever it locks.")
+@click.option("--comm", metavar="NAME", help="The address spaces of all processes of this name.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Every address space of the host.")
+@click.option("--follow", is_flag=True, help="Children of the target, too (--pid or a command).")
+@click.option("-d", "--duration", type=_SECONDS, metavar="SEC", help="Stop after so long.")
+@click.option("-i", "--interval", type=_SECONDS, metavar="SEC", help="Print each interval, "
+              "and then the whole.")
+@click.option("-n", "--top", type=click.IntRange(min=0), default=20, metavar="N",
+              show_default=True, help="Lines of the table; 0: all.")
+@click.option("-S", "--sort", type=click.Choice(_SORT), default="hold", show_default=True,
+              metavar="FIELD", help="One of " + ", ".join(_SORT) + ".")
+@click.option("--by", type=_By(), default=",".join(_BY), metavar="FIELDS",
+              help="Group by some of thread,operation,mode (default: all).")
+@click.option("--slow-us", "slow_ns", type=_SlowThreshold(), default=DEFAULT_SLOW_NS,
+              metavar="N", help="Take stacks of waits and holds from so many microseconds on; "
+              "0: of all; off: of none (default: 100).")
+@click.option("-s", "--stacks", type=click.IntRange(min=0), default=3, metavar="N",
+              show_default=True, help="How many of the slowest waits and holds to show.")
+@click.option("--hist", is_flag=True, help="Histograms of waits and holds, by powers of two.")
+@click.option("--json", is_flag=True, help="One JSON object (see docs/json.md); with -i one a line.")
+@click.option("--csv", is_flag=True, help="The rows as CSV.")
+@click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout.")
+@click.option("--max-rows", type=click.IntRange(min=1), metavar="N",
+              help="Room for so many thread x operation x mode (default: by the threads now).")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but data and losses.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more, and show logs of failures.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD ARGS...]")
+def command(**given: object) -> None:
+    """How long mmap_lock is waited for and held, by thread, operation and mode.
+
+    Tracing ends with --duration, Ctrl-C, or the target's exit, and then prints.
+    A command after -- is traced from its first instruction to its exit; its
+    status is reported, and does not become corelock's.
+    """
+    options = _Options(**given)  # type: ignore[arg-type]
+    _check(options)
+    with ExitStack() as stack:
+        file = OutputFile(options.output) if options.output else None
+        if file is not None:
+            stack.callback(file.stream.close)
+        tracer = Tracer(
+            pid=options.pid,
+            tid=options.tid,
+            comm=options.comm,
+            everything=options.everything,
+            command=options.command or None,
+            follow=options.follow,
+            slow_ns=None if options.slow_ns < 0 or not options.stacks else options.slow_ns,
+            max_rows=options.max_rows,
+        )
+        _Run(options, tracer, file).go()
+
+
+def _check(options: _Options) -> None:
+    targets = [options.pid is not None, options.tid is not None, options.comm is not None]
+    if sum([*targets, options.everything, bool(options.command)]) != 1:
+        raise click.UsageError(
+            "Name one target: --pid N, --tid N, --comm NAME, --all, or -- CMD ARGS."
+        )
+    if options.json and options.csv:
+        raise click.UsageError("Choose one of --json and --csv.")
+    if options.interval and options.duration and options.interval > options.duration:
+        raise click.UsageError("The interval (-i) is longer than the whole run (-d).")
+    if options.follow and options.pid is None and not options.command:
+        raise click.UsageError("--follow goes with --pid or a command.")
+
+
+class _Run:
+    """One run of the command."""
+
+    def __init__(self, options: _Options, tracer: Tracer, file: Optional[OutputFile]) -> None:
+        self._options = options
+        self._tracer = tracer
+        self._file = file
+        self._stream: TextIO = sys.stdout if file is None else file.stream
+        self._symbols = Symbolizer()
+        self._slowest = Slowest(options.stacks, self._symbols.remember)
+        self._host = Host(os.uname().release, os.uname().machine, os.uname().nodename)
+        self._target: Optional[Target] = None
+
+    def go(self) -> None:
+        """Trace, then print."""
+        with interruptible() as stop_fd, self._tracer as tracer:
+            self._announce()
+            with closing(Watch(tracer, self._slowest, stop_fd)) as watch:
+                self._watch(watch)
+            tracer.stop()
+            self._slowest.take(tracer)
+            accounting = tracer.accounting()
+            self._print(tracer.snapshot(), self._slowest.whole(), accounting)
+            self._say_losses(accounting)
+            failure = reap(tracer.pid) if self._options.command and tracer.pid else None
+            if failure:
+                self._say(f"{self._options.command[0]} {failure}")
+
+    def _announce(self) -> None:
+        options, pid = self._options, self._tracer.pid
+        what = "all processes"
+        if pid is not None:
+            self._target = Target(pid, target.comm_of(pid))
+            what = f"{self._target.comm}[{pid}]"
+        elif options.tid is not None:
+            what = f"thread {options.tid}"
+        elif options.comm is not None:
+            what = f"processes named {options.comm}"
+        end = "" if options.duration else " Ctrl-C to end."
+        self._say(f"Tracing mmap_lock of {what}.{end}")
+
+    def _watch(self, watch: Watch) -> None:
+        start = time.monotonic()
+        end = start + (self._options.duration or math.inf)
+        step = self._options.interval or math.inf
+        previous: Optional[Snapshot] = None
+        for number in itertools.count(1):
+            tick = start + number * step
+            watch.until(min(tick, end))
+            if watch.ended or tick >= end:
+                return
+            snapshot = self._tracer.snapshot()
+            shown = snapshot if previous is None else snapshot.since(previous)
+            self._print(shown, self._slowest.end_interval(), self._tracer.accounting())
+            previous = snapshot
+
+    def _print(
+        self, snapshot: Snapshot, slow: list[SlowEvent], accounting: Accounting
+    ) -> None:
+        report = Report(
+            self._host,
+            self._target,
+            snapshot.start_ns,
+            snapshot.duration_ns,
+            snapshot.rows,
+            tuple(map(self._symbols.resolve, slow)),
+            accounting,
+        )
+        if self._file is not None:
+            self._file.begin()
+        self._render(report)
+        self._stream.flush()
+
+    def _render(self, report: Report) -> None:
+        options = self._options
+        if options.json:
+            from corelock.export.jsonout import write_json
+
+            write_json(self._stream, report)
+        elif options.csv:
+            from corelock.export.csvout import write_csv
+
+            write_csv(self._stream, report)
+        else:
+            from corelock.render.report import TextOptions, render_text
+
+            render_text(
+                report,
+                TextOptions(options.by, options.sort, options.top, options.stacks, options.hist),
+                self._stream,
+            )
+            if options.interval:
+                self._stream.write("\n")
+
+    def _say_losses(self, accounting: Accounting) -> None:
+        """The last line on stderr, even with -q: what the numbers lack."""
+        losses = {**accounting.unmatched, **accounting.lost, **accounting.slow_lost}
+        losses["children_not_followed"] = accounting.children_not_followed
+        losses["unaccounted"] = accounting.unaccounted
+        words = ", ".join(f"{name} {count}" for name, count in losses.items() if count)
+        if not words:
+            return
+        remedy = ""
+        if accounting.lost["map_full"]:
+            remedy = " Raise --max-rows."
+        elif accounting.slow_lost["ring_full"]:
+            remedy = " Raise --slow-us."
+        click.echo(f"corelock: incomplete: {words}.{remedy}", err=True)
+
+    def _say(self, text: str) -> None:
+        if not self._options.quiet:
+            click.echo(text, err=True)

@@ -1,0 +1,172 @@
+"""Driving a tracer from a terminal: signals, deadlines, the target's end, slow events."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Optional
+
+from corelock.errors import CorelockError
+from corelock.model import SlowEvent
+from corelock.tracer import Tracer
+
+
+_LONGEST_POLL_S = 3600.0
+
+
+@contextmanager
+def interruptible() -> Iterator[int]:
+    """A descriptor that turns readable at the first Ctrl-C or SIGTERM; a second one aborts."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(number: int, frame: object) -> None:
+        os.write(writer, b"\0")
+        for each in numbers:
+            signal.signal(each, signal.default_int_handler)
+
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield reader
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+_Entry = tuple[int, int, SlowEvent]
+
+
+class Slowest:
+    """Keeps the ``size`` longest waits and holds, of the interval and of the whole run."""
+
+    def __init__(self, size: int, seen: Callable[[int], None]) -> None:
+        self._size = size
+        self._seen = seen
+        self._order = itertools.count()
+        self._interval: dict[str, list[_Entry]] = {"wait": [], "hold": []}
+        self._whole: dict[str, list[_Entry]] = {"wait": [], "hold": []}
+
+    def take(self, tracer: Tracer) -> None:
+        """Take what has come; those too short are dropped before Python sees them."""
+        for event in tracer.slow_events(self._least("wait"), self._least("hold")):
+            self._seen(event.pid)
+            _keep(self._interval, self._size, (event.duration_ns, next(self._order), event))
+
+    def _least(self, kind: str) -> int:
+        kept = self._interval[kind]
+        return kept[0][0] + 1 if len(kept) == self._size else 0
+
+    def end_interval(self) -> list[SlowEvent]:
+        """The longest since the last call: waits, then holds, the longest first."""
+        ended, self._interval = self._interval, {"wait": [], "hold": []}
+        for entries in ended.values():
+            for entry in entries:
+                _keep(self._whole, self._size, entry)
+        return _longest_first(ended)
+
+    def whole(self) -> list[SlowEvent]:
+        """The longest of the run, in the same order."""
+        self.end_interval()
+        return _longest_first(self._whole)
+
+
+def _keep(kept: dict[str, list[_Entry]], size: int, entry: _Entry) -> None:
+    entries = kept[entry[2].kind]
+    if len(entries) < size:
+        heapq.heappush(entries, entry)
+    else:
+        heapq.heappushpop(entries, entry)
+
+
+def _longest_first(kept: dict[str, list[_Entry]]) -> list[SlowEvent]:
+    return [
+        event
+        for kind in ("wait", "hold")
+        for _, _, event in sorted(kept[kind], key=lambda entry: (-entry[0], entry[1]))
+    ]
+
+
+class Watch:
+    """Waits for whatever ends a run, or an interval of it."""
+
+    def __init__(self, tracer: Tracer, slowest: Slowest, stop_fd: int) -> None:
+        self._tracer = tracer
+        self._slowest = slowest
+        self._slow_fd = tracer.fileno()
+        self._target_fd: Optional[int] = None
+        #: Whether the run is over, other than by its deadline.
+        self.ended = False
+        self._poll = select.poll()
+        self._poll.register(stop_fd, select.POLLIN)
+        self._poll.register(self._slow_fd, select.POLLIN)
+        if tracer.pid is not None:
+            try:
+                self._target_fd = os.pidfd_open(tracer.pid)
+            except ProcessLookupError:
+                self.ended = True
+            else:
+                self._poll.register(self._target_fd, select.POLLIN)
+
+    def until(self, deadline: float) -> None:
+        """Gather slow events until ``deadline`` (monotonic seconds, or inf) or the run's end."""
+        while not self.ended:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            ready = self._poll.poll(min(left, _LONGEST_POLL_S) * 1000)
+            for fd, _ in ready:
+                if fd == self._slow_fd:
+                    self._slowest.take(self._tracer)
+                else:
+                    self.ended = True
+
+    def close(self) -> None:
+        """Give back the descriptor of the target."""
+        if self._target_fd is not None:
+            os.close(self._target_fd)
+
+
+def reap(pid: int) -> Optional[str]:
+    """How a command that has ended failed, in words; None if it went well or still runs."""
+    try:
+        got, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if not got:
+        return None
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"exited with status {code}" if code else None
+
+
+class OutputFile:
+    """``-o FILE``: opened before anything is traced, emptied only when there is something to say.
+
+    Raises:
+        CorelockError: the file cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise CorelockError(
+                f"cannot write {path}: {error.strerror}", "Name a file in a writable folder."
+            ) from error
+        self.stream = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._begun = False
+
+    def begin(self) -> None:
+        """Empty a regular file, once."""
+        if not self._begun and self.stream.seekable():
+            self.stream.truncate(0)
+        self._begun = True

@@ -1,0 +1,1 @@
+"""A report for other programs; ``docs/json.md`` is the contract."""

@@ -1,0 +1,107 @@
+"""A report as one JSON object on one line; ``docs/json.md`` describes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, Optional, TextIO
+
+from corelock.export.fields import row_fields, times_fields, well_formed
+from corelock.model import Accounting, Frame, Report, ResolvedSlowEvent, Row, Target
+
+SCHEMA = "corelock.hold-times/1"
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def write_json(stream: TextIO, report: Report) -> None:
+    """Write ``report`` and a line end, row by row: 40,000 rows make no giant string."""
+    opening = "{"
+    for key, value in _members(report):
+        stream.write(f'{opening}"{key}":')
+        if isinstance(value, Iterator):
+            _write_array(stream, value)
+        else:
+            stream.write(_encode(value))
+        opening = ","
+    stream.write("}\n")
+
+
+def hold_times_object(report: Report) -> dict[str, Any]:
+    """What :func:`write_json` writes, as Python values."""
+    return {
+        key: list(value) if isinstance(value, Iterator) else value
+        for key, value in _members(report)
+    }
+
+
+def _write_array(stream: TextIO, values: Iterator[Any]) -> None:
+    opening = "["
+    for value in values:
+        stream.write(opening + _encode(value))
+        opening = ","
+    stream.write("]" if opening == "," else "[]")
+
+
+def _members(report: Report) -> Iterator[tuple[str, Any]]:
+    """The object's members in order; an array that may be long is an iterator."""
+    yield "schema", SCHEMA
+    yield "host", asdict(report.host)
+    yield "target", _target(report.target)
+    yield "start_ns", report.start_ns
+    yield "duration_ns", report.duration_ns
+    yield "rows", map(_row, report.rows)
+    yield "slow", map(_slow, report.slow)
+    yield "accounting", _accounting(report.accounting)
+
+
+def _target(target: Optional[Target]) -> Optional[dict[str, Any]]:
+    return {"pid": target.pid, "comm": well_formed(target.comm)} if target else None
+
+
+def _row(row: Row) -> dict[str, Any]:
+    times = {"wait_ns": times_fields(row.wait), "hold_ns": times_fields(row.hold)}
+    return {**row_fields(row), **times}
+
+
+def _slow(slow: ResolvedSlowEvent) -> dict[str, Any]:
+    event = slow.event
+    return {
+        "kind": event.kind,
+        "ts_ns": event.start_ns,
+        "mm_pid": event.mm_pid,
+        "pid": event.pid,
+        "tid": event.tid,
+        "comm": well_formed(event.comm),
+        "foreign": event.foreign,
+        "mode": event.mode,
+        "operation": event.operation,
+        "duration_ns": event.duration_ns,
+        "kernel_stack": [_frame(frame) for frame in slow.kernel_stack],
+        "user_stack": [{**_frame(f), "module": _name(f.module)} for f in slow.user_stack],
+    }
+
+
+def _frame(frame: Frame) -> dict[str, Any]:
+    return {"name": _name(frame.name), "offset": frame.offset, "address": frame.address}
+
+
+def _name(name: Optional[str]) -> Optional[str]:
+    return name and well_formed(name)
+
+
+def _accounting(accounting: Accounting) -> dict[str, Any]:
+    return {
+        "events": dict(accounting.events),
+        "paired": accounting.paired,
+        "held_at_start": accounting.held_at_start,
+        "held_at_end": accounting.held_at_end,
+        "unmatched": dict(accounting.unmatched),
+        "lost": dict(accounting.lost),
+        "slow_recorded": accounting.slow_recorded,
+        "slow_lost": dict(accounting.slow_lost),
+        "children_not_followed": accounting.children_not_followed,
+        "self": accounting.self_events,
+        "unaccounted": accounting.unaccounted,
+    }

@@ -1,0 +1,113 @@
+"""Rows merged by thread, operation and mode, or by fewer of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+from corelock.model import Histogram, Mode, Row, Times
+
+BY_FIELDS = ("thread", "operation", "mode")
+
+
+class Name(NamedTuple):
+    """A process or thread: its name and its pid or tid."""
+
+    comm: str
+    id: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that agree in the chosen fields, added up.
+
+    A field that was not chosen is None. ``process`` (whose address space was
+    locked) goes with ``thread``: without it a group spans all of them.
+    """
+
+    process: Optional[Name]
+    thread: Optional[Name]
+    foreign: bool
+    operation: Optional[str]
+    mode: Optional[Mode]
+    downgrades: int
+    trylock_failures: int
+    aborted_waits: int
+    wait: Times
+    hold: Times
+
+    @property
+    def acquisitions(self) -> int:
+        """Locks obtained by asking for them (not by downgrading)."""
+        return self.wait.count
+
+    @property
+    def holds(self) -> int:
+        """Holds that ended."""
+        return self.hold.count
+
+
+def group(rows: Iterable[Row], by: Sequence[str]) -> list[Group]:
+    """Merge ``rows`` that agree in the fields ``by``, in order of first appearance.
+
+    Threads are told apart by identity, not by tid, and apart per address space
+    they locked.
+
+    Raises:
+        ValueError: ``by`` names something that is not in ``BY_FIELDS``.
+    """
+    unknown = [field for field in by if field not in BY_FIELDS]
+    if unknown:
+        raise ValueError(f"cannot group by {unknown[0]!r}, only by {', '.join(BY_FIELDS)}")
+    members: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        members.setdefault(_key(row, by), []).append(row)
+    return [_merge(alike, by) for alike in members.values()]
+
+
+def several_processes(groups: Iterable[Group]) -> bool:
+    """Whether the groups have to be told apart by process."""
+    return len({g.process for g in groups}) > 1
+
+
+def _key(row: Row, by: Sequence[str]) -> tuple[object, ...]:
+    return (
+        (row.process_key, row.thread_key) if "thread" in by else None,
+        row.operation if "operation" in by else None,
+        row.mode if "mode" in by else None,
+    )
+
+
+def _merge(rows: list[Row], by: Sequence[str]) -> Group:
+    first = rows[0]
+    by_thread = "thread" in by
+    return Group(
+        process=Name(first.mm_comm, first.mm_pid) if by_thread else None,
+        thread=Name(first.comm, first.tid) if by_thread else None,
+        foreign=by_thread and first.foreign,
+        operation=first.operation if "operation" in by else None,
+        mode=first.mode if "mode" in by else None,
+        downgrades=sum(row.downgrades for row in rows),
+        trylock_failures=sum(row.trylock_failures for row in rows),
+        aborted_waits=sum(row.aborted_waits for row in rows),
+        wait=_sum([row.wait for row in rows]),
+        hold=_sum([row.hold for row in rows]),
+    )
+
+
+def _sum(times: list[Times]) -> Times:
+    if len(times) == 1:
+        return times[0]
+    # Not Times.plus one by one: that packs a histogram anew for each of 10,000 threads.
+    counts: dict[int, int] = {}
+    for one in times:
+        for index, count in one.histogram:
+            counts[index] = counts.get(index, 0) + count
+    return Times(
+        sum(one.count for one in times),
+        sum(one.total_ns for one in times),
+        max(one.max_ns for one in times),
+        max(one.recent_max_ns for one in times),
+        Histogram.from_counts(counts),
+    )

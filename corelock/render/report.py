@@ -1,0 +1,95 @@
+"""A whole report as text: title, table, histograms, slow events, accounting."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Optional, TextIO
+
+from corelock.model import Report
+from corelock.render.accounting import accounting_lines
+from corelock.render.grouping import BY_FIELDS, Name
+from corelock.render.histogram import histograms
+from corelock.render.slow import slow_events
+from corelock.render.table import MIN_WIDTH, hold_times_table, process_label, sorted_groups
+from corelock.render.text import cut
+from corelock.render.units import duration
+
+# Colour is laid over finished lines, so that it cannot move a column and a
+# pipe gets the very same text.
+_STYLES = (
+    (r"^mmap_lock .*|.* total +(p50 +)?p99 +max .*max$|^ *-+ WAIT -+ -+ HOLD -+$", "bold"),
+    (r"^(wait|hold) +\d\S+", "bold"),
+    (r"(?<= )(-|0n?)(?= |$)", "dim"),
+    (r"(?<!\S)\*[^*]+?\[\d+\]|^\* foreign", "yellow"),
+    (r"^  (unmatched|lost|slow records lost|children not followed):.*", "yellow"),
+    (r"^UNBALANCED.*", "bold red"),
+)
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What to show and how.
+
+    ``top`` and ``stacks`` are numbers of groups and of slow waits and holds
+    (``top`` 0: all; ``stacks`` 0: none). ``width`` None is the terminal's,
+    ``colour`` None is "if the stream is a terminal".
+    """
+
+    by: tuple[str, ...] = BY_FIELDS
+    sort: str = "hold"
+    top: int = 20
+    stacks: int = 0
+    hist: bool = False
+    width: Optional[int] = None
+    colour: Optional[bool] = None
+
+
+def render_text(report: Report, options: TextOptions, stream: TextIO) -> None:
+    """Write ``report`` to ``stream``.
+
+    Raises:
+        ValueError: ``options.by`` or ``options.sort`` names no such field.
+    """
+    colour = stream.isatty() if options.colour is None else options.colour
+    lines = text_lines(report, options)
+    if colour:
+        _write_coloured(lines, stream)
+    else:
+        stream.writelines(f"{line}\n" for line in lines)
+
+
+def text_lines(report: Report, options: TextOptions) -> Iterator[str]:
+    """The lines of :func:`render_text`, without colour or line ends."""
+    width = max(options.width or shutil.get_terminal_size().columns, MIN_WIDTH)
+    by, sort, top = options.by, options.sort, options.top
+    yield cut(_title(report), "", width)
+    yield from hold_times_table(report, by=by, sort=sort, top=top, width=width)
+    if options.hist:
+        groups = sorted_groups(report.rows, by, sort)
+        yield from histograms(groups[:top] if top > 0 else groups)
+    slow = list(slow_events(report, top=options.stacks, width=width))
+    yield from slow
+    if options.hist or slow:
+        yield ""
+    yield from accounting_lines(report.accounting, width=width)
+
+
+def _title(report: Report) -> str:
+    of = ""
+    if report.target:
+        of = " of " + "".join(process_label(Name(report.target.comm, report.target.pid)))
+    return f"mmap_lock{of}, {duration(report.duration_ns)} on Linux {report.host.kernel}"
+
+
+def _write_coloured(lines: Iterable[str], stream: TextIO) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream, force_terminal=True, highlight=False)
+    for line in lines:
+        text = Text(line)
+        for pattern, style in _STYLES:
+            text.highlight_regex(pattern, style)
+        console.print(text, soft_wrap=True)

@@ -1,0 +1,61 @@
+"""The slowest waits and holds, with the stacks that led to them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from corelock.model import Frame, Report, ResolvedSlowEvent
+from corelock.render.grouping import Name
+from corelock.render.table import process_label, thread_label
+from corelock.render.text import cut, printable
+from corelock.render.units import duration
+
+_FRAMES = 24  # of each stack; deeper ones tell of the program's main loop, not of the lock
+_INDENT = "    "
+
+
+def slow_events(report: Report, *, top: int, width: int = 80) -> Iterator[str]:
+    """Lines for the ``top`` slowest waits and the ``top`` slowest holds, longest first."""
+    several = len({slow.event.mm_pid for slow in report.slow}) > 1
+    for kind in ("wait", "hold"):
+        of_kind = [slow for slow in report.slow if slow.event.kind == kind]
+        of_kind.sort(key=lambda slow: (-slow.event.duration_ns, slow.event.start_ns))
+        for slow in of_kind[:top]:
+            yield ""
+            yield _header(slow, report.start_ns, width, with_process=several)
+            yield from _frames(slow, width)
+
+
+def _header(slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process: bool) -> str:
+    event = slow.event
+    who = "".join(thread_label(Name(event.comm, event.tid), event.foreign))
+    if with_process or event.foreign:
+        who += " on " + "".join(process_label(Name(event.mm_comm, event.mm_pid)))
+    # With a sign either way: a hold may have begun before the report's time did.
+    at = f"  at {(event.start_ns - start_ns) / 1e9:+.3f}s"
+    what = f"{event.kind} {duration(event.duration_ns)}  {event.mode}  {event.operation}  {who}"
+    return cut(what, at, width)
+
+
+def _frames(slow: ResolvedSlowEvent, width: int) -> Iterator[str]:
+    width -= len(_INDENT)
+    stacks = ((slow.kernel_stack, "[{}]"), (slow.user_stack, "({})"))
+    for stack, module_format in stacks:
+        for frame in stack[:_FRAMES]:
+            yield _INDENT + _frame(frame, module_format, width)
+        if len(stack) > _FRAMES:
+            yield f"{_INDENT}... {len(stack) - _FRAMES} more"
+    if slow.user_stack_note:
+        yield _INDENT + cut(f"[{printable(slow.user_stack_note)}", "]", width)
+
+
+def _frame(frame: Frame, module_format: str, width: int) -> str:
+    module = printable(os.path.basename(frame.module)) if frame.module else None
+    offset = "" if frame.offset is None else f"+{frame.offset:#x}"
+    if frame.name is not None:
+        where = f" {module_format.format(module)}" if module else ""
+        return cut(printable(frame.name), offset + where, width)
+    if module and offset:
+        return cut(module, offset, width)
+    return f"{frame.address:#x}" + (f" {module_format.format(module)}" if module else "")

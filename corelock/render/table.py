@@ -1,0 +1,186 @@
+"""The hold-times table: one line a group, waits and holds side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from corelock.model import Report, Row, Times
+from corelock.render import units
+from corelock.render.grouping import BY_FIELDS, Group, Name, group, several_processes
+from corelock.render.text import cells, cut, flow, pad, printable
+
+MIN_WIDTH = 80
+_MIN_HEAD = 4  # of a name before its [id]: three letters and the mark of a cut
+_MIN_WHOLE = 10  # of a name without one: "page-fault"
+
+_SORT_KEYS: dict[str, Callable[[Group], int]] = {
+    "hold": lambda g: g.hold.total_ns,
+    "hold-max": lambda g: g.hold.max_ns,
+    "hold-p99": lambda g: g.hold.quantile(0.99) or 0,
+    "wait": lambda g: g.wait.total_ns,
+    "wait-max": lambda g: g.wait.max_ns,
+    "wait-p99": lambda g: g.wait.quantile(0.99) or 0,
+    "count": lambda g: g.holds,
+    "thread": lambda g: 0,  # what breaks ties is by thread
+}
+SORT_FIELDS = tuple(_SORT_KEYS)
+
+
+class Label(NamedTuple):
+    """A name for a column; ``tail`` stays whole when it has to be cut."""
+
+    head: str
+    tail: str = ""
+
+    @property
+    def width(self) -> int:
+        """Columns needed for all of it."""
+        return cells(self.head) + cells(self.tail)
+
+    @property
+    def enough(self) -> int:
+        """Columns needed to recognise it."""
+        return min(self.width, len(self.tail) + _MIN_HEAD if self.tail else _MIN_WHOLE)
+
+
+def sorted_groups(rows: Sequence[Row], by: Sequence[str], sort: str) -> list[Group]:
+    """Groups of ``rows``, the largest of the field ``sort`` first; "thread" is by name.
+
+    Raises:
+        ValueError: ``by`` or ``sort`` names no field of its kind.
+    """
+    if sort not in _SORT_KEYS:
+        raise ValueError(f"cannot sort by {sort!r}, only by {', '.join(SORT_FIELDS)}")
+    key = _SORT_KEYS[sort]
+    return sorted(group(rows, by), key=lambda g: (-key(g), _by_name(g)))
+
+
+def _by_name(g: Group) -> tuple[Name, Name, str, str]:
+    nobody = Name("", 0)
+    return g.process or nobody, g.thread or nobody, g.operation or "", g.mode or ""
+
+
+def thread_label(thread: Name, foreign: bool) -> Label:
+    """``name[tid]``, with a star for a thread of another process."""
+    return Label(("*" if foreign else "") + printable(thread.comm), f"[{thread.id}]")
+
+
+def process_label(process: Name) -> Label:
+    """``name[pid]``; a child that was never seen after fork has no pid."""
+    return Label(printable(process.comm), f"[{process.id or '?'}]")
+
+
+def group_label(g: Group, *, with_process: bool) -> str:
+    """A group in words, for a heading: ``*cat[7] on nginx[812] mmap read``."""
+    words = [g.operation, g.mode]
+    if g.process and (with_process or g.foreign):
+        words.insert(0, "on " + "".join(process_label(g.process)))
+    if g.thread:
+        words.insert(0, "".join(thread_label(g.thread, g.foreign)))
+    return " ".join(word for word in words if word) or "all"
+
+
+def hold_times_table(
+    report: Report,
+    *,
+    by: Sequence[str] = BY_FIELDS,
+    sort: str = "hold",
+    top: int = 20,
+    width: int = MIN_WIDTH,
+) -> list[str]:
+    """Lines of at most ``width`` columns (never fewer than 80) for the first ``top`` groups.
+
+    COUNT is the number of holds that ended. Times are written as
+    :func:`corelock.render.units.duration` does. ``top`` 0 shows all.
+    """
+    width = max(width, MIN_WIDTH)
+    groups = sorted_groups(report.rows, by, sort)
+    shown = groups[:top] if top > 0 else groups
+    if not shown:
+        return ["no lock was taken"]
+    names = _name_columns(shown, with_process=several_processes(groups))
+    lines = list(_layout(names, shown, width))
+    if len(groups) > len(shown):
+        lines.append(f"... and {len(groups) - len(shown):,} more (use -n)")
+    if any(g.foreign for g in shown):
+        lines.append("* foreign: another process's thread")
+    lines += _totals(groups, width)
+    return lines
+
+
+def _name_columns(groups: list[Group], *, with_process: bool) -> list[list[Label]]:
+    columns = []
+    if with_process:
+        columns.append([Label("PROCESS"), *(process_label(g.process) for g in groups if g.process)])
+    if groups[0].thread:
+        threads = (thread_label(g.thread, g.foreign) for g in groups if g.thread)
+        columns.append([Label("THREAD"), *threads])
+    if groups[0].operation:
+        columns.append([Label("OPERATION"), *(Label(g.operation or "") for g in groups)])
+    if groups[0].mode:
+        columns.append([Label("M"), *(Label("W" if g.mode == "write" else "R") for g in groups)])
+    return columns
+
+
+def _layout(names: list[list[Label]], groups: list[Group], width: int) -> Iterator[str]:
+    widths = [max(label.width for label in column) for column in names]
+    enough = [max(label.enough for label in column) for column in names]
+    blocks = _number_blocks(groups, ("p50", "p99"))
+    if _room(blocks, names, width) < sum(enough):
+        blocks = _number_blocks(groups, ("p99",))
+    room = _room(blocks, names, width)
+    while sum(widths) > room:
+        spare = [width - least for width, least in zip(widths, enough)]
+        widths[spare.index(max(spare))] -= 1
+    yield from map(" ".join, zip(*(_name_block(*column) for column in zip(names, widths)), *blocks))
+
+
+def _room(blocks: list[list[str]], names: list[list[Label]], width: int) -> int:
+    """Columns left for the names, without the blanks between them."""
+    return width - sum(len(block[0]) + 1 for block in blocks) - max(len(names) - 1, 0)
+
+
+# A block is some columns of the table as finished text: a title, a header and
+# a line for each group, all of one width.
+
+
+def _name_block(labels: list[Label], width: int) -> list[str]:
+    return [" " * width, *(pad(cut(*label, width), width) for label in labels)]
+
+
+def _number_blocks(groups: list[Group], quantiles: tuple[str, ...]) -> list[list[str]]:
+    header = ["total", *quantiles, "max"]
+    waits = [header, *(_times(g.wait, quantiles) for g in groups)]
+    holds = [header, *(_times(g.hold, quantiles) for g in groups)]
+    counts = [["COUNT"], *([units.count(g.holds)] for g in groups)]
+    return [
+        _number_block("", counts),
+        _number_block(" WAIT ", waits),
+        _number_block(" HOLD ", holds),
+    ]
+
+
+def _number_block(title: str, lines: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    ruled = title.center(sum(widths) + len(widths) - 1, "-" if title else " ")
+    return [ruled, *(" ".join(map(str.rjust, line, widths)) for line in lines)]
+
+
+def _times(times: Times, quantiles: tuple[str, ...]) -> list[str]:
+    some = times.count > 0
+    numbers = (
+        times.total_ns if some else None,
+        *(times.quantile(int(name[1:]) / 100) for name in quantiles),
+        times.max_ns if some else None,
+    )
+    return [units.duration(number) for number in numbers]
+
+
+def _totals(groups: list[Group], width: int) -> Iterator[str]:
+    pieces = (
+        f"downgrades {sum(g.downgrades for g in groups):,} ",
+        f"trylock failures {sum(g.trylock_failures for g in groups):,} ",
+        f"aborted waits {sum(g.aborted_waits for g in groups):,}",
+    )
+    return flow(pieces, width, indent="")
