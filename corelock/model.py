@@ -100,19 +100,23 @@ class Histogram:
         """How many times were counted."""
         return sum(count for _, count in self)
 
-    def quantile(self, q: float) -> Optional[int]:
-        """Nearest-rank quantile in ns (``q`` in 0..1), or None when empty.
+    def quantiles(self, *qs: float) -> tuple[Optional[int], ...]:
+        """Nearest-rank quantiles in ns for ascending ``qs`` in 0..1; None when empty.
 
-        >>> Histogram.of([1, 2, 3, 1000]).quantile(0.5)
-        2
+        >>> Histogram.of([1, 2, 3, 1000]).quantiles(0.5, 0.75)
+        (2, 3)
         """
-        rank = max(1, -int(-q * self.count // 1))
+        total = self.count
+        if not total:
+            return (None,) * len(qs)
+        found: list[Optional[int]] = []
+        below = 0
         for index, count in self:
-            rank -= count
-            if rank <= 0:
+            below += count
+            while len(found) < len(qs) and below >= qs[len(found)] * total:
                 low, high = bucket_bounds(index)
-                return (low + high - 1) // 2
-        return None
+                found.append((low + high - 1) // 2)
+        return tuple(found)
 
     def plus(self, other: Histogram, sign: int = 1) -> Histogram:
         """The two added (``sign`` 1), or ``other`` taken away (-1)."""
@@ -138,9 +142,13 @@ class Times:
     histogram: Histogram
 
     def quantile(self, q: float) -> Optional[int]:
-        """As :meth:`Histogram.quantile`, never above the exact maximum."""
-        value = self.histogram.quantile(q)
-        return value if value is None else min(value, self.max_ns)
+        """The nearest-rank quantile (``q`` in 0..1) in ns, or None when empty."""
+        return self.quantiles(q)[0]
+
+    def quantiles(self, *qs: float) -> tuple[Optional[int], ...]:
+        """As :meth:`Histogram.quantiles`, never above the exact maximum."""
+        found = self.histogram.quantiles(*qs)
+        return tuple(value if value is None else min(value, self.max_ns) for value in found)
 
     def plus(self, other: Times) -> Times:
         """Both together."""
@@ -208,7 +216,7 @@ class Row:
     @property
     def foreign(self) -> bool:
         """Whether the thread belongs to another process than the address space."""
-        return self.pid != self.mm_pid
+        return self.mm_pid not in (0, self.pid)
 
     @property
     def acquisitions(self) -> int:
@@ -283,7 +291,7 @@ class SlowEvent:
     @property
     def foreign(self) -> bool:
         """Whether the thread belongs to another process than the address space."""
-        return self.pid != self.mm_pid
+        return self.mm_pid not in (0, self.pid)
 
 
 @dataclass(frozen=True)

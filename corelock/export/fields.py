@@ -31,7 +31,8 @@ def row_fields(row: Row) -> dict[str, Any]:
 def times_fields(times: Times) -> dict[str, Any]:
     """Times in ns; quantiles are None when there are none."""
     fields = {"count": times.count, "total": times.total_ns, "max": times.max_ns}
-    return {**fields, **{name: times.quantile(q) for name, q in QUANTILES}}
+    names, qs = zip(*QUANTILES)
+    return {**fields, **dict(zip(names, times.quantiles(*qs)))}
 
 
 def well_formed(name: str) -> str:

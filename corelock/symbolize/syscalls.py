@@ -1,0 +1,48 @@
+"""Operation codes of the BPF programs as names."""
+
+from __future__ import annotations
+
+from functools import cache
+
+# As in src/abi/corelock_abi.h.
+_COMPAT = 0x10000
+_PAGE_FAULT = 0x20000
+_KERNEL_THREAD = 0x20001
+_EXIT = 0x20002
+
+
+def operation_name(code: int, comm: str, machine: str) -> str:
+    """What a thread was doing: a system call's name, ``page-fault``, ``exit``, or its ``comm``.
+
+    ``code`` is an operation of ``src/abi/corelock_abi.h``, ``comm`` the
+    thread's name (a kernel thread's operation), ``machine`` that of
+    :func:`os.uname`.
+
+    >>> operation_name(11, "redis", "x86_64"), operation_name(215, "redis", "aarch64")
+    ('munmap', 'munmap')
+    >>> operation_name(0x10000 | 91, "wine", "x86_64"), operation_name(0x20001, "ksmd", "x86_64")
+    ('munmap', 'ksmd')
+    """
+    if code == _PAGE_FAULT:
+        return "page-fault"
+    if code == _EXIT:
+        return "exit"
+    if code == _KERNEL_THREAD:
+        return comm
+    number, compat = code & ~_COMPAT, bool(code & _COMPAT)
+    unknown = f"compat-syscall-{number}" if compat else f"syscall-{number}"
+    return _table(machine, compat).get(number, unknown)
+
+
+@cache
+def _table(machine: str, compat: bool) -> dict[int, str]:
+    from corelock.symbolize import _syscall_tables as tables
+
+    runs = {
+        ("x86_64", False): tables.X86_64,
+        ("x86_64", True): tables.I386,
+        ("aarch64", False): tables.AARCH64,
+    }.get((machine, compat), ())
+    return {
+        number: name for first, names in runs for number, name in enumerate(names.split(), first)
+    }

@@ -1,0 +1,216 @@
+"""User stacks of real processes and of made-up /proc directories."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Optional
+
+import pytest
+from stack_program import build, link_addresses, running
+
+from corelock.model import SlowEvent
+from corelock.symbolize import Symbolizer
+from corelock.symbolize.maps import parse_maps
+
+
+def slow_event(pid: int, *stack: int, full: bool = False, operation: str = "munmap") -> SlowEvent:
+    return SlowEvent(
+        kind="hold", start_ns=1, duration_ns=1, mm_pid=pid, mm_comm="p", pid=pid, tid=pid,
+        comm="p", mode="write", operation=operation, kernel_stack=(), user_stack=stack,
+        user_stack_full=full, stack_failed=False,
+    )  # fmt: skip
+
+
+def later(event: SlowEvent) -> SlowEvent:
+    """The event, as if it ended after everything that was read so far."""
+    values = {name: getattr(event, name) for name in SlowEvent.__slots__}
+    return SlowEvent(**{**values, "duration_ns": 1 << 62})
+
+
+@pytest.mark.parametrize("flags", [["-pie", "-fPIE"], ["-no-pie"], ["-static"]])
+def test_real_stack(tmp_path: Path, flags: list[str]) -> None:
+    program = build(tmp_path, *flags)
+    link = link_addresses(program)
+    with running(program) as (process, stack):
+        os.kill(process.pid, signal.SIGSTOP)
+        symbolizer = Symbolizer()
+        resolved = symbolizer.resolve(slow_event(process.pid, *stack))
+    frames = resolved.user_stack
+    assert [frame.name for frame in frames[:3]] == ["inner", "outer", "main"]
+    assert [frame.module for frame in frames[:3]] == ["program"] * 3
+    assert [frame.address for frame in frames] == stack
+    assert resolved.user_stack_note is None
+    assert symbolizer.problems == {}
+    assert symbolizer._reader.reads == 1
+    # Where outer() starts, by the frame's offset and by nm.
+    inner, outer = frames[:2]
+    assert inner.offset == 0
+    assert outer.offset is not None
+    assert outer.address - outer.offset - inner.address == link["outer"] - link["inner"]
+
+
+@pytest.mark.parametrize("flags", [["-pie", "-fPIE"], ["-no-pie"]])
+def test_stripped_frames_are_addresses_in_their_module(tmp_path: Path, flags: list[str]) -> None:
+    program = build(tmp_path, *flags)
+    link = link_addresses(program)
+    subprocess.run(["strip", str(program)], check=True)
+    with running(program) as (process, stack):
+        frames = Symbolizer().resolve(slow_event(process.pid, *stack)).user_stack
+    inner, outer = frames[:2]
+    assert (inner.name, inner.module, inner.offset) == (None, "program", link["inner"])
+    assert outer.offset == link["inner"] + stack[1] - stack[0]
+
+
+def test_stripped_but_dynamic_symbols(tmp_path: Path) -> None:
+    program = build(tmp_path, "-rdynamic", "-s")
+    with running(program) as (process, stack):
+        frames = Symbolizer().resolve(slow_event(process.pid, *stack)).user_stack
+    assert [frame.name for frame in frames[:3]] == ["inner", "outer", "main"]
+
+
+def test_truncated_stacks_are_noted(tmp_path: Path) -> None:
+    program = build(tmp_path)
+    with running(program) as (process, stack):
+        symbolizer = Symbolizer()
+
+        def note(*addresses: int, full: bool = False) -> tuple[int, Optional[str]]:
+            resolved = symbolizer.resolve(slow_event(process.pid, *addresses, full=full))
+            return len(resolved.user_stack), resolved.user_stack_note
+
+        assert note(*stack[:3]) == (3, None)
+        assert note(*stack[:2]) == (2, "stack truncated (no frame pointer)")
+        assert note(*stack[:2], 0x10, 0) == (2, "stack truncated (no frame pointer)")
+        assert note(*stack[:2], full=True) == (2, "stack truncated (depth limit)")
+        other_program = (0x10, 0x20, 0x30)
+        changed = f"process {process.pid} has changed its mappings since"
+        assert note(*other_program) == (3, changed)
+        assert note() == (0, "no user stack")
+
+
+def test_no_note_for_kernel_threads() -> None:
+    resolved = Symbolizer().resolve(slow_event(2, operation="p"))
+    assert (resolved.user_stack, resolved.user_stack_note) == ((), None)
+
+
+def test_process_that_has_exited(tmp_path: Path) -> None:
+    program = build(tmp_path)
+    remembering = Symbolizer()
+    with running(program) as (process, stack):
+        remembering.remember(process.pid)
+        remembering.remember(process.pid)
+        assert remembering._reader.reads == 1
+    event = slow_event(process.pid, *stack)
+
+    resolved = Symbolizer().resolve(event)
+    assert [frame.name for frame in resolved.user_stack] == [None] * 4
+    assert [frame.address for frame in resolved.user_stack] == stack
+    assert resolved.user_stack_note == f"process {process.pid} has exited"
+
+    resolved = remembering.resolve(later(event))
+    assert [frame.name for frame in resolved.user_stack[:3]] == ["inner", "outer", "main"]
+    assert resolved.user_stack_note is None
+
+
+def fake_proc(folder: Path, pid: int, maps: str) -> Path:
+    """A /proc with one process whose root is ``folder``."""
+    process = folder / "proc" / str(pid)
+    process.mkdir(parents=True)
+    (process / "maps").write_text(maps)
+    (process / "root").symlink_to(folder)
+    return folder / "proc"
+
+
+def test_held_lock_is_given_up(tmp_path: Path) -> None:
+    proc = fake_proc(tmp_path, 7, "")
+    (proc / "7" / "maps").unlink()
+    os.mkfifo(proc / "7" / "maps")  # to open it waits for a writer, as for a lock
+    symbolizer = Symbolizer(proc=str(proc), maps_timeout_s=0.05)
+    for _ in range(2):
+        resolved = symbolizer.resolve(slow_event(7, 0x1000, 0x2000))
+        assert [frame.name for frame in resolved.user_stack] == [None, None]
+        note = "mappings of 7 not read: its mmap_lock is held"
+        assert resolved.user_stack_note == note
+    # Tried once: a read that hangs is not joined by others.
+    assert symbolizer._reader.reads == 1
+    os.close(os.open(proc / "7" / "maps", os.O_WRONLY))  # lets the reader go
+
+
+def test_mappings_are_read_again_for_a_newer_library(tmp_path: Path) -> None:
+    proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [vdso]\n")
+    symbolizer = Symbolizer(proc=str(proc))
+    symbolizer.remember(7)
+    newer = "1000-2000 r-xp 0 0:0 0 [vdso]\n5000-6000 r-xp 0 0:0 0 [anon:jit]\n"
+    (proc / "7" / "maps").write_text(newer)
+
+    def modules(event: SlowEvent) -> list[Optional[str]]:
+        return [frame.module for frame in symbolizer.resolve(event).user_stack]
+
+    before = slow_event(7, 0x1010, 0x5010)
+    assert modules(before) == ["[vdso]"]
+    assert symbolizer._reader.reads == 1
+    assert modules(later(before)) == ["[vdso]", "[anon:jit]"]
+    assert symbolizer._reader.reads == 2
+
+
+def test_memory_without_symbols_is_named(tmp_path: Path) -> None:
+    maps = (
+        "1000-2000 r-xp 00000000 00:00 0 [vdso]\n"
+        "2000-3000 rwxp 00000000 00:00 0\n"
+        "3000-4000 r-xp 00000500 00:01 9 /tmp/lib x.so (deleted)\n"
+        "4000-5000 r-xp 00000500 00:01 8 /no/such.so\n"
+    )
+    symbolizer = Symbolizer(proc=str(fake_proc(tmp_path, 7, maps)))
+    frames = symbolizer.resolve(slow_event(7, 0x1010, 0x2010, 0x3010, 0x4010)).user_stack
+    assert [(frame.name, frame.module, frame.offset) for frame in frames] == [
+        (None, "[vdso]", 0x10),
+        (None, "[anon]", 0x10),
+        (None, "lib x.so (deleted)", 0x510),
+        (None, "such.so", 0x510),
+    ]
+    assert symbolizer.problems == {
+        "lib x.so (deleted): no file to read symbols from": 1,
+        "such.so: No such file or directory": 1,
+    }
+
+
+def test_corrupt_file_is_a_problem_and_no_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.so").write_bytes(b"\x7fELF\x02\x01" + bytes(range(200)))
+    maps = "1000-2000 r-xp 00000500 00:01 9 /bad.so\n"
+    symbolizer = Symbolizer(proc=str(fake_proc(tmp_path, 7, maps)))
+    (frame,) = symbolizer.resolve(slow_event(7, 0x1010)).user_stack
+    assert (frame.name, frame.module, frame.offset) == (None, "bad.so", 0x510)
+    (problem,) = symbolizer.problems
+    assert problem.startswith("bad.so: corrupt ELF file")
+
+
+def test_another_file_of_the_same_name_is_not_used(tmp_path: Path) -> None:
+    program = build(tmp_path)
+    proc = fake_proc(tmp_path, 7, f"1000-9000 r-xp 00001000 00:01 9 {program}\n")
+    (proc / "7" / "root").unlink()
+    symbolizer = Symbolizer(proc=str(proc))
+    assert symbolizer.resolve(slow_event(7, 0x1010)).user_stack[0].name is None
+    assert list(symbolizer.problems) == ["program: the file of that name is another one now"]
+
+
+def test_maps_of_this_process() -> None:
+    text = Path("/proc/self/maps").read_bytes()
+    regions = parse_maps(text)
+    assert len(regions) == sum(b"x" in line.split()[1] for line in text.splitlines())
+    assert any(region.has_file for region in regions)
+    assert [region.start for region in regions] == sorted(region.start for region in regions)
+
+
+def test_construction_reads_nothing() -> None:
+    program = (
+        "import sys; from corelock.symbolize import Symbolizer;"
+        "s = Symbolizer('/none', '/none'); print(s.note, 'elftools' in sys.modules)"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.split() == ["None", "False"]

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * smaps_reader [MEBIBYTES [READS [THREADS]]]: another process locks this one's mm.
+ *
+ * The reader, named second in "ready", takes the mmap_lock of the first at
+ * least once in each of its READS passes over /proc/PID/smaps, never for
+ * writing. The first process's threads map and unmap meanwhile.
+ */
+#include "workload.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/prctl.h>
+
+static atomic_int finished;
+
+static void churn(void)
+{
+	while (!finished)
+		workload_cycle();
+}
+
+static void read_smaps(const char *path)
+{
+	static char text[64 << 10];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length;
+
+	workload_check(fd >= 0, path);
+	while ((length = read(fd, text, sizeof(text))) > 0)
+		;
+	workload_check(!length, path);
+	close(fd);
+}
+
+static void run_reader(pid_t target, unsigned long reads, int go, int finish)
+{
+	char path[32], c;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* The parent's stdout is the handshake: hold no end of it that outlives the parent. */
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	snprintf(path, sizeof(path), "/proc/%d/smaps", target);
+	workload_check(read(go, &c, 1) == 1, "read");
+	while (reads--)
+		read_smaps(path);
+	workload_check(write(finish, "f", 1) == 1, "write");
+	for (;;)
+		pause();
+}
+
+int main(int argc, char **argv)
+{
+	size_t mebibytes = workload_arg(argc, argv, 1, 256);
+	unsigned long reads = workload_arg(argc, argv, 2, 50);
+	unsigned long threads = workload_arg(argc, argv, 3, 2);
+	pid_t target = getpid(), reader;
+	int go[2], finish[2];
+	char c;
+
+	workload_check(!pipe(go) && !pipe(finish), "pipe");
+	reader = fork();
+	workload_check(reader >= 0, "fork");
+	if (!reader)
+		run_reader(target, reads, go[0], finish[1]);
+	/* So that a reader that fails is end of file here, not a wait for ever. */
+	close(finish[1]);
+
+	workload_populated(mebibytes);
+	workload_create_same(threads, churn);
+	workload_ready(target, reader);
+	workload_meet();
+	workload_check(write(go[1], "g", 1) == 1, "write");
+	workload_check(read(finish[0], &c, 1) == 1, "reader");
+	finished = 1;
+	workload_meet();
+	workload_done();
+	return 0;
+}
