@@ -27,8 +27,10 @@ BUILD_PACKAGES := clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev gcc libc6-
 	linux-libc-dev python3-venv
 BENCH_PACKAGES := bpftrace linux-perf
 
+# Another folder with a vmlinux.h, while new kernel types are being used (vmlinux/README.md).
+BPF_TYPES := vmlinux
 WARNINGS := -Wall -Wextra -Werror
-BPF_FLAGS := -target bpf -mcpu=v3 -g -O2 $(WARNINGS) -Wno-unused-parameter -Ivmlinux -Isrc/abi
+BPF_FLAGS := -target bpf -mcpu=v3 -g -O2 $(WARNINGS) -Wno-unused-parameter -I$(BPF_TYPES) -Isrc/abi
 LIB_FLAGS := -std=gnu11 -D_GNU_SOURCE -O2 -g -fPIC -fvisibility=hidden $(WARNINGS) \
 	-isystem $(BUILD) -Isrc/loader
 WORKLOAD_FLAGS := -O1 -g -fno-omit-frame-pointer -pthread $(WARNINGS)
@@ -39,7 +41,7 @@ GENERATED := corelock/_ffi/_generated.py
 LIB_OBJECTS := $(patsubst src/loader/%.c,$(BUILD)/%.o,$(wildcard src/loader/*.c))
 WORKLOADS := $(patsubst tests/workloads/%.c,$(BUILD)/workloads/%,$(wildcard tests/workloads/*.c))
 
-.PHONY: all demo test check bench format help clean workloads packages
+.PHONY: all demo test check bench vmlinux format help clean workloads
 all: $(LIBRARY) $(VENV)/.installed
 
 demo: all $(BUILD)/workloads/demo
@@ -58,6 +60,11 @@ check: all workloads $(VENV)/.checkers
 bench: all workloads $(BUILD)/floor
 	$(Q)sh tools/packages.sh $(BENCH_PACKAGES)
 	$(Q)$(PYTHON) bench/bench.py $(BENCH_ARGS)
+
+# What the programs touch of the kernel's types, by the running kernel's BTF.
+vmlinux: $(BUILD)/mmap_lock.bpf.o
+	$(Q)$(BPFTOOL) gen min_core_btf /sys/kernel/btf/vmlinux $(BUILD)/used.btf $<
+	$(Q)$(BPFTOOL) btf dump file $(BUILD)/used.btf format c | grep -Ev '^\s*(long|int|short|char): [0-9]+;'
 
 format: $(VENV)/.checkers
 	$(Q)$(VENV)/bin/ruff check -q --fix . ; $(VENV)/bin/ruff format -q .
