@@ -45,7 +45,7 @@ WORKLOADS := $(patsubst tests/workloads/%.c,$(BUILD)/workloads/%,$(wildcard test
 all: $(LIBRARY) $(VENV)/.installed
 
 demo: all $(BUILD)/workloads/demo
-	$(Q)$(VENV)/bin/corelock hold-times --follow -s 3 -- $(BUILD)/workloads/demo
+	$(Q)$(VENV)/bin/corelock hold-times -s 2 -- $(BUILD)/workloads/demo
 
 test: all workloads $(BUILD)/lock_machine.so
 	$(Q)$(PYTHON) -m pytest $(PYTEST_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +63,7 @@ class Session:
         if self._session == self._ffi.NULL:
             raise MemoryError("corelock_new")
         self._machine = os.uname().machine
+        self._detached = False
 
     def close(self) -> None:
         """Detach and free; afterwards only ``close`` may be called."""
@@ -117,6 +119,7 @@ class Session:
         """Stop counting; the moment, in ns."""
         end = self._ffi.new("uint64_t *")
         self._check(self._lib.corelock_detach(self._session, end))
+        self._detached = True
         return int(end[0])
 
     def slow_fd(self) -> int:
@@ -192,15 +195,19 @@ class Session:
         )
 
     def accounting(self) -> Accounting:
-        """Where every event went; exact once detached."""
+        """Where every event went.
+
+        Once detached, what is open was counted on its own, so that the sum is a
+        check. Before, with events in flight, it is what the others leave over.
+        """
         totals = self._ffi.new("struct corelock_totals *")
         self._check(self._lib.corelock_read_totals(self._session, totals))
         counters = totals.counters
         events = self._names("corelock_event", "CORELOCK_EVENT_")
-        misses = {f"recursion_{e}": n for e, n in zip(events, counters.recursion_misses)}
         lost = dict(zip(self._names("corelock_lost", "CORELOCK_LOST_"), counters.lost))
+        lost.update((f"recursion_{e}", n) for e, n in zip(events, counters.recursion_misses))
         unmatched = self._names("corelock_unmatched", "CORELOCK_UNMATCHED_")
-        return Accounting(
+        accounting = Accounting(
             events={
                 event: totals.seen[i] + counters.seen_without_row[i] + counters.recursion_misses[i]
                 for i, event in enumerate(events)
@@ -212,19 +219,21 @@ class Session:
             held_at_start=counters.held_at_start,
             held_at_end=counters.open_waits + counters.open_holds,
             unmatched=dict(zip(unmatched, counters.unmatched)),
-            lost={**lost, **misses},
+            lost=lost,
             slow_recorded=counters.slow_recorded,
             slow_lost={"ring_full": counters.ring_full, "stack_failed": counters.stack_failed},
             children_not_followed=counters.not_followed,
             self_events=counters.self,
         )
+        if self._detached:
+            return accounting
+        left_over = accounting.unaccounted + accounting.held_at_end
+        return dataclasses.replace(accounting, held_at_end=left_over)
 
     def _names(self, enum: str, prefix: str) -> list[str]:
         """An enum's members as the JSON names them, in order, without the count at the end."""
         members = self._ffi.typeof(f"enum {enum}").elements
-        return [
-            members[i][len(prefix) :].lower() for i in sorted(members) if members[i].startswith(prefix)
-        ][: len(members) - 1]
+        return [members[i][len(prefix) :].lower() for i in sorted(members)[:-1]]
 
 
 class _Reading:

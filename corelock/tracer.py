@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Optional
@@ -43,9 +44,9 @@ class Tracer:
     another. The tracing process's own locking is left out (and counted),
     unless it is the target itself.
 
-    >>> import corelock, os
+    >>> import corelock, mmap, os
     >>> with corelock.Tracer(pid=os.getpid()) as tracer:
-    ...     big = bytearray(1 << 24)                 # mmap and page faults
+    ...     region = mmap.mmap(-1, 1 << 24)
     ...     tracer.stop()
     ...     any(row.operation == "mmap" for row in tracer.snapshot().rows)
     ...     tracer.accounting().unaccounted
@@ -180,8 +181,6 @@ class Tracer:
     @property
     def duration_ns(self) -> int:
         """How long counting has gone on, or went on, in ns."""
-        import time
-
         end = time.monotonic_ns() if self._end_ns is None else self._end_ns
         return end - self._start_ns
 
@@ -224,8 +223,8 @@ class Tracer:
     def accounting(self) -> Accounting:
         """Where every event went.
 
-        After :meth:`stop` the sum is exact; before, events in flight may make
-        ``unaccounted`` differ from 0.
+        After :meth:`stop`, ``unaccounted`` proves the sum. Before, events are in
+        flight, and ``held_at_end`` is what the other numbers leave over.
         """
         with self._lock:
             return self._open().accounting()

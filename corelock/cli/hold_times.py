@@ -15,6 +15,7 @@ import click
 
 from corelock import target
 from corelock.cli.run import OutputFile, Slowest, Watch, interruptible, reap
+from corelock.errors import CorelockError
 from corelock.model import (
     Accounting,
     Host,
@@ -146,7 +147,12 @@ def command(**given: object) -> None:
             slow_ns=None if options.slow_ns < 0 or not options.stacks else options.slow_ns,
             max_rows=options.max_rows,
         )
-        _Run(options, tracer, file).go()
+        try:
+            _Run(options, tracer, file).go()
+        except CorelockError as error:
+            if options.verbose and error.log:
+                click.echo(error.log, err=True)
+            raise
 
 
 def _check(options: _Options) -> None:
@@ -185,8 +191,9 @@ class _Run:
             tracer.stop()
             self._slowest.take(tracer)
             accounting = tracer.accounting()
-            self._print(tracer.snapshot(), self._slowest.whole(), accounting)
+            self._print("whole run", tracer.snapshot(), self._slowest.whole(), accounting)
             self._say_losses(accounting)
+            self._say_symbols()
             failure = reap(tracer.pid) if self._options.command and tracer.pid else None
             if failure:
                 self._say(f"{self._options.command[0]} {failure}")
@@ -216,11 +223,12 @@ class _Run:
                 return
             snapshot = self._tracer.snapshot()
             shown = snapshot if previous is None else snapshot.since(previous)
-            self._print(shown, self._slowest.end_interval(), self._tracer.accounting())
+            slow, accounting = self._slowest.end_interval(), self._tracer.accounting()
+            self._print(f"interval {number}", shown, slow, accounting)
             previous = snapshot
 
     def _print(
-        self, snapshot: Snapshot, slow: list[SlowEvent], accounting: Accounting
+        self, part: str, snapshot: Snapshot, slow: list[SlowEvent], accounting: Accounting
     ) -> None:
         report = Report(
             self._host,
@@ -233,10 +241,10 @@ class _Run:
         )
         if self._file is not None:
             self._file.begin()
-        self._render(report)
+        self._render(report, part)
         self._stream.flush()
 
-    def _render(self, report: Report) -> None:
+    def _render(self, report: Report, part: str) -> None:
         options = self._options
         if options.json:
             from corelock.export.jsonout import write_json
@@ -249,6 +257,8 @@ class _Run:
         else:
             from corelock.render.report import TextOptions, render_text
 
+            if options.interval:
+                self._stream.write(f"--- {part}, {time.strftime('%H:%M:%S')} ---\n")
             render_text(
                 report,
                 TextOptions(options.by, options.sort, options.top, options.stacks, options.hist),
@@ -271,6 +281,13 @@ class _Run:
         elif accounting.slow_lost["ring_full"]:
             remedy = " Raise --slow-us."
         click.echo(f"corelock: incomplete: {words}.{remedy}", err=True)
+
+    def _say_symbols(self) -> None:
+        if self._symbols.note:
+            self._say(f"corelock: {self._symbols.note}")
+        if self._options.verbose:
+            for problem, times in self._symbols.problems.items():
+                self._say(f"corelock: symbols: {problem} ({times} x)")
 
     def _say(self, text: str) -> None:
         if not self._options.quiet:

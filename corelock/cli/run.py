@@ -62,7 +62,7 @@ class Slowest:
 
     def _least(self, kind: str) -> int:
         kept = self._interval[kind]
-        return kept[0][0] + 1 if len(kept) == self._size else 0
+        return kept[0][0] + 1 if kept and len(kept) == self._size else 0
 
     def end_interval(self) -> list[SlowEvent]:
         """The longest since the last call: waits, then holds, the longest first."""

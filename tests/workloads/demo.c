@@ -26,7 +26,7 @@ char *region;
 
 NOINLINE void rest_ms(long ms)
 {
-	struct timespec time = { .tv_nsec = ms * MS_NS };
+	struct timespec time = {.tv_nsec = ms * MS_NS};
 
 	nanosleep(&time, NULL);
 }
@@ -132,7 +132,7 @@ NOINLINE pthread_t start_thread(const char *name, void *(*run)(void *))
 int main(int argc, char **argv)
 {
 	unsigned long seconds = workload_arg(argc, argv, 1, 3);
-	struct timespec time = { .tv_sec = seconds };
+	struct timespec time = {.tv_sec = seconds};
 	pid_t target = getpid(), reader;
 	pthread_t threads[4];
 

@@ -8,7 +8,7 @@
  */
 #include "workload.h"
 
-static char *next_argv[] = { "exec_midway", NULL, "0", "after", NULL };
+static char *next_argv[] = {"exec_midway", NULL, "0", "after", NULL};
 
 static void exec_again(void)
 {

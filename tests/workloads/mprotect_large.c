@@ -32,7 +32,7 @@ static void wait_for_it(void)
 
 int main(int argc, char **argv)
 {
-	void (*const loads[])(void) = { toggle, wait_for_it };
+	void (*const loads[])(void) = {toggle, wait_for_it};
 
 	mebibytes = workload_arg(argc, argv, 1, 256);
 	toggles = workload_arg(argc, argv, 2, 100);

@@ -143,7 +143,8 @@ static inline void workload_run(void)
 
 static inline char *workload_map(size_t bytes)
 {
-	char *region = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *region =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	workload_check(region != MAP_FAILED, "mmap");
 	return region;

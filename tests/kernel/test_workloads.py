@@ -14,6 +14,8 @@ import pytest
 from tests.witness import Account, Event, Ftrace, Totals, mms_of, on_process, recompute
 from tests.workloads import Workload
 
+pytestmark = pytest.mark.kernel
+
 
 def record(name: str, *arguments: int) -> tuple[Workload, tuple[int, ...], list[Event]]:
     """Run a workload; its threads before the load, and its process's events."""
