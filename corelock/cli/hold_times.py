@@ -24,45 +24,32 @@ from corelock.model import (
     Snapshot,
     Target,
 )
+from corelock.render.grouping import BY_FIELDS
+from corelock.render.table import SORT_FIELDS
 from corelock.symbolize import Symbolizer
-from corelock.tracer import DEFAULT_SLOW_NS, Tracer
-
-_BY = ("thread", "operation", "mode")
-_SORT = ("hold", "hold-max", "hold-p99", "wait", "wait-max", "wait-p99", "count", "thread")
+from corelock.tracer import Tracer
 
 
-class _SlowThreshold(click.ParamType):
-    name = "us|off"
-
-    def convert(
-        self, value: object, param: Optional[click.Parameter], ctx: Optional[click.Context]
-    ) -> Optional[int]:
-        """Nanoseconds, or -1 for off."""
-        if isinstance(value, int):
-            return value
-        if value == "off":
-            return -1
-        try:
-            ns = round(float(str(value)) * 1000)
-        except (ValueError, OverflowError):
-            ns = -1
-        if ns < 0 or ns >= 1 << 63:
-            self.fail(f"{value!r} is not a number of microseconds, 0 (all) or off", param, ctx)
-        return ns
+def _slow_ns(ctx: click.Context, param: click.Parameter, value: str) -> Optional[int]:
+    """``--slow-us`` in nanoseconds, None for off."""
+    if value == "off":
+        return None
+    try:
+        ns = round(float(value) * 1000)
+    except (ValueError, OverflowError):
+        ns = -1
+    if not 0 <= ns < 1 << 63:
+        raise click.BadParameter(f"{value!r} is not a number of microseconds, 0 (all) or off")
+    return ns
 
 
-class _By(click.ParamType):
-    name = "fields"
-
-    def convert(
-        self, value: object, param: Optional[click.Parameter], ctx: Optional[click.Context]
-    ) -> tuple[str, ...]:
-        """The fields, each one known and named once."""
-        fields = tuple(str(value).split(","))
-        for field in fields:
-            if field not in _BY:
-                self.fail(f"cannot group by {field!r}, only by {', '.join(_BY)}", param, ctx)
-        return tuple(dict.fromkeys(fields))
+def _by(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """``--by`` as fields, each one known and named once."""
+    fields = tuple(dict.fromkeys(value.split(",")))
+    for field in fields:
+        if field not in BY_FIELDS:
+            raise click.BadParameter(f"cannot group by {field!r}, only by {', '.join(BY_FIELDS)}")
+    return fields
 
 
 _SECONDS = click.FloatRange(min=0, min_open=True, max=1e9)
@@ -82,7 +69,7 @@ class _Options:
     top: int
     sort: str
     by: tuple[str, ...]
-    slow_ns: int
+    slow_ns: Optional[int]
     stacks: int
     hist: bool
     json: bool
@@ -95,32 +82,80 @@ class _Options:
 
 
 @click.command("hold-times")
-@click.option("-p", "--pid", type=int, metavar="PID", help="The address space of this process, "
-              "whoever locks it.")
+@click.option(
+    "-p",
+    "--pid",
+    type=int,
+    metavar="PID",
+    help="The address space of this process, whoever locks it.",
+)
 @click.option("-t", "--tid", type=int, metavar="TID", help="This thread, whatever it locks.")
 @click.option("--comm", metavar="NAME", help="The address spaces of all processes of this name.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Every address space of the host.")
 @click.option("--follow", is_flag=True, help="Children of the target, too (--pid or a command).")
 @click.option("-d", "--duration", type=_SECONDS, metavar="SEC", help="Stop after so long.")
-@click.option("-i", "--interval", type=_SECONDS, metavar="SEC", help="Print each interval, "
-              "and then the whole.")
-@click.option("-n", "--top", type=click.IntRange(min=0), default=20, metavar="N",
-              show_default=True, help="Lines of the table; 0: all.")
-@click.option("-S", "--sort", type=click.Choice(_SORT), default="hold", show_default=True,
-              metavar="FIELD", help="One of " + ", ".join(_SORT) + ".")
-@click.option("--by", type=_By(), default=",".join(_BY), metavar="FIELDS",
-              help="Group by some of thread,operation,mode (default: all).")
-@click.option("--slow-us", "slow_ns", type=_SlowThreshold(), default=DEFAULT_SLOW_NS,
-              metavar="N", help="Take stacks of waits and holds from so many microseconds on; "
-              "0: of all; off: of none (default: 100).")
-@click.option("-s", "--stacks", type=click.IntRange(min=0), default=3, metavar="N",
-              show_default=True, help="How many of the slowest waits and holds to show.")
+@click.option(
+    "-i",
+    "--interval",
+    type=_SECONDS,
+    metavar="SEC",
+    help="Print each interval, and then the whole.",
+)
+@click.option(
+    "-n",
+    "--top",
+    type=click.IntRange(min=0),
+    default=20,
+    metavar="N",
+    show_default=True,
+    help="Lines of the table; 0: all.",
+)
+@click.option(
+    "-S",
+    "--sort",
+    type=click.Choice(SORT_FIELDS),
+    default="hold",
+    show_default=True,
+    metavar="FIELD",
+    help="One of " + ", ".join(SORT_FIELDS) + ".",
+)
+@click.option(
+    "--by",
+    callback=_by,
+    default=",".join(BY_FIELDS),
+    metavar="FIELDS",
+    help="Group by some of thread,operation,mode (default: all).",
+)
+@click.option(
+    "--slow-us",
+    "slow_ns",
+    callback=_slow_ns,
+    default="100",
+    metavar="N",
+    help="Take stacks of waits and holds from so many microseconds on; "
+    "0: of all; off: of none (default: 100).",
+)
+@click.option(
+    "-s",
+    "--stacks",
+    type=click.IntRange(min=0),
+    default=3,
+    metavar="N",
+    show_default=True,
+    help="How many of the slowest waits and holds to show.",
+)
 @click.option("--hist", is_flag=True, help="Histograms of waits and holds, by powers of two.")
-@click.option("--json", is_flag=True, help="One JSON object (see docs/json.md); with -i one a line.")
+@click.option(
+    "--json", is_flag=True, help="One JSON object (see docs/json.md); with -i one a line."
+)
 @click.option("--csv", is_flag=True, help="The rows as CSV.")
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout.")
-@click.option("--max-rows", type=click.IntRange(min=1), metavar="N",
-              help="Room for so many thread x operation x mode (default: by the threads now).")
+@click.option(
+    "--max-rows",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Room for so many thread x operation x mode (default: by the threads now).",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but data and losses.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more, and show logs of failures.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD ARGS...]")
@@ -144,7 +179,7 @@ def command(**given: object) -> None:
             everything=options.everything,
             command=options.command or None,
             follow=options.follow,
-            slow_ns=None if options.slow_ns < 0 or not options.stacks else options.slow_ns,
+            slow_ns=options.slow_ns if options.stacks else None,
             max_rows=options.max_rows,
         )
         try:

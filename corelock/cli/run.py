@@ -16,7 +16,6 @@ from corelock.errors import CorelockError
 from corelock.model import SlowEvent
 from corelock.tracer import Tracer
 
-
 _LONGEST_POLL_S = 3600.0
 
 

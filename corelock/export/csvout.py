@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from corelock.export.fields import QUANTILES, row_fields, times_fields
 from corelock.model import Report, Row, Times
 
-_TIMES = ("count", "total_ns", "max_ns", *(f"{name}_ns" for name, _ in QUANTILES))
+_TIMES = ("count", "total_ns", "max_ns", *(f"{name}_ns" for name in QUANTILES))
 
 COLUMNS = (
     "mm_pid", "mm_comm", "pid", "tid", "comm", "foreign", "mode", "operation",

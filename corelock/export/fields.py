@@ -6,7 +6,7 @@ from typing import Any
 
 from corelock.model import Row, Times
 
-QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999))
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 
 def row_fields(row: Row) -> dict[str, Any]:
@@ -31,8 +31,7 @@ def row_fields(row: Row) -> dict[str, Any]:
 def times_fields(times: Times) -> dict[str, Any]:
     """Times in ns; quantiles are None when there are none."""
     fields = {"count": times.count, "total": times.total_ns, "max": times.max_ns}
-    names, qs = zip(*QUANTILES)
-    return {**fields, **dict(zip(names, times.quantiles(*qs)))}
+    return {**fields, **dict(zip(QUANTILES, times.quantiles(*QUANTILES.values())))}
 
 
 def well_formed(name: str) -> str:

@@ -108,7 +108,7 @@ struct corelock_chunk {
 struct corelock_times {
 	uint64_t total_ns;
 	uint64_t max_ns;
-	/* The maximum of interval i is recent_max_ns[i % 2] if recent_interval[i % 2] is i, else 0. */
+	/* Of interval i: recent_max_ns[i % 2] if recent_interval[i % 2] is i, else 0. */
 	uint64_t recent_max_ns[2];
 	uint32_t recent_interval[2];
 	uint32_t chunk[CORELOCK_OCTAVES]; /* index into the chunk map, 0: none yet */

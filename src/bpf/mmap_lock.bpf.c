@@ -35,9 +35,8 @@ static __always_inline void settle_dropped(const struct lock_dropped *dropped)
 	if (dropped->evicted)
 		count(&counters.lost[CORELOCK_LOST_SLOTS_FULL]);
 	if (dropped->stale_waits)
-		__sync_fetch_and_add(
-			&counters.unmatched[CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE],
-			dropped->stale_waits);
+		__sync_fetch_and_add(&counters.unmatched[CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE],
+				     dropped->stale_waits);
 	if (dropped->stale_holds)
 		__sync_fetch_and_add(
 			&counters.unmatched[CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE],
@@ -251,8 +250,8 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 	if (is_nested(thread, mm, task, CORELOCK_EVENT_ACQUIRE_RETURNED))
 		return 0;
 	thread->busy = 1;
-	transition = lock_acquire(&thread->lock, (__u64)mm, mode, success, &closed, &open,
-				  &dropped);
+	transition =
+		lock_acquire(&thread->lock, (__u64)mm, mode, success, &closed, &open, &dropped);
 	if (transition == LOCK_NO_MATCH) {
 		settle_no_match(thread, mm, CORELOCK_EVENT_ACQUIRE_RETURNED,
 				success ? CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_START
@@ -302,9 +301,10 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 	transition = lock_release(&thread->lock, (__u64)mm, mode, &closed);
 	if (transition != LOCK_RELEASED) {
 		settle_no_match(thread, mm, CORELOCK_EVENT_RELEASED,
-				transition == LOCK_OTHER_MODE ? CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE
-				: task->mm != mm	      ? CORELOCK_UNMATCHED_FOREIGN_RELEASE
-							      : CORELOCK_UNMATCHED_RELEASE_WITHOUT_ACQUIRE);
+				transition == LOCK_OTHER_MODE
+					? CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE
+				: task->mm != mm ? CORELOCK_UNMATCHED_FOREIGN_RELEASE
+						 : CORELOCK_UNMATCHED_RELEASE_WITHOUT_ACQUIRE);
 		goto out;
 	}
 	row = bpf_map_lookup_elem(&rows, &closed.row);
@@ -324,9 +324,9 @@ out:
 }
 
 /*
- * Since Linux v6.14 ("mm: mmap_lock: optimize mmap_lock tracepoints") the events carry no cgroup path. Reading one layout with
- * the other's programs would misread silently, and one program for both does
- * not verify, so there are two and the library loads the one that BTF asks for.
+ * Since Linux v6.14 ("mm: mmap_lock: optimize mmap_lock tracepoints") the events carry no cgroup
+ * path. Reading one layout with the other's programs would misread silently, and one program for
+ * both does not verify, so there are two and the library loads the one that BTF asks for.
  */
 SEC("tp_btf/mmap_lock_start_locking")
 int BPF_PROG(start_locking, struct mm_struct *mm, bool write)

@@ -22,7 +22,7 @@ const volatile __u32 max_mms;
 const volatile __u32 max_chunks;
 
 enum tracing_phase {
-	TRACING_OFF,	  /* attaching: nothing counts yet */
+	TRACING_OFF, /* attaching: nothing counts yet */
 	TRACING_ON,
 	TRACING_STOPPING, /* what is open may end, nothing new begins */
 };
@@ -206,7 +206,7 @@ static __always_inline void mm_forget(__u64 mm, __u32 row)
 
 /* The row of current for this mm, operation and mode, 0 when a table is full. */
 static __noinline __u32 row_intern(struct thread_state *thread, struct task_struct *task,
-					struct mm_struct *mm, __u32 operation, __u32 mode)
+				   struct mm_struct *mm, __u32 operation, __u32 mode)
 {
 	struct row_key key = {.task_id = thread->id, .operation = operation, .mode = mode};
 	struct corelock_row *row;

@@ -52,11 +52,11 @@ enum corelock_code {
 };
 
 struct corelock_error {
-	int32_t code;	      /* enum corelock_code */
-	int32_t sys_errno;    /* 0 if none */
-	const char *message;  /* what failed, on what; never NULL */
-	const char *remedy;   /* what to do about it; may be "" */
-	const char *log;      /* libbpf's and the verifier's words; may be "" */
+	int32_t code;	     /* enum corelock_code */
+	int32_t sys_errno;   /* 0 if none */
+	const char *message; /* what failed, on what; never NULL */
+	const char *remedy;  /* what to do about it; may be "" */
+	const char *log;     /* libbpf's and the verifier's words; may be "" */
 };
 
 /*
@@ -67,15 +67,15 @@ struct corelock_error {
  */
 struct corelock_options {
 	uint64_t size;
-	uint64_t slow_ns;	/* waits and holds this long send a record; CORELOCK_SLOW_OFF: none */
-	uint32_t target;	/* enum corelock_target */
-	uint32_t target_id;	/* pid or tid, by target */
-	uint32_t follow;	/* 1: children of the target process too */
-	uint32_t self_tgid;	/* process whose own locking is left out (0: none) */
-	uint32_t max_rows;	/* default 16384 */
-	uint32_t max_mms;	/* default 8192 */
-	uint32_t max_chunks;	/* default 8 x max_rows */
-	uint32_t ring_bytes;	/* for slow records, rounded up to a power of two; default 1 MiB */
+	uint64_t slow_ns;    /* waits and holds this long send a record; CORELOCK_SLOW_OFF: none */
+	uint32_t target;     /* enum corelock_target */
+	uint32_t target_id;  /* pid or tid, by target */
+	uint32_t follow;     /* 1: children of the target process too */
+	uint32_t self_tgid;  /* process whose own locking is left out (0: none) */
+	uint32_t max_rows;   /* default 16384 */
+	uint32_t max_mms;    /* default 8192 */
+	uint32_t max_chunks; /* default 8 x max_rows */
+	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 1 MiB */
 	uint8_t target_comm[16]; /* padded with zeros */
 };
 
@@ -125,8 +125,8 @@ struct corelock_bucket {
 /* Everything the accounting is made of. */
 struct corelock_totals {
 	struct corelock_counters counters;
-	uint64_t seen[3];  /* by enum corelock_event, events that reached a row */
-	uint64_t waits;	   /* sums over all rows */
+	uint64_t seen[3]; /* by enum corelock_event, events that reached a row */
+	uint64_t waits;	  /* sums over all rows */
 	uint64_t holds;
 	uint64_t downgrades;
 	uint64_t failures; /* of trylocks, and aborted waits */

@@ -73,19 +73,21 @@ static int check_tracepoints(corelock_session *session, enum event_layout *layou
 	unsigned int arity;
 
 	if (!btf)
-		return session_fail(session, CORELOCK_E_UNSUPPORTED, errno,
-				    "The kernel must be built with CONFIG_DEBUG_INFO_BTF=y (distribution "
-				    "kernels since about 2020 are), and /sys must be mounted.",
-				    "no kernel BTF in " VMLINUX_BTF);
+		return session_fail(
+			session, CORELOCK_E_UNSUPPORTED, errno,
+			"The kernel must be built with CONFIG_DEBUG_INFO_BTF=y (distribution "
+			"kernels since about 2020 are), and /sys must be mounted.",
+			"no kernel BTF in " VMLINUX_BTF);
 	arity = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
 	btf__free(btf);
 	if (arity != 3 && arity != 4)
-		return session_fail(session, CORELOCK_E_UNSUPPORTED, 0,
-				    arity ? "This version of corelock does not know their arguments; "
-					    "use a newer one."
-					  : "They came with Linux 5.11 and need CONFIG_TRACEPOINTS=y; use a "
-					    "newer kernel.",
-				    "this kernel has no usable mmap_lock tracepoints");
+		return session_fail(
+			session, CORELOCK_E_UNSUPPORTED, 0,
+			arity ? "This version of corelock does not know their arguments; "
+				"use a newer one."
+			      : "They came with Linux 5.11 and need CONFIG_TRACEPOINTS=y; use a "
+				"newer kernel.",
+			"this kernel has no usable mmap_lock tracepoints");
 	*layout = arity == 3 ? LAYOUT_MEMCG_ID : LAYOUT_MEMCG_PATH;
 	return 0;
 }

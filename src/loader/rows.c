@@ -36,8 +36,8 @@ static int read_entries(corelock_session *session, struct bpf_map *map, uint32_t
 			return session_fail(session, CORELOCK_E_SYSTEM, -error, "",
 					    "cannot read map %s", bpf_map__name(map));
 		if (!got)
-			return session_fail(session, CORELOCK_E_SYSTEM, 0, "",
-					    "map %s ended early", bpf_map__name(map));
+			return session_fail(session, CORELOCK_E_SYSTEM, 0, "", "map %s ended early",
+					    bpf_map__name(map));
 		done += got;
 	}
 	return 0;
@@ -107,8 +107,7 @@ CORELOCK_EXPORT int corelock_begin_rows(corelock_session *session)
 
 	if (error)
 		return error;
-	session->interval =
-		__atomic_fetch_add(&session->skel->data->interval, 1, __ATOMIC_SEQ_CST);
+	session->interval = __atomic_fetch_add(&session->skel->data->interval, 1, __ATOMIC_SEQ_CST);
 	return begin_pass(session);
 }
 
@@ -172,7 +171,8 @@ static uint64_t recent_max(const corelock_session *session, const struct coreloc
 static uint32_t unpack_row(const corelock_session *session, const struct corelock_row *row,
 			   struct corelock_reading *reading, struct corelock_bucket *buckets)
 {
-	const struct corelock_mm *mm = &session->mms[row->mm_id < session->mm_count ? row->mm_id : 0];
+	const struct corelock_mm *mm =
+		&session->mms[row->mm_id < session->mm_count ? row->mm_id : 0];
 
 	*reading = (struct corelock_reading){
 		.downgrades = row->downgrades,
@@ -212,7 +212,8 @@ CORELOCK_EXPORT int corelock_next_rows(corelock_session *session, struct coreloc
 	if (error)
 		return error;
 	if (!capacity || bucket_capacity < BUCKETS_PER_ROW)
-		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "", "the row buffers are too small");
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
+				    "the row buffers are too small");
 	while (count < capacity && bucket + BUCKETS_PER_ROW <= bucket_capacity) {
 		const struct corelock_row *row = peek_row(session, &error);
 
@@ -245,7 +246,8 @@ static int count_open(corelock_session *session)
 	}
 	bpf_link__destroy(link);
 	if (fd < 0 || got < 0)
-		return session_fail(session, CORELOCK_E_SYSTEM, errno, "", "cannot count open locks");
+		return session_fail(session, CORELOCK_E_SYSTEM, errno, "",
+				    "cannot count open locks");
 	return 0;
 }
 

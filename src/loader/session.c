@@ -101,8 +101,8 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 				    "Use the libcorelock that belongs to this package.",
 				    "the options have members this library does not know");
 	if (options->target > CORELOCK_TARGET_COMM)
-		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "", "no such kind of target: %u",
-				    options->target);
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
+				    "no such kind of target: %u", options->target);
 	if ((options->target == CORELOCK_TARGET_PROCESS ||
 	     options->target == CORELOCK_TARGET_THREAD) &&
 	    !options->target_id)
@@ -195,7 +195,8 @@ static int load_programs(corelock_session *session, enum event_layout layout)
 
 	session->skel = mmap_lock_bpf__open();
 	if (!session->skel)
-		return session_fail(session, CORELOCK_E_LOAD, errno, "", "cannot open the BPF object");
+		return session_fail(session, CORELOCK_E_LOAD, errno, "",
+				    "cannot open the BPF object");
 	set_variables(session);
 	choose_programs(session, layout);
 	error = set_sizes(session);
@@ -208,9 +209,10 @@ static int load_programs(corelock_session *session, enum event_layout layout)
 		return session_fail(session, CORELOCK_E_LOAD, ENOMEM, "Ask for fewer rows.",
 				    "not enough memory for the BPF maps");
 	if (error)
-		return session_fail(session, CORELOCK_E_LOAD, -error,
-				    "Please report this with the log (-v) and the kernel's version.",
-				    "the kernel refused the BPF programs");
+		return session_fail(
+			session, CORELOCK_E_LOAD, -error,
+			"Please report this with the log (-v) and the kernel's version.",
+			"the kernel refused the BPF programs");
 	return 0;
 }
 
@@ -224,7 +226,8 @@ static int follow_target(corelock_session *session)
 	error = bpf_map__update_elem(session->skel->maps.followed, &session->options.target_id,
 				     sizeof(uint32_t), &yes, sizeof(yes), BPF_ANY);
 	if (error)
-		return session_fail(session, CORELOCK_E_LOAD, -error, "", "cannot follow the target");
+		return session_fail(session, CORELOCK_E_LOAD, -error, "",
+				    "cannot follow the target");
 	return 0;
 }
 

@@ -54,7 +54,8 @@ enum event_layout {
 
 /* Records a failure and returns -code. The message is a format; errno 0: none. */
 int session_fail(corelock_session *session, enum corelock_code code, int sys_errno,
-		 const char *remedy, const char *message, ...) __attribute__((format(printf, 5, 6)));
+		 const char *remedy, const char *message, ...)
+	__attribute__((format(printf, 5, 6)));
 
 /* Routes libbpf's words into the session's log, for the calling thread, until log_end. */
 void log_begin(corelock_session *session);

@@ -15,8 +15,8 @@ static void name_process(corelock_session *session, struct corelock_slow *record
 {
 	struct corelock_mm mm;
 
-	if (bpf_map__lookup_elem(session->skel->maps.mms, &record->mm_id, sizeof(record->mm_id), &mm,
-				 sizeof(mm), 0))
+	if (bpf_map__lookup_elem(session->skel->maps.mms, &record->mm_id, sizeof(record->mm_id),
+				 &mm, sizeof(mm), 0))
 		return;
 	record->mm_pid = mm.pid;
 	memcpy(record->mm_comm, mm.comm, sizeof(record->mm_comm));
@@ -47,7 +47,8 @@ int slow_open(corelock_session *session)
 }
 
 CORELOCK_EXPORT int corelock_read_slow(corelock_session *session, struct corelock_slow *records,
-				       uint32_t capacity, uint64_t min_wait_ns, uint64_t min_hold_ns)
+				       uint32_t capacity, uint64_t min_wait_ns,
+				       uint64_t min_hold_ns)
 {
 	struct slow_read read = {
 		.records = records, .capacity = capacity, .min_ns = {min_wait_ns, min_hold_ns}};
@@ -60,13 +61,15 @@ CORELOCK_EXPORT int corelock_read_slow(corelock_session *session, struct coreloc
 	got = ring_buffer__consume(session->ring);
 	session->slow_read = NULL;
 	if (got < 0 && got != -ENOSPC)
-		return session_fail(session, CORELOCK_E_SYSTEM, -got, "", "cannot read slow records");
+		return session_fail(session, CORELOCK_E_SYSTEM, -got, "",
+				    "cannot read slow records");
 	return read.count;
 }
 
 CORELOCK_EXPORT int corelock_slow_fd(corelock_session *session)
 {
 	if (!session->ring)
-		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "", "the session is not loaded");
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
+				    "the session is not loaded");
 	return ring_buffer__epoll_fd(session->ring);
 }
