@@ -47,7 +47,7 @@ all: $(LIBRARY) $(VENV)/.installed
 demo: all $(BUILD)/workloads/demo
 	$(Q)$(VENV)/bin/corelock hold-times -s 2 -- $(BUILD)/workloads/demo
 
-test: all workloads $(BUILD)/lock_machine.so
+test: all workloads
 	$(Q)$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 check: all workloads $(VENV)/.checkers
@@ -141,9 +141,6 @@ $(LIBRARY): $(LIB_OBJECTS) src/loader/libcorelock.map
 $(BUILD)/workloads/%: tests/workloads/%.c tests/workloads/workload.h $(BUILD)/.packages \
 		| $(BUILD)/workloads
 	$(call say,CC,$<)$(CC) $(WORKLOAD_FLAGS) $< -o $@
-
-$(BUILD)/lock_machine.so: tests/unit/lock_machine.c src/bpf/lock_machine.h $(ABI) $(BUILD)/.packages
-	$(call say,CC,$<)$(CC) -O1 -g -shared -fPIC $(WARNINGS) $< -o $@
 
 $(BUILD)/floor: bench/floor.c $(BUILD)/floor.skel.h
 	$(call say,CC,$<)$(CC) -O2 $(WARNINGS) -isystem $(BUILD) $< -lbpf -o $@

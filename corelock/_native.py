@@ -160,19 +160,15 @@ class Session:
                 yield _Reading(rows[i], packed[at:middle], packed[middle:end])
                 at = end
 
-    def slow_events(self, min_wait_ns: int, min_hold_ns: int) -> Iterator[SlowEvent]:
-        """The records that wait in the ring now, shorter ones dropped."""
+    def slow_batch(self, min_wait_ns: int, min_hold_ns: int) -> tuple[list[SlowEvent], bool]:
+        """Some of the records that wait in the ring, and whether there may be more."""
         records = self._ffi.new("struct corelock_slow[]", _SLOW_BATCH)
-        while True:
-            count = self._check(
-                self._lib.corelock_read_slow(
-                    self._session, records, _SLOW_BATCH, min_wait_ns, min_hold_ns
-                )
+        count = self._check(
+            self._lib.corelock_read_slow(
+                self._session, records, _SLOW_BATCH, min_wait_ns, min_hold_ns
             )
-            for i in range(count):
-                yield self._slow_event(records[i])
-            if count < _SLOW_BATCH:
-                return
+        )
+        return [self._slow_event(records[i]) for i in range(count)], count == _SLOW_BATCH
 
     def _slow_event(self, record: Any) -> SlowEvent:
         comm = _name(bytes(record.comm))

@@ -213,12 +213,20 @@ class Tracer:
     def slow_events(self, min_wait_ns: int = 0, min_hold_ns: int = 0) -> Iterator[SlowEvent]:
         """Take the slow waits and holds that have come since the last call, oldest first.
 
-        Ends when none is left now; :meth:`fileno` tells when there are more.
-        Shorter waits than ``min_wait_ns`` and holds than ``min_hold_ns`` are
-        dropped before Python sees them.
+        Ends when none is left now, or when another thread closes the tracer;
+        :meth:`fileno` tells when there are more. Shorter waits than
+        ``min_wait_ns`` and holds than ``min_hold_ns`` are dropped before Python
+        sees them.
         """
         with self._lock:
-            yield from self._open().slow_events(min_wait_ns, min_hold_ns)
+            self._open()
+        more = True
+        while more:
+            with self._lock:
+                if self._session is None:
+                    return
+                events, more = self._session.slow_batch(min_wait_ns, min_hold_ns)
+            yield from events
 
     def accounting(self) -> Accounting:
         """Where every event went.

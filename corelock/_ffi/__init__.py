@@ -43,7 +43,8 @@ def _open() -> tuple[Any, Any]:
             "Run corelock on the Linux host itself.",
         )
     default = Path(__file__).resolve().parent.parent / LIBRARY_NAME
-    path = os.environ.get(LIBRARY_VARIABLE) or str(default)
+    # Without a slash in its name, dlopen would look elsewhere.
+    path = os.path.abspath(os.environ.get(LIBRARY_VARIABLE) or default)
     try:
         from corelock._ffi import _generated
     except ImportError as error:
@@ -60,14 +61,14 @@ def _open() -> tuple[Any, Any]:
             f"cannot open {path}: {error}",
             "Install libbpf 1.1 or newer (Debian: libbpf1), and use a build for this machine.",
         ) from error
-    _check(lib, path, _generated.FINGERPRINT)
+    _check(ffi, lib, path, _generated.FINGERPRINT)
     return ffi, lib
 
 
-def _check(lib: Any, path: str, fingerprint: int) -> None:
+def _check(ffi: Any, lib: Any, path: str, fingerprint: int) -> None:
     try:
         found = lib.corelock_handshake()
-    except AttributeError as error:
+    except (AttributeError, ffi.error) as error:
         raise LibraryError(f"{path} is not libcorelock", "Unset CORELOCK_LIBRARY.") from error
     if (found.abi_version, found.fingerprint) != (lib.CORELOCK_ABI_VERSION, fingerprint):
         raise LibraryError(

@@ -7,8 +7,9 @@
  *
  * A thread has a small stack of open slots, each waiting for or holding one
  * mm in one mode. "Fits" below means: of the event's mm, in the phase and mode
- * named; of several, the newest (pairing is last in, first out, because what
- * nests comes from interrupts and from fork and exec, which work on two mms).
+ * named; of several, the newest pushed (pairing is last in, first out, because
+ * what nests comes from interrupts and from fork and exec, which work on two
+ * mms). A slot that changes phase keeps its place.
  *
  *   event            fits                    transition
  *   ---------------  ----------------------  ------------------------------------------

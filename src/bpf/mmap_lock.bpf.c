@@ -109,17 +109,6 @@ static __always_inline bool is_nested(struct thread_state *thread, struct mm_str
 	return true;
 }
 
-/* Whether the thread has asked for this mm's lock since tracing began. */
-static __always_inline bool thread_knows(struct thread_state *thread, __u64 mm)
-{
-	if (thread->epoch != mm_epoch)
-		return false;
-	for (int i = 0; i < ROW_CACHE; i++)
-		if (thread->cache[i].mm == mm && thread->cache[i].row)
-			return true;
-	return false;
-}
-
 /* Settles an event that fits nothing open. thread: NULL when it never started. */
 static __noinline int settle_no_match(struct thread_state *thread, struct mm_struct *mm,
 				      enum corelock_event event, __u32 kind)
@@ -129,7 +118,7 @@ static __noinline int settle_no_match(struct thread_state *thread, struct mm_str
 	/* Its start may have been refused on purpose. */
 	if (tracing != TRACING_ON || !is_target(mm, task))
 		return 0;
-	if (!thread || !thread_knows(thread, (__u64)mm)) {
+	if (!thread || !(thread->started_mms & mm_bit((__u64)mm))) {
 		count(&counters.seen_without_row[event]);
 		count(&counters.held_at_start);
 		return 0;
@@ -373,6 +362,9 @@ int BPF_PROG(renamed, struct task_struct *task)
 
 	if (thread)
 		thread->epoch = 0;
+	/* A process may have become one that is traced by its name, or ceased to be one. */
+	if (target_kind == CORELOCK_TARGET_COMM && task->group_leader == task)
+		count(&mm_epoch);
 	return 0;
 }
 

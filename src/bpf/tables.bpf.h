@@ -112,6 +112,8 @@ struct thread_state {
 	__u32 busy;
 	__u32 id;
 	__u64 epoch;
+	/* A bit for each mm it has asked for. Two may share one: then the one counts as asked for. */
+	__u64 started_mms;
 	struct lock_thread lock;
 	struct cached_row cache[ROW_CACHE];
 };
@@ -137,6 +139,11 @@ static __always_inline __u32 take_index(__u32 *next, __u32 max)
 static __always_inline __u32 cache_index(__u64 mm, __u32 key)
 {
 	return (mm >> 6 ^ mm >> 10 ^ key) & (ROW_CACHE - 1);
+}
+
+static __always_inline __u64 mm_bit(__u64 mm)
+{
+	return 1ULL << ((mm >> 6 ^ mm >> 12) & 63);
 }
 
 static __always_inline bool mm_is_of(struct corelock_mm *entry, struct task_struct *owner)
@@ -258,6 +265,7 @@ static __always_inline void row_remember(struct thread_state *thread, __u64 mm, 
 	cached->mm = mm;
 	cached->key = key;
 	cached->row = row;
+	thread->started_mms |= mm_bit(mm);
 }
 
 #endif
