@@ -5,25 +5,23 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-__u64 last_ns;
-
 SEC("tp_btf/mmap_lock_start_locking")
 int floor_start(void *ctx)
 {
-	last_ns = bpf_ktime_get_ns();
+	bpf_ktime_get_ns();
 	return 0;
 }
 
 SEC("tp_btf/mmap_lock_acquire_returned")
 int floor_acquire(void *ctx)
 {
-	last_ns = bpf_ktime_get_ns();
+	bpf_ktime_get_ns();
 	return 0;
 }
 
 SEC("tp_btf/mmap_lock_released")
 int floor_release(void *ctx)
 {
-	last_ns = bpf_ktime_get_ns();
+	bpf_ktime_get_ns();
 	return 0;
 }

@@ -42,6 +42,7 @@ class Options:
     max_rows: int = 0
     max_mms: int = 0
     ring_bytes: int = 0
+    intervals: bool = False
 
 
 @functools.lru_cache(maxsize=4096)
@@ -100,6 +101,7 @@ class Session:
                         "max_rows": options.max_rows,
                         "max_mms": options.max_mms,
                         "ring_bytes": options.ring_bytes,
+                        "intervals": options.intervals,
                     },
                 ),
             )

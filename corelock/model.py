@@ -131,7 +131,8 @@ class Times:
     """Waits or holds: how many, their sum, the longest, and their distribution.
 
     ``count`` is what the histogram holds; ``max_ns`` and ``total_ns`` are exact.
-    ``recent_max_ns`` is the longest since the snapshot before (0: none).
+    ``recent_max_ns`` is the longest since the snapshot before (0: none), if the
+    tracer keeps ``intervals``.
     """
 
     __slots__ = ("count", "total_ns", "max_ns", "recent_max_ns", "histogram")
@@ -363,9 +364,13 @@ class Accounting:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All rows at one moment. ``sequence`` numbers the snapshots of a tracer from 1."""
+    """All rows at one moment.
 
-    sequence: int
+    ``sequence`` numbers the snapshots of a tracer from 1, if it keeps
+    ``intervals``; else it is None, as snapshots cannot be subtracted then.
+    """
+
+    sequence: Optional[int]
     start_ns: int
     duration_ns: int
     rows: tuple[Row, ...]
@@ -374,8 +379,11 @@ class Snapshot:
         """What happened between ``earlier`` and this, its immediate successor.
 
         Raises:
-            ValueError: the two are not consecutive (maxima would be unknown).
+            ValueError: the tracer keeps no ``intervals``, or the two are not
+                consecutive (the maxima of the interval are unknown then).
         """
+        if self.sequence is None or earlier.sequence is None:
+            raise ValueError("since() needs a Tracer(intervals=True)")
         if self.sequence != earlier.sequence + 1:
             raise ValueError("since() needs the snapshot taken just before this one")
         before = {row.key: row for row in earlier.rows}

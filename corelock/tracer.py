@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Optional
 
@@ -37,6 +38,8 @@ class Tracer:
         max_rows: room for so many (address space, thread, mode, operation)
             combinations; by default sized by the threads there are now. What
             does not fit is counted in :meth:`accounting` as ``map_full``.
+        intervals: snapshots can be subtracted (:meth:`Snapshot.since`), which
+            costs each event a little.
         ring_bytes: room for slow events between two reads; default 1 MiB.
 
     A context manager: entering starts, leaving closes. It installs no signal
@@ -72,6 +75,7 @@ class Tracer:
         slow_ns: Optional[int] = DEFAULT_SLOW_NS,
         max_rows: Optional[int] = None,
         ring_bytes: Optional[int] = None,
+        intervals: bool = False,
     ) -> None:
         chosen = [pid is not None, tid is not None, comm is not None, everything, bool(command)]
         if sum(chosen) != 1:
@@ -93,6 +97,7 @@ class Tracer:
         self._slow_ns = slow_ns
         self._max_rows = max_rows
         self._ring_bytes = ring_bytes
+        self._intervals = intervals
         #: The traced process, once known: the one given, or the command's.
         self.pid = pid
         self._lock = threading.RLock()
@@ -128,33 +133,32 @@ class Tracer:
             session.resume(self.pid)
 
     def _options(self) -> Options:
-        rows = self._max_rows
-        slow_ns, follow = self._slow_ns, self._follow
-        ring_bytes = self._ring_bytes or 0
+        options = replace(
+            self._target_options(),
+            slow_ns=self._slow_ns,
+            follow=self._follow,
+            ring_bytes=self._ring_bytes or 0,
+            intervals=self._intervals,
+        )
+        return options if self._max_rows is None else replace(options, max_rows=self._max_rows)
+
+    def _target_options(self) -> Options:
+        """What is traced, with room for the threads there are now and some more."""
         own = os.getpid()
         if self._everything:
-            rows = rows or max(_MIN_ROWS, 2 * _ROWS_PER_THREAD * target.host_thread_count())
-            return Options(
-                slow_ns=slow_ns, self_tgid=own, max_rows=rows, max_mms=rows, ring_bytes=ring_bytes
-            )
+            rows = max(_MIN_ROWS, 2 * _ROWS_PER_THREAD * target.host_thread_count())
+            return Options(self_tgid=own, max_rows=rows, max_mms=rows)
         if self._comm is not None:
-            return Options(
-                "COMM", target_comm=target.check_comm(self._comm), slow_ns=slow_ns, self_tgid=own,
-                max_rows=rows or 2 * _MIN_ROWS, ring_bytes=ring_bytes,
-            )  # fmt: skip
+            comm = target.check_comm(self._comm)
+            return Options("COMM", target_comm=comm, self_tgid=own, max_rows=2 * _MIN_ROWS)
         if self._tid is not None:
-            self_tgid = 0 if target.check_thread(self._tid) == own else own
-            return Options(
-                "THREAD", self._tid, slow_ns=slow_ns, self_tgid=self_tgid,
-                max_rows=rows or _MIN_ROWS, ring_bytes=ring_bytes,
-            )  # fmt: skip
+            own_thread = target.check_thread(self._tid) == own
+            return Options("THREAD", self._tid, self_tgid=0 if own_thread else own)
         assert self.pid is not None
         target.check_process(self.pid)
-        rows = rows or max(_MIN_ROWS, _ROWS_PER_THREAD * target.thread_count(self.pid))
-        return Options(
-            "PROCESS", self.pid, follow=follow, slow_ns=slow_ns,
-            self_tgid=0 if self.pid == own else own, max_rows=rows, ring_bytes=ring_bytes,
-        )  # fmt: skip
+        rows = max(_MIN_ROWS, _ROWS_PER_THREAD * target.thread_count(self.pid))
+        self_tgid = 0 if self.pid == own else own
+        return Options("PROCESS", self.pid, self_tgid=self_tgid, max_rows=rows)
 
     def __enter__(self) -> Tracer:
         self.start()
@@ -208,7 +212,8 @@ class Tracer:
         with self._lock:
             rows: tuple[Row, ...] = self._open().rows()
             self._sequence += 1
-            return Snapshot(self._sequence, self._start_ns, self.duration_ns, rows)
+            sequence = self._sequence if self._intervals else None
+            return Snapshot(sequence, self._start_ns, self.duration_ns, rows)
 
     def slow_events(self, min_wait_ns: int = 0, min_hold_ns: int = 0) -> Iterator[SlowEvent]:
         """Take the slow waits and holds that have come since the last call, oldest first.

@@ -181,6 +181,7 @@ def command(**given: object) -> None:
             follow=options.follow,
             slow_ns=options.slow_ns if options.stacks else None,
             max_rows=options.max_rows,
+            intervals=options.interval is not None,
         )
         try:
             _Run(options, tracer, file).go()

@@ -91,8 +91,15 @@ static __always_inline __u32 task_operation_arm64(struct task_struct *task, stru
 	return nr;
 }
 
-/* What current is doing, as CORELOCK_OPERATION_* or a system call's number. */
-static __always_inline __u32 task_operation(struct task_struct *task)
+/* Since Linux kernel commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast") in v6.2. */
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
+
+/*
+ * What current is doing, as CORELOCK_OPERATION_* or a system call's number.
+ * saved_regs is what bpf_task_pt_regs gave for it earlier: where they are is
+ * fixed, and asking each time is a call.
+ */
+static __always_inline __u32 task_operation(struct task_struct *task, __u64 saved_regs)
 {
 	__u32 flags = task->flags;
 	struct pt_regs *regs;
@@ -103,7 +110,10 @@ static __always_inline __u32 task_operation(struct task_struct *task)
 	/* A killed thread's registers still show what it was interrupted in. */
 	if (flags & PF_EXITING)
 		return CORELOCK_OPERATION_EXIT;
-	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	if (bpf_rdonly_cast)
+		regs = bpf_rdonly_cast((void *)saved_regs, bpf_core_type_id_kernel(struct pt_regs));
+	else
+		regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	if (bpf_core_field_exists(struct pt_regs___x86, orig_ax))
 		return task_operation_x86(task, regs);
 	return task_operation_arm64(task, regs);

@@ -43,6 +43,9 @@
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
+#define likely(condition) __builtin_expect(!!(condition), 1)
+#define unlikely(condition) __builtin_expect(!!(condition), 0)
+
 enum lock_phase {
 	LOCK_WAIT = 2, /* | mode */
 	LOCK_HOLD = 4, /* | mode */
@@ -96,9 +99,11 @@ static __always_inline uint32_t lock_find(struct lock_thread *thread, uint64_t m
 	if (top < CORELOCK_SLOTS) {
 		struct lock_slot *slot = lock_slot_at(thread, top);
 
-		if (slot->mm == mm && slot->phase == phase)
+		if (likely(slot->mm == mm && slot->phase == phase))
 			return top;
 	}
+	if (likely(thread->depth <= 1))
+		return CORELOCK_SLOTS;
 	for (uint32_t below = 1; below < CORELOCK_SLOTS; below++) {
 		uint32_t index = top - below;
 
@@ -116,6 +121,10 @@ static __always_inline void lock_remove(struct lock_thread *thread, uint32_t ind
 {
 	uint32_t depth = thread->depth;
 
+	if (likely(index + 1 == depth)) {
+		thread->depth = index;
+		return;
+	}
 	for (uint32_t at = 0; at < CORELOCK_SLOTS - 1; at++)
 		if (at >= index && at + 1 < depth)
 			thread->slot[at] = thread->slot[at + 1];
@@ -128,7 +137,7 @@ static __always_inline struct lock_slot *lock_start(struct lock_thread *thread, 
 {
 	struct lock_slot *slot;
 
-	if (thread->depth >= CORELOCK_SLOTS) {
+	if (unlikely(thread->depth >= CORELOCK_SLOTS)) {
 		dropped->evicted += thread->slot[0].row != 0;
 		lock_remove(thread, 0);
 	}
@@ -191,7 +200,7 @@ lock_acquire(struct lock_thread *thread, uint64_t mm, uint32_t mode, uint32_t su
 		lock_remove(thread, index);
 		return LOCK_FAILED;
 	}
-	if (mode == CORELOCK_MODE_WRITE && thread->depth > 1)
+	if (mode == CORELOCK_MODE_WRITE && unlikely(thread->depth > 1))
 		lock_drop_stale(thread, mm, &index, dropped);
 	*open = lock_slot_at(thread, index);
 	(*open)->phase = LOCK_HOLD | mode;

@@ -32,12 +32,12 @@ static __always_inline void unmatch(enum corelock_event event, __u32 kind)
 
 static __always_inline void settle_dropped(const struct lock_dropped *dropped)
 {
-	if (dropped->evicted)
+	if (unlikely(dropped->evicted))
 		count(&counters.lost[CORELOCK_LOST_SLOTS_FULL]);
-	if (dropped->stale_waits)
+	if (unlikely(dropped->stale_waits))
 		__sync_fetch_and_add(&counters.unmatched[CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE],
 				     dropped->stale_waits);
-	if (dropped->stale_holds)
+	if (unlikely(dropped->stale_holds))
 		__sync_fetch_and_add(
 			&counters.unmatched[CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE],
 			dropped->stale_holds);
@@ -89,12 +89,9 @@ static __always_inline struct thread_state *thread_admit(struct mm_struct *mm,
 
 	if (!is_target(mm, task))
 		return NULL;
-	thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!thread) {
+	thread = thread_create(task);
+	if (!thread)
 		lose(CORELOCK_EVENT_START_LOCKING, CORELOCK_LOST_STORAGE_FAILED);
-		return NULL;
-	}
-	thread->id = __sync_fetch_and_add(&next_task, 1);
 	return thread;
 }
 
@@ -102,7 +99,7 @@ static __always_inline struct thread_state *thread_admit(struct mm_struct *mm,
 static __always_inline bool is_nested(struct thread_state *thread, struct mm_struct *mm,
 				      struct task_struct *task, enum corelock_event event)
 {
-	if (!thread->busy)
+	if (likely(!thread->busy))
 		return false;
 	if (is_target(mm, task))
 		lose(event, CORELOCK_LOST_NESTED);
@@ -116,9 +113,9 @@ static __noinline int settle_no_match(struct thread_state *thread, struct mm_str
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	/* Its start may have been refused on purpose. */
-	if (tracing != TRACING_ON || !is_target(mm, task))
+	if (hot.tracing != TRACING_ON || !is_target(mm, task))
 		return 0;
-	if (!thread || !(thread->started_mms & mm_bit((__u64)mm))) {
+	if (!thread || !(thread->started_mms & mm_bit(thread, (__u64)mm))) {
 		count(&counters.seen_without_row[event]);
 		count(&counters.held_at_start);
 		return 0;
@@ -137,9 +134,9 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	__u32 operation, key, index;
 	bool admitted = false, dying = false;
 
-	if (tracing != TRACING_ON)
+	if (unlikely(hot.tracing != TRACING_ON))
 		return 0;
-	thread = bpf_task_storage_get(&threads, task, 0, 0);
+	thread = thread_find(task);
 	if (!thread) {
 		thread = thread_admit(mm, task);
 		if (!thread)
@@ -149,10 +146,10 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	if (is_nested(thread, mm, task, CORELOCK_EVENT_START_LOCKING))
 		return 0;
 	thread->busy = 1;
-	operation = task_operation(task);
+	operation = task_operation(task, thread->regs);
 	key = operation << 1 | mode;
 	index = row_cached(thread, (__u64)mm, key);
-	if (!index) {
+	if (unlikely(!index)) {
 		if (!admitted && !is_target(mm, task))
 			goto out;
 		index = row_intern(thread, task, mm, operation, mode);
@@ -183,7 +180,7 @@ static __always_inline void end_wait(void *ctx, struct corelock_row *row, __u64 
 
 	if (!times_add(&row->wait, ns))
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
-	else if (ns >= slow_ns)
+	else if (unlikely(ns >= hot.slow_ns))
 		send_slow(ctx, row, CORELOCK_SLOW_WAIT, since_ns, ns);
 }
 
@@ -194,7 +191,7 @@ static __always_inline bool end_hold(void *ctx, struct corelock_row *row, __u64 
 
 	if (!times_add(&row->hold, ns))
 		return false;
-	if (ns >= slow_ns)
+	if (unlikely(ns >= hot.slow_ns))
 		send_slow(ctx, row, CORELOCK_SLOW_HOLD, since_ns, ns);
 	return true;
 }
@@ -211,12 +208,12 @@ static __always_inline __u32 downgrade(void *ctx, struct thread_state *thread, s
 		row->downgrades++;
 	else
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
-	if (!index) {
+	if (unlikely(!index)) {
 		index = row_intern(thread, bpf_get_current_task_btf(), mm, held->operation,
 				   CORELOCK_MODE_READ);
 		row_remember(thread, held->mm, key, index);
 	}
-	if (!index)
+	if (unlikely(!index))
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
 	return index;
 }
@@ -231,9 +228,9 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 	struct thread_state *thread;
 	struct corelock_row *row;
 
-	if (tracing == TRACING_OFF)
+	if (unlikely(hot.tracing == TRACING_OFF))
 		return 0;
-	thread = bpf_task_storage_get(&threads, task, 0, 0);
+	thread = thread_find(task);
 	if (!thread)
 		return settle_no_match(NULL, mm, CORELOCK_EVENT_ACQUIRE_RETURNED, 0);
 	if (is_nested(thread, mm, task, CORELOCK_EVENT_ACQUIRE_RETURNED))
@@ -241,7 +238,7 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 	thread->busy = 1;
 	transition =
 		lock_acquire(&thread->lock, (__u64)mm, mode, success, &closed, &open, &dropped);
-	if (transition == LOCK_NO_MATCH) {
+	if (unlikely(transition == LOCK_NO_MATCH)) {
 		settle_no_match(thread, mm, CORELOCK_EVENT_ACQUIRE_RETURNED,
 				success ? CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_START
 					: CORELOCK_UNMATCHED_FAILURE_WITHOUT_START);
@@ -249,7 +246,7 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 	}
 	settle_dropped(&dropped);
 	row = bpf_map_lookup_elem(&rows, &closed.row);
-	if (!closed.row || !row) {
+	if (unlikely(!closed.row || !row)) {
 		lose(CORELOCK_EVENT_ACQUIRE_RETURNED, CORELOCK_LOST_MAP_FULL);
 		goto out;
 	}
@@ -279,16 +276,16 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 	struct corelock_row *row;
 	struct lock_slot closed;
 
-	if (tracing == TRACING_OFF)
+	if (unlikely(hot.tracing == TRACING_OFF))
 		return 0;
-	thread = bpf_task_storage_get(&threads, task, 0, 0);
+	thread = thread_find(task);
 	if (!thread)
 		return settle_no_match(NULL, mm, CORELOCK_EVENT_RELEASED, 0);
 	if (is_nested(thread, mm, task, CORELOCK_EVENT_RELEASED))
 		return 0;
 	thread->busy = 1;
 	transition = lock_release(&thread->lock, (__u64)mm, mode, &closed);
-	if (transition != LOCK_RELEASED) {
+	if (unlikely(transition != LOCK_RELEASED)) {
 		settle_no_match(thread, mm, CORELOCK_EVENT_RELEASED,
 				transition == LOCK_OTHER_MODE
 					? CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE
@@ -297,7 +294,7 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 		goto out;
 	}
 	row = bpf_map_lookup_elem(&rows, &closed.row);
-	if (!closed.row || !row) {
+	if (unlikely(!closed.row || !row)) {
 		lose(CORELOCK_EVENT_RELEASED, CORELOCK_LOST_MAP_FULL);
 		goto out;
 	}
@@ -305,7 +302,7 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 	/* Without the hold, both ends of it are lost. */
 	if (!end_hold(ctx, row, closed.since_ns, now))
 		__sync_fetch_and_add(&counters.lost[CORELOCK_LOST_MAP_FULL], 2);
-	if (closed.mm_dying)
+	if (unlikely(closed.mm_dying))
 		mm_forget(closed.mm, closed.row);
 out:
 	thread->busy = 0;
@@ -358,13 +355,13 @@ int BPF_PROG(released_path, struct mm_struct *mm, const char *memcg_path, bool w
 SEC("tp_btf/task_rename")
 int BPF_PROG(renamed, struct task_struct *task)
 {
-	struct thread_state *thread = bpf_task_storage_get(&threads, task, 0, 0);
+	struct thread_state *thread = thread_find(task);
 
 	if (thread)
 		thread->epoch = 0;
 	/* A process may have become one that is traced by its name, or ceased to be one. */
 	if (target_kind == CORELOCK_TARGET_COMM && task->group_leader == task)
-		count(&mm_epoch);
+		count(&hot.mm_epoch);
 	return 0;
 }
 
@@ -385,7 +382,7 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(freed, struct task_struct *task)
 {
-	struct thread_state *thread = bpf_task_storage_get(&threads, task, 0, 0);
+	struct thread_state *thread = thread_find(task);
 	__u32 tgid = task->tgid;
 
 	if (follow_children && task->group_leader == task)
@@ -402,6 +399,7 @@ int BPF_PROG(freed, struct task_struct *task)
 						  ? CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE
 						  : CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE]);
 	}
+	thread_leave(task);
 	return 0;
 }
 
@@ -414,7 +412,7 @@ int count_open(struct bpf_iter__task *ctx)
 
 	if (!task)
 		return 0;
-	thread = bpf_task_storage_get(&threads, task, 0, 0);
+	thread = thread_find(task);
 	if (!thread)
 		return 0;
 	for (__u32 at = 0; at < CORELOCK_SLOTS; at++) {

@@ -15,11 +15,12 @@ const volatile __u32 target_kind;
 const volatile __u32 target_id;
 const volatile __u8 target_comm[CORELOCK_COMM_LEN];
 const volatile bool follow_children;
-const volatile __u32 self_tgid; /* 0: the tool is part of what is studied */
-const volatile __u64 slow_ns;
+const volatile __u32 self_tgid;	 /* 0: the tool is part of what is studied */
+const volatile bool keep_recent; /* maxima by interval */
 const volatile __u32 max_rows;
 const volatile __u32 max_mms;
 const volatile __u32 max_chunks;
+const volatile __u32 home_mask;
 
 enum tracing_phase {
 	TRACING_OFF, /* attaching: nothing counts yet */
@@ -27,10 +28,15 @@ enum tracing_phase {
 	TRACING_STOPPING, /* what is open may end, nothing new begins */
 };
 
-__u32 tracing;
-__u32 interval = 1;
-/* Rises when an mm dies: what threads remember of mm addresses is then stale. */
-__u64 mm_epoch = 1;
+/* What every event reads: one cache line, hardly ever written. */
+struct {
+	__u32 tracing; /* enum tracing_phase */
+	__u32 interval;
+	__u64 slow_ns;
+	/* Rises when an mm dies: what threads remember of mm addresses is then stale. */
+	__u64 mm_epoch;
+} hot __attribute__((aligned(64))) = {.interval = 1, .mm_epoch = 1};
+
 __u32 next_row = 1;
 __u32 next_mm = 1;
 __u32 next_chunk = 1;
@@ -58,6 +64,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* for its side effect: entries on cache lines */
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct corelock_chunk);
@@ -109,14 +116,22 @@ struct cached_row {
 };
 
 struct thread_state {
+	/* One cache line for what every event needs. */
+	__u64 task; /* whose home this is (see homes) */
 	__u32 busy;
 	__u32 id;
-	__u64 epoch;
-	/* A bit for each mm it has asked for. Two may share one: then the one counts as asked for. */
-	__u64 started_mms;
 	struct lock_thread lock;
+	__u64 epoch;
+	/* A bit for each mm it has asked for. Two may share one: then the one counts as asked for.
+	 */
+	__u64 started_mms;
+	__u64 scratch;
+	__u64 regs; /* of the last entry into the kernel */
+	__u64 reserved;
 	struct cached_row cache[ROW_CACHE];
 };
+
+_Static_assert(sizeof(struct thread_state) % 64 == 0, "homes begin on cache lines");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -124,6 +139,64 @@ struct {
 	__type(key, int);
 	__type(value, struct thread_state);
 } threads SEC(".maps");
+
+/*
+ * Task storage costs a call and four dependent loads each time, a third of what
+ * an event may cost. So a thread's state lives in the home that its tid leads
+ * to, and in task storage only if another thread lives there.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* for its side effect: entries on cache lines */
+	__uint(max_entries, 1);		   /* a power of two */
+	__type(key, __u32);
+	__type(value, struct thread_state);
+} homes SEC(".maps");
+
+static __always_inline struct thread_state *thread_home(struct task_struct *task)
+{
+	__u32 index = task->pid & home_mask;
+
+	return bpf_map_lookup_elem(&homes, &index);
+}
+
+/* The state of a thread that has one. */
+static __always_inline struct thread_state *thread_find(struct task_struct *task)
+{
+	struct thread_state *home = thread_home(task);
+
+	if (likely(home && home->task == (__u64)task))
+		return home;
+	return bpf_task_storage_get(&threads, task, 0, 0);
+}
+
+/* Gives current a state; NULL if the kernel refuses. */
+static __always_inline struct thread_state *thread_create(struct task_struct *task)
+{
+	struct thread_state *thread = thread_home(task);
+
+	if (!thread || __sync_val_compare_and_swap(&thread->task, 0, (__u64)task))
+		thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!thread)
+		return NULL;
+	thread->id = __sync_fetch_and_add(&next_task, 1);
+	thread->regs = (__u64)bpf_task_pt_regs(task);
+	return thread;
+}
+
+/* Makes room for the next tenant when a thread is gone for good. */
+static __always_inline void thread_leave(struct task_struct *task)
+{
+	struct thread_state *home = thread_home(task);
+
+	if (!home || home->task != (__u64)task)
+		return;
+	home->lock.depth = 0;
+	home->epoch = 0;
+	home->started_mms = 0;
+	home->busy = 0;
+	__sync_lock_test_and_set(&home->task, 0);
+}
 
 /* Takes the next index of a table of `max` entries, or 0. */
 static __always_inline __u32 take_index(__u32 *next, __u32 max)
@@ -134,16 +207,6 @@ static __always_inline __u32 take_index(__u32 *next, __u32 max)
 		return 0;
 	index = __sync_fetch_and_add(next, 1);
 	return index < max ? index : 0;
-}
-
-static __always_inline __u32 cache_index(__u64 mm, __u32 key)
-{
-	return (mm >> 6 ^ mm >> 10 ^ key) & (ROW_CACHE - 1);
-}
-
-static __always_inline __u64 mm_bit(__u64 mm)
-{
-	return 1ULL << ((mm >> 6 ^ mm >> 12) & 63);
 }
 
 static __always_inline bool mm_is_of(struct corelock_mm *entry, struct task_struct *owner)
@@ -208,7 +271,7 @@ static __always_inline void mm_forget(__u64 mm, __u32 row)
 			entry->dead = 1;
 	}
 	bpf_map_delete_elem(&mm_ids, &mm);
-	count(&mm_epoch);
+	count(&hot.mm_epoch);
 }
 
 /* The row of current for this mm, operation and mode, 0 when a table is full. */
@@ -243,12 +306,22 @@ static __noinline __u32 row_intern(struct thread_state *thread, struct task_stru
 	return index;
 }
 
+/* The mm's bit in started_mms. To the verifier, what is read back is no pointer, but a number. */
+static __always_inline __u64 mm_bit(struct thread_state *thread, __u64 mm)
+{
+	__u32 low;
+
+	thread->scratch = mm;
+	low = *(volatile __u32 *)&thread->scratch;
+	return 1ULL << ((low >> 6 ^ low >> 12) & 63);
+}
+
 /* The remembered row, 0 when it must be looked up. */
 static __always_inline __u32 row_cached(struct thread_state *thread, __u64 mm, __u32 key)
 {
-	struct cached_row *cached = &thread->cache[cache_index(mm, key)];
+	struct cached_row *cached = &thread->cache[key & (ROW_CACHE - 1)];
 
-	if (cached->mm == mm && cached->key == key && thread->epoch == mm_epoch)
+	if (cached->mm == mm && cached->key == key && thread->epoch == hot.mm_epoch)
 		return cached->row;
 	return 0;
 }
@@ -256,16 +329,16 @@ static __always_inline __u32 row_cached(struct thread_state *thread, __u64 mm, _
 static __always_inline void row_remember(struct thread_state *thread, __u64 mm, __u32 key,
 					 __u32 row)
 {
-	struct cached_row *cached = &thread->cache[cache_index(mm, key)];
+	struct cached_row *cached = &thread->cache[key & (ROW_CACHE - 1)];
 
-	if (thread->epoch != mm_epoch) {
+	if (thread->epoch != hot.mm_epoch) {
 		__builtin_memset(thread->cache, 0, sizeof(thread->cache));
-		thread->epoch = mm_epoch;
+		thread->epoch = hot.mm_epoch;
 	}
 	cached->mm = mm;
 	cached->key = key;
 	cached->row = row;
-	thread->started_mms |= mm_bit(mm);
+	thread->started_mms |= mm_bit(thread, mm);
 }
 
 #endif

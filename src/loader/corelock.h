@@ -76,6 +76,8 @@ struct corelock_options {
 	uint32_t max_mms;    /* default 8192 */
 	uint32_t max_chunks; /* default 8 x max_rows */
 	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 1 MiB */
+	uint32_t intervals;  /* 1: keep the recent maxima of corelock_reading */
+	uint32_t reserved;   /* 0 */
 	uint8_t target_comm[16]; /* padded with zeros */
 };
 
@@ -94,7 +96,7 @@ struct corelock_reading {
 	uint64_t wait_count;
 	uint64_t wait_total_ns;
 	uint64_t wait_max_ns;
-	uint64_t wait_recent_max_ns; /* between the last two corelock_begin_rows */
+	uint64_t wait_recent_max_ns; /* with the option intervals: since the last pass */
 	uint64_t hold_count;
 	uint64_t hold_total_ns;
 	uint64_t hold_max_ns;

@@ -107,7 +107,8 @@ CORELOCK_EXPORT int corelock_begin_rows(corelock_session *session)
 
 	if (error)
 		return error;
-	session->interval = __atomic_fetch_add(&session->skel->data->interval, 1, __ATOMIC_SEQ_CST);
+	session->interval =
+		__atomic_fetch_add(&session->skel->data->hot.interval, 1, __ATOMIC_SEQ_CST);
 	return begin_pass(session);
 }
 

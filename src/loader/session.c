@@ -16,6 +16,9 @@
 #define MAX_ENTRIES (1U << 26)
 #define MAX_RING_BYTES (1U << 30)
 #define MAX_FOLLOWED 65536
+#define MIN_HOMES 1024
+#define MAX_HOMES 32768
+#define ROWS_PER_HOME 8
 
 _Static_assert(sizeof(struct corelock_row) % 8 == 0, "array values are read back to back");
 _Static_assert(sizeof(struct corelock_mm) % 8 == 0, "array values are read back to back");
@@ -129,6 +132,16 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 	return 0;
 }
 
+/* Homes for all threads that rows are for, were tids without gaps. */
+static uint32_t home_count(const corelock_session *session)
+{
+	uint32_t count = MIN_HOMES;
+
+	while (count < MAX_HOMES && count < session->options.max_rows / ROWS_PER_HOME)
+		count *= 2;
+	return count;
+}
+
 static void set_variables(corelock_session *session)
 {
 	const struct corelock_options *options = &session->options;
@@ -139,7 +152,9 @@ static void set_variables(corelock_session *session)
 	memcpy((void *)rodata->target_comm, options->target_comm, sizeof(rodata->target_comm));
 	rodata->follow_children = options->follow;
 	rodata->self_tgid = options->self_tgid;
-	rodata->slow_ns = options->slow_ns;
+	session->skel->data->hot.slow_ns = options->slow_ns;
+	rodata->keep_recent = options->intervals;
+	rodata->home_mask = home_count(session) - 1;
 	rodata->max_rows = options->max_rows;
 	rodata->max_mms = options->max_mms;
 	rodata->max_chunks = options->max_chunks;
@@ -157,6 +172,7 @@ static int set_sizes(corelock_session *session)
 		{session->skel->maps.chunks, options->max_chunks},
 		{session->skel->maps.mms, options->max_mms},
 		{session->skel->maps.mm_ids, options->max_mms},
+		{session->skel->maps.homes, home_count(session)},
 		{session->skel->maps.followed, options->follow ? MAX_FOLLOWED : 1},
 		{session->skel->maps.slow_ring, options->ring_bytes},
 	};
@@ -315,7 +331,7 @@ CORELOCK_EXPORT int corelock_attach(corelock_session *session, uint64_t *start_n
 		return error;
 	}
 	*start_ns = now_ns();
-	__atomic_store_n(&session->skel->bss->tracing, TRACING_ON, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&session->skel->data->hot.tracing, TRACING_ON, __ATOMIC_SEQ_CST);
 	return 0;
 }
 
@@ -328,7 +344,8 @@ static void detach_program(struct bpf_link **link)
 CORELOCK_EXPORT int corelock_detach(corelock_session *session, uint64_t *end_ns)
 {
 	if (session->attached) {
-		__atomic_store_n(&session->skel->bss->tracing, TRACING_STOPPING, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&session->skel->data->hot.tracing, TRACING_STOPPING,
+				 __ATOMIC_SEQ_CST);
 		session->end_ns = now_ns();
 		for (int event = 0; event < CORELOCK_EVENTS; event++)
 			detach_program(&session->link[event]);

@@ -11,7 +11,14 @@
 
 #define CORELOCK_TABLES_BPF_H
 
-static __u32 interval, next_chunk, max_chunks;
+#define likely(condition) (condition)
+#define unlikely(condition) (condition)
+
+static struct {
+	__u32 interval;
+} hot;
+static const bool keep_recent = true;
+static __u32 next_chunk, max_chunks;
 static struct corelock_chunk chunks[CORELOCK_OCTAVES + 1];
 
 static __u32 take_index(__u32 *next, __u32 max)
@@ -41,7 +48,7 @@ void times_reset(__u32 octaves)
 /* Counts ns in interval `now`; false when there was no room. */
 bool times_count(__u32 now, __u64 ns)
 {
-	interval = now;
+	hot.interval = now;
 	return times_add(&times, ns);
 }
 
