@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from corelock import _ffi, errors
+from corelock._rows import Reading, assemble
 from corelock.model import Accounting, Histogram, Row, SlowEvent, Times
 from corelock.symbolize.syscalls import operation_name
 
@@ -142,9 +143,9 @@ class Session:
 
     def rows(self) -> tuple[Row, ...]:
         """All rows with any event, those of one process's successive mms added up."""
-        return _assemble(self._readings(), self._machine)
+        return assemble(self._readings())
 
-    def _readings(self) -> Iterator[_Reading]:
+    def _readings(self) -> Iterator[Reading]:
         self._check(self._lib.corelock_begin_rows(self._session))
         rows = self._ffi.new("struct corelock_reading[]", _ROW_BATCH)
         buckets = self._ffi.new("struct corelock_bucket[]", _BUCKETS)
@@ -159,8 +160,34 @@ class Session:
             for i in range(count):
                 middle = at + rows[i].wait_buckets * size
                 end = middle + rows[i].hold_buckets * size
-                yield _Reading(rows[i], packed[at:middle], packed[middle:end])
+                yield self._reading(rows[i], packed[at:middle], packed[middle:end])
                 at = end
+
+    def _reading(self, raw: Any, waits: bytes, holds: bytes) -> Reading:
+        comm = _name(bytes(raw.comm))
+        row = Row(
+            process_key=raw.mm_id,
+            thread_key=raw.task_id,
+            mm_pid=raw.mm_pid,
+            mm_comm=_name(bytes(raw.mm_comm)),
+            pid=raw.pid,
+            tid=raw.tid,
+            comm=comm,
+            mode=_MODES[raw.mode],  # type: ignore[arg-type]
+            operation=operation_name(raw.operation, comm, self._machine),
+            downgrades=raw.downgrades,
+            trylock_failures=raw.trylock_failures,
+            aborted_waits=raw.aborted_waits,
+            wait=Times(
+                raw.wait_count, raw.wait_total_ns, raw.wait_max_ns, raw.wait_recent_max_ns,
+                Histogram(waits),
+            ),
+            hold=Times(
+                raw.hold_count, raw.hold_total_ns, raw.hold_max_ns, raw.hold_recent_max_ns,
+                Histogram(holds),
+            ),
+        )  # fmt: skip
+        return Reading(row, raw.named_ns, raw.mm_start_ns)
 
     def slow_batch(self, min_wait_ns: int, min_hold_ns: int) -> tuple[list[SlowEvent], bool]:
         """Some of the records that wait in the ring, and whether there may be more."""
@@ -232,71 +259,3 @@ class Session:
         """An enum's members as the JSON names them, in order, without the count at the end."""
         members = self._ffi.typeof(f"enum {enum}").elements
         return [members[i][len(prefix) :].lower() for i in sorted(members)[:-1]]
-
-
-class _Reading:
-    """One ``struct corelock_reading``, copied out of the library's buffer."""
-
-    __slots__ = ("row", "named_ns", "mm_id", "process", "operation")
-
-    def __init__(self, raw: Any, waits: bytes, holds: bytes) -> None:
-        self.named_ns: int = raw.named_ns
-        self.mm_id: int = raw.mm_id
-        # A pid and when it started name a process; 0 is a child that has no pid yet.
-        self.process = (raw.mm_pid, raw.mm_start_ns) if raw.mm_pid else (0, raw.mm_id)
-        self.operation: int = raw.operation
-        self.row = Row(
-            process_key=raw.mm_id,
-            thread_key=raw.task_id,
-            mm_pid=raw.mm_pid,
-            mm_comm=_name(bytes(raw.mm_comm)),
-            pid=raw.pid,
-            tid=raw.tid,
-            comm=_name(bytes(raw.comm)),
-            mode=_MODES[raw.mode],  # type: ignore[arg-type]
-            operation="",
-            downgrades=raw.downgrades,
-            trylock_failures=raw.trylock_failures,
-            aborted_waits=raw.aborted_waits,
-            wait=Times(
-                raw.wait_count, raw.wait_total_ns, raw.wait_max_ns, raw.wait_recent_max_ns,
-                Histogram(waits),
-            ),
-            hold=Times(
-                raw.hold_count, raw.hold_total_ns, raw.hold_max_ns, raw.hold_recent_max_ns,
-                Histogram(holds),
-            ),
-        )  # fmt: skip
-
-
-def _assemble(readings: Iterator[_Reading], machine: str) -> tuple[Row, ...]:
-    """Rows with their final names; one row where exec gave a process several mms."""
-    kept = list(readings)
-    thread_names: dict[int, tuple[int, str]] = {}
-    processes: dict[tuple[int, int], tuple[int, int, str]] = {}  # first and last mm, name
-    for reading in kept:
-        row = reading.row
-        named = (reading.named_ns, row.comm)
-        thread_names[row.thread_key] = max(thread_names.get(row.thread_key, named), named)
-        first, last, name = processes.get(
-            reading.process, (reading.mm_id, reading.mm_id, row.mm_comm)
-        )
-        if reading.mm_id > last:
-            last, name = reading.mm_id, row.mm_comm
-        processes[reading.process] = (min(first, reading.mm_id), last, name)
-
-    rows: dict[tuple[int, int, str, str], Row] = {}
-    for reading in kept:
-        old = reading.row
-        process_key, _, process_name = processes[reading.process]
-        comm = thread_names[old.thread_key][1]
-        row = Row(
-            process_key, old.thread_key, old.mm_pid, process_name, old.pid, old.tid, comm,
-            old.mode, operation_name(reading.operation, comm, machine),
-            old.downgrades, old.trylock_failures, old.aborted_waits, old.wait, old.hold,
-        )  # fmt: skip
-        if not row.is_active:
-            continue
-        same = rows.get(row.key)
-        rows[row.key] = row if same is None else same.plus(row)
-    return tuple(rows.values())

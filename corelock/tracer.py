@@ -40,7 +40,7 @@ class Tracer:
             does not fit is counted in :meth:`accounting` as ``map_full``.
         intervals: snapshots can be subtracted (:meth:`Snapshot.since`), which
             costs each event a little.
-        ring_bytes: room for slow events between two reads; default 1 MiB.
+        ring_bytes: room for slow events between two reads; default 2 MiB.
 
     A context manager: entering starts, leaving closes. It installs no signal
     handler, prints nothing, and may be used by any thread and closed by
@@ -221,7 +221,7 @@ class Tracer:
         Ends when none is left now, or when another thread closes the tracer;
         :meth:`fileno` tells when there are more. Shorter waits than
         ``min_wait_ns`` and holds than ``min_hold_ns`` are dropped before Python
-        sees them.
+        sees them, and until the next call the kernel takes no stacks for such.
         """
         with self._lock:
             self._open()

@@ -180,7 +180,7 @@ static __always_inline void end_wait(void *ctx, struct corelock_row *row, __u64 
 
 	if (!times_add(&row->wait, ns))
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
-	else if (unlikely(ns >= hot.slow_ns))
+	else if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_WAIT]))
 		send_slow(ctx, row, CORELOCK_SLOW_WAIT, since_ns, ns);
 }
 
@@ -191,7 +191,7 @@ static __always_inline bool end_hold(void *ctx, struct corelock_row *row, __u64 
 
 	if (!times_add(&row->hold, ns))
 		return false;
-	if (unlikely(ns >= hot.slow_ns))
+	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_HOLD]))
 		send_slow(ctx, row, CORELOCK_SLOW_HOLD, since_ns, ns);
 	return true;
 }

@@ -32,7 +32,7 @@ enum tracing_phase {
 struct {
 	__u32 tracing; /* enum tracing_phase */
 	__u32 interval;
-	__u64 slow_ns;
+	__u64 slow_ns[2]; /* by enum corelock_slow_kind */
 	/* Rises when an mm dies: what threads remember of mm addresses is then stale. */
 	__u64 mm_epoch;
 } hot __attribute__((aligned(64))) = {.interval = 1, .mm_epoch = 1};

@@ -75,7 +75,7 @@ struct corelock_options {
 	uint32_t max_rows;   /* default 16384 */
 	uint32_t max_mms;    /* default 8192 */
 	uint32_t max_chunks; /* default 8 x max_rows */
-	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 1 MiB */
+	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 2 MiB */
 	uint32_t intervals;  /* 1: keep the recent maxima of corelock_reading */
 	uint32_t reserved;   /* 0 */
 	uint8_t target_comm[16]; /* padded with zeros */
@@ -180,7 +180,8 @@ int corelock_next_rows(corelock_session *session, struct corelock_reading *rows,
 
 /*
  * Takes up to capacity slow records from the ring. Shorter waits than
- * min_wait_ns and shorter holds than min_hold_ns are taken and dropped.
+ * min_wait_ns and shorter holds than min_hold_ns are dropped, and until the next
+ * call not even sent.
  * Returns how many were stored; fewer than capacity means the ring is empty.
  */
 int corelock_read_slow(corelock_session *session, struct corelock_slow *records, uint32_t capacity,

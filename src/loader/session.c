@@ -12,7 +12,7 @@
 #define DEFAULT_ROWS 16384
 #define DEFAULT_MMS 8192
 #define CHUNKS_PER_ROW 8
-#define DEFAULT_RING_BYTES (1 << 20)
+#define DEFAULT_RING_BYTES (2 << 20)
 #define MAX_ENTRIES (1U << 26)
 #define MAX_RING_BYTES (1U << 30)
 #define MAX_FOLLOWED 65536
@@ -152,7 +152,8 @@ static void set_variables(corelock_session *session)
 	memcpy((void *)rodata->target_comm, options->target_comm, sizeof(rodata->target_comm));
 	rodata->follow_children = options->follow;
 	rodata->self_tgid = options->self_tgid;
-	session->skel->data->hot.slow_ns = options->slow_ns;
+	session->skel->data->hot.slow_ns[CORELOCK_SLOW_WAIT] = options->slow_ns;
+	session->skel->data->hot.slow_ns[CORELOCK_SLOW_HOLD] = options->slow_ns;
 	rodata->keep_recent = options->intervals;
 	rodata->home_mask = home_count(session) - 1;
 	rodata->max_rows = options->max_rows;

@@ -46,6 +46,14 @@ int slow_open(corelock_session *session)
 	return session_fail(session, CORELOCK_E_SYSTEM, errno, "", "cannot map the ring buffer");
 }
 
+/* What the caller would drop need not be sent: no stack is taken for it. */
+static void set_threshold(corelock_session *session, enum corelock_slow_kind kind, uint64_t min_ns)
+{
+	uint64_t least = session->options.slow_ns;
+
+	session->skel->data->hot.slow_ns[kind] = min_ns > least ? min_ns : least;
+}
+
 CORELOCK_EXPORT int corelock_read_slow(corelock_session *session, struct corelock_slow *records,
 				       uint32_t capacity, uint64_t min_wait_ns,
 				       uint64_t min_hold_ns)
@@ -57,6 +65,8 @@ CORELOCK_EXPORT int corelock_read_slow(corelock_session *session, struct coreloc
 	if (!session->ring || !capacity)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "nothing to read slow records from, or no room for them");
+	set_threshold(session, CORELOCK_SLOW_WAIT, min_wait_ns);
+	set_threshold(session, CORELOCK_SLOW_HOLD, min_hold_ns);
 	session->slow_read = &read;
 	got = ring_buffer__consume(session->ring);
 	session->slow_read = NULL;
