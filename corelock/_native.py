@@ -141,6 +141,10 @@ class Session:
         """Let a spawned command go; from the thread that spawned it."""
         self._check(self._lib.corelock_resume(self._session, pid))
 
+    def abandon(self, pid: int) -> None:
+        """End a spawned command before its first instruction; from the same thread."""
+        self._check(self._lib.corelock_abandon(self._session, pid))
+
     def rows(self) -> tuple[Row, ...]:
         """All rows with any event, those of one process's successive mms added up."""
         return assemble(self._readings())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from corelock.errors import InvalidArgument, NoSuchTarget
+from corelock.errors import InvalidArgument, NoSuchTarget, Unsupported
 
 PROC = Path("/proc")
 _PF_KTHREAD = 0x00200000
@@ -24,15 +24,22 @@ def _status_field(pid: int, field: str) -> str:
     return ""
 
 
+def _check_proc() -> None:
+    if not (PROC / "self").exists():
+        raise Unsupported("/proc is not mounted", "mount -t proc proc /proc")
+
+
 def check_thread(tid: int) -> int:
     """The pid of the process that thread ``tid`` belongs to.
 
     Raises:
         InvalidArgument: not a positive number.
         NoSuchTarget: no such thread, or one without an address space.
+        Unsupported: there is no /proc.
     """
     if tid <= 0:
         raise InvalidArgument(f"not a pid: {tid}", "Pids are positive numbers.")
+    _check_proc()
     try:
         stat = (PROC / str(tid) / "stat").read_text(errors="replace")
         tgid = int(_status_field(tid, "Tgid"))
@@ -103,5 +110,10 @@ def thread_count(pid: int) -> int:
 
 
 def host_thread_count() -> int:
-    """How many threads the host has now."""
+    """How many threads the host has now.
+
+    Raises:
+        Unsupported: there is no /proc.
+    """
+    _check_proc()
     return int((PROC / "loadavg").read_text().split()[3].partition("/")[2])

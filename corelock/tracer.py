@@ -124,13 +124,21 @@ class Tracer:
             self._session = session
 
     def _start(self, session: Session) -> None:
-        if self._command:
-            self.pid = session.spawn(self._command)
+        if not self._command:
+            self._attach(session)
+            return
+        self.pid = session.spawn(self._command)
+        try:
+            self._attach(session)
+        except BaseException:
+            session.abandon(self.pid)
+            raise
+        session.resume(self.pid)
+
+    def _attach(self, session: Session) -> None:
         session.configure(self._options())
         session.load()
         self._start_ns = session.attach()
-        if self._command and self.pid is not None:
-            session.resume(self.pid)
 
     def _options(self) -> Options:
         options = replace(

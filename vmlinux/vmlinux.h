@@ -70,7 +70,9 @@ struct task_struct {
 	struct sigpending pending;
 };
 
-struct pt_regs;
+struct pt_regs {
+	/* Differs by architecture: flavours in kernel.bpf.h. */
+};
 
 struct bpf_iter_meta;
 

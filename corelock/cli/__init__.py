@@ -9,7 +9,6 @@ Exit codes: 0 done, 1 could not run or attach, 2 wrong usage.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Mapping
 from typing import Optional
@@ -56,8 +55,6 @@ def main() -> None:
     """Entry point of the ``corelock`` executable."""
     try:
         _cli.main(standalone_mode=False)
-        # What is still buffered may meet a closed pipe, too.
-        sys.stdout.flush()
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.UsageError as error:
@@ -69,9 +66,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("corelock: aborted", err=True)
         sys.exit(1)
-    except BrokenPipeError:
-        # The reader has seen enough. Keep the interpreter's last flush quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except CorelockError as error:
         click.echo(f"corelock: {error}", err=True)
         sys.exit(2 if isinstance(error, InvalidArgument) else 1)

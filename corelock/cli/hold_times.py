@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Optional, TextIO
 
 import click
 
 from corelock import target
-from corelock.cli.run import OutputFile, Slowest, Watch, interruptible, reap
+from corelock.cli.run import Output, Slowest, Watch, interruptible, reap
 from corelock.errors import CorelockError
 from corelock.model import (
     Accounting,
@@ -168,10 +167,7 @@ def command(**given: object) -> None:
     """
     options = _Options(**given)  # type: ignore[arg-type]
     _check(options)
-    with ExitStack() as stack:
-        file = OutputFile(options.output) if options.output else None
-        if file is not None:
-            stack.callback(file.stream.close)
+    with closing(Output(options.output)) as output:
         tracer = Tracer(
             pid=options.pid,
             tid=options.tid,
@@ -184,7 +180,7 @@ def command(**given: object) -> None:
             intervals=options.interval is not None,
         )
         try:
-            _Run(options, tracer, file).go()
+            _Run(options, tracer, output).go()
         except CorelockError as error:
             if options.verbose and error.log:
                 click.echo(error.log, err=True)
@@ -208,11 +204,10 @@ def _check(options: _Options) -> None:
 class _Run:
     """One run of the command."""
 
-    def __init__(self, options: _Options, tracer: Tracer, file: Optional[OutputFile]) -> None:
+    def __init__(self, options: _Options, tracer: Tracer, output: Output) -> None:
         self._options = options
         self._tracer = tracer
-        self._file = file
-        self._stream: TextIO = sys.stdout if file is None else file.stream
+        self._output = output
         self._symbols = Symbolizer()
         self._slowest = Slowest(options.stacks, self._symbols.remember)
         self._host = Host(os.uname().release, os.uname().machine, os.uname().nodename)
@@ -275,33 +270,31 @@ class _Run:
             tuple(map(self._symbols.resolve, slow)),
             accounting,
         )
-        if self._file is not None:
-            self._file.begin()
-        self._render(report, part)
-        self._stream.flush()
+        with self._output.writing() as stream:
+            self._render(report, part, stream)
 
-    def _render(self, report: Report, part: str) -> None:
+    def _render(self, report: Report, part: str, stream: TextIO) -> None:
         options = self._options
         if options.json:
             from corelock.export.jsonout import write_json
 
-            write_json(self._stream, report)
+            write_json(stream, report)
         elif options.csv:
             from corelock.export.csvout import write_csv
 
-            write_csv(self._stream, report)
+            write_csv(stream, report)
         else:
             from corelock.render.report import TextOptions, render_text
 
             if options.interval:
-                self._stream.write(f"--- {part}, {time.strftime('%H:%M:%S')} ---\n")
+                stream.write(f"--- {part}, {time.strftime('%H:%M:%S')} ---\n")
             render_text(
                 report,
                 TextOptions(options.by, options.sort, options.top, options.stacks, options.hist),
-                self._stream,
+                stream,
             )
             if options.interval:
-                self._stream.write("\n")
+                stream.write("\n")
 
     def _say_losses(self, accounting: Accounting) -> None:
         """The last line on stderr, even with -q: what the numbers lack."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import io
 import itertools
 import os
 import select
 import signal
+import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Optional
+from typing import Optional, TextIO
+
+import click
 
 from corelock.errors import CorelockError
 from corelock.model import SlowEvent
@@ -142,30 +147,66 @@ def reap(pid: int) -> Optional[str]:
     if not got:
         return None
     code = os.waitstatus_to_exitcode(status)
-    if code < 0:
+    if code >= 0:
+        return f"exited with status {code}" if code else None
+    try:
         return f"was killed by {signal.Signals(-code).name}"
-    return f"exited with status {code}" if code else None
+    except ValueError:  # a real-time signal has no name of its own
+        return f"was killed by signal {-code}"
 
 
-class OutputFile:
-    """``-o FILE``: opened before anything is traced, emptied only when there is something to say.
+class Output:
+    """Where results go: stdout, or ``-o FILE``.
+
+    A file is opened before anything is traced, and emptied only when there is
+    something to say. A reader that has seen enough (SIGPIPE elsewhere) ends the
+    command quietly.
 
     Raises:
-        CorelockError: the file cannot be written.
+        CorelockError: it cannot be written.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Optional[str]) -> None:
+        self._path = path
+        self._begun = False
+        self.stream = self._stdout() if path is None else self._file(path)
+
+    def _stdout(self) -> TextIO:
+        if sys.stdout is None:
+            raise CorelockError("stdout is closed", "Name a file with -o.")
+        # A name may be printable and still not be in the terminal's encoding.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return sys.stdout
+
+    def _file(self, path: str) -> TextIO:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise CorelockError(
                 f"cannot write {path}: {error.strerror}", "Name a file in a writable folder."
             ) from error
-        self.stream = os.fdopen(descriptor, "w", encoding="utf-8")
-        self._begun = False
+        return os.fdopen(descriptor, "w", encoding="utf-8")
 
-    def begin(self) -> None:
-        """Empty a regular file, once."""
-        if not self._begun and self.stream.seekable():
-            self.stream.truncate(0)
-        self._begun = True
+    @contextmanager
+    def writing(self) -> Iterator[TextIO]:
+        """The stream to write a whole result to."""
+        try:
+            descriptor = self.stream.fileno()
+            if self._path and not self._begun and stat.S_ISREG(os.fstat(descriptor).st_mode):
+                self.stream.truncate(0)
+            self._begun = True
+            yield self.stream
+            self.stream.flush()
+        except OSError as error:
+            # What is still buffered must not fail again when Python closes the stream.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise click.exceptions.Exit(0) from None
+            name = self._path or "stdout"
+            raise CorelockError(f"cannot write {name}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file, if it is one."""
+        if self._path:
+            self.stream.close()

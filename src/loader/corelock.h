@@ -195,11 +195,13 @@ int corelock_read_totals(corelock_session *session, struct corelock_totals *tota
 
 /*
  * Starts argv (PATH is searched) and holds it before its first instruction.
- * Returns 0 and sets *pid. The same thread must call corelock_resume, which
- * lets it go; from then on it is an ordinary child for the caller to wait for.
+ * Returns 0 and sets *pid. The same thread must then call corelock_resume, which
+ * lets it go (from then on it is an ordinary child for the caller to wait for),
+ * or corelock_abandon, which ends it before it has done anything.
  */
 int corelock_spawn(corelock_session *session, char *const *argv, int32_t *pid);
 int corelock_resume(corelock_session *session, int32_t pid);
+int corelock_abandon(corelock_session *session, int32_t pid);
 
 #ifdef __cplusplus
 }

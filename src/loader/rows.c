@@ -289,8 +289,11 @@ CORELOCK_EXPORT int corelock_read_totals(corelock_session *session, struct corel
 	const struct corelock_row *row;
 	int error = check_loaded(session);
 
-	if (!error)
-		error = count_open(session);
+	if (error)
+		return error;
+	log_begin(session);
+	error = count_open(session);
+	log_end();
 	if (!error)
 		error = begin_pass(session);
 	if (error)

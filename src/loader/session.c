@@ -248,24 +248,30 @@ static int follow_target(corelock_session *session)
 	return 0;
 }
 
-CORELOCK_EXPORT int corelock_load(corelock_session *session)
+static int check_and_load(corelock_session *session)
 {
 	enum event_layout layout;
+	int error = features_check(session, &layout);
+
+	if (!error)
+		error = load_programs(session, layout);
+	if (!error)
+		error = follow_target(session);
+	if (!error)
+		error = slow_open(session);
+	return error;
+}
+
+CORELOCK_EXPORT int corelock_load(corelock_session *session)
+{
 	int error;
 
 	if (!session->configured || session->skel || session->failed)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "load comes once, after configure");
-	error = features_check(session, &layout);
-	if (error)
-		return error;
 	log_begin(session);
-	error = load_programs(session, layout);
+	error = check_and_load(session);
 	log_end();
-	if (!error)
-		error = follow_target(session);
-	if (!error)
-		error = slow_open(session);
 	if (error) {
 		session->error.log = session->log ?: "";
 		session->failed = true;

@@ -20,8 +20,9 @@ static void run_child(char *const *argv, int report)
 	sigset_t none;
 	int error;
 
-	/* Python ignores SIGPIPE; a command expects the defaults. */
+	/* Python ignores these two; a command expects the defaults. */
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGXFSZ, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (!ptrace(PTRACE_TRACEME, 0, NULL, NULL))
@@ -93,6 +94,15 @@ CORELOCK_EXPORT int corelock_spawn(corelock_session *session, char *const *argv,
 		return fail_command(session, argv[0], error);
 	*pid = child;
 	return 0;
+}
+
+CORELOCK_EXPORT int corelock_abandon(corelock_session *session, int32_t pid)
+{
+	int status;
+
+	if (!kill(pid, SIGKILL) && !wait_child(pid, &status))
+		return 0;
+	return session_fail(session, CORELOCK_E_SYSTEM, errno, "", "cannot end the command");
 }
 
 CORELOCK_EXPORT int corelock_resume(corelock_session *session, int32_t pid)

@@ -1,0 +1,183 @@
+"""Measures what tracing with corelock costs, next to bpftrace, perf and doing nothing.
+
+    make bench                      about four minutes
+    make bench BENCH_ARGS=--quick   half a minute, rough
+
+Everything is a ratio between runs that stand next to each other in time; see
+docs/performance.md. A missed reach is a result and no error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from contenders import Bpftrace, Corelock, Floor, Perf, Unmeasurable, corelock_command, tracefs
+from measure import EVENTS, Cost, Load, Spread, program_cost, start_up, throughput
+
+#: The reaches of the project: not to be exceeded.
+REACH_LOSS = 0.40  # of what bpftrace loses of the load's throughput
+REACH_COST = 1.35  # of a program that only reads the clock
+REACH_START = 1 / 3  # of bpftrace's start-up
+
+
+def main() -> int:
+    """Measure and print; 0 if everything could be measured."""
+    arguments = _arguments()
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        _check()
+        report = _measure(arguments)
+    except (Unmeasurable, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        _progress("")
+        print(f"bench: not measured: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        _progress("")
+        return 130
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description="What tracing costs, in ratios.")
+    parser.add_argument("--rounds", type=int, metavar="N", help="of each comparison (default 7)")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of a short load")
+    parser.add_argument("--threads", type=int, default=4, metavar="N", help="of the load (4)")
+    parser.add_argument("--iterations", type=int, metavar="N", help="of each thread (30000)")
+    parser.add_argument("--json", metavar="FILE", help="write every ratio there, too")
+    arguments = parser.parse_args()
+    arguments.rounds = arguments.rounds or (3 if arguments.quick else 7)
+    arguments.iterations = arguments.iterations or (8000 if arguments.quick else 30000)
+    if min(arguments.rounds, arguments.threads, arguments.iterations) < 1:
+        parser.error("numbers begin at 1")
+    return arguments
+
+
+def _interrupted(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _check() -> None:
+    """Say all that is missing before anything is measured."""
+    missing = [each.missing() for each in (Corelock, Floor, Bpftrace, Perf) if each.missing()]
+    if os.geteuid() != 0:
+        missing.append("root is needed")
+    if missing:
+        raise Unmeasurable("; ".join(missing))
+
+
+def _measure(arguments: argparse.Namespace) -> dict[str, object]:
+    load = Load(arguments.threads, arguments.iterations)
+    machine = _machine()
+    print(f"{'kernel':10} {machine['kernel']}, {machine['cpus']} x {machine['cpu']}")
+    print(f"{'versions':10} {machine['corelock']}; {machine['bpftrace']}; {machine['perf']}")
+    print(f"{'load':10} storm: {load.threads} threads x {load.iterations} iterations;", end=" ")
+    print(f"{arguments.rounds} rounds; median, least..most")
+    with tracefs():
+        kept = throughput(load, arguments.rounds, _progress)
+        loss_ratio = _print_throughput(kept)
+        costs = program_cost(load, arguments.rounds, _progress)
+        cost_ratio = _print_cost(costs)
+        times = start_up(2 * arguments.rounds, _progress)
+        start_ratio = _print_start_up(times)
+    print()
+    _print_reach("throughput lost, of bpftrace's", loss_ratio, REACH_LOSS)
+    _print_reach("program cost, of the floor's", cost_ratio, REACH_COST)
+    _print_reach("start-up, of bpftrace's", start_ratio, REACH_START)
+    return {
+        "machine": machine,
+        "load": {"threads": load.threads, "iterations": load.iterations},
+        "throughput_kept": kept,
+        "program_cost": [
+            {"corelock_ns": cost.corelock_ns, "mean_ns": cost.corelock_mean_ns,
+             "floor_mean_ns": cost.floor_mean_ns, "ratio": cost.ratio} for cost in costs
+        ],
+        "start_up_s": [{"corelock": ours, "bpftrace": theirs} for ours, theirs in times],
+        "ratios": {"lost": loss_ratio, "cost": cost_ratio, "start_up": start_ratio},
+    }  # fmt: skip
+
+
+def _print_throughput(kept: dict[str, list[float]]) -> float:
+    print("\nthroughput kept, of an untraced run's")
+    medians = {}
+    for name, ratios in kept.items():
+        spread = Spread.of(ratios)
+        medians[name] = spread.median
+        _print_line(name, spread)
+    ours, theirs = 1 - medians["corelock"], 1 - medians["bpftrace"]
+    if theirs <= 0:
+        raise Unmeasurable("bpftrace cost nothing: the load is too short for this machine")
+    print(f"  throughput lost: corelock {ours:.1%}, bpftrace {theirs:.1%}, ", end="")
+    print(f"ratio {ours / theirs:.2f}")
+    return ours / theirs
+
+
+def _print_cost(costs: list[Cost]) -> float:
+    print("\nnanoseconds of program per event (both in the same runs, in both orders)")
+    for event in EVENTS:
+        _print_line(f"corelock, {event}", Spread.of([cost.corelock_ns[event] for cost in costs]), 0)
+    _print_line("corelock, mean", Spread.of([cost.corelock_mean_ns for cost in costs]), 0)
+    _print_line("floor, mean", Spread.of([cost.floor_mean_ns for cost in costs]), 0)
+    ratio = Spread.of([cost.ratio for cost in costs])
+    _print_line("corelock / floor", ratio)
+    return ratio.median
+
+
+def _print_start_up(times: list[tuple[float, float]]) -> float:
+    print("\nstart-up: milliseconds from the command to its attached probes")
+    _print_line("corelock", Spread.of([ours * 1e3 for ours, _ in times]), 0)
+    _print_line("bpftrace", Spread.of([theirs * 1e3 for _, theirs in times]), 0)
+    ratio = Spread.of([ours / theirs for ours, theirs in times])
+    _print_line("corelock / bpftrace", ratio)
+    return ratio.median
+
+
+def _print_line(name: str, spread: Spread, digits: int = 2) -> None:
+    print(f"  {name:24} {spread.median:8.{digits}f}   ", end="")
+    print(f"{spread.least:.{digits}f}..{spread.most:.{digits}f}", flush=True)
+
+
+def _print_reach(what: str, ratio: float, reach: float) -> None:
+    verdict = "met" if ratio <= reach else "missed"
+    print(f"reach: {what:32} {ratio:.2f} <= {reach:.2f}  {verdict}")
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}\r" if text else "\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _machine() -> dict[str, object]:
+    models = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "kernel": platform.release(),
+        "cpu": models[0] if models else platform.machine(),
+        "cpus": os.cpu_count(),
+        "corelock": _version([str(corelock_command()), "--version"]),
+        "bpftrace": _version(["bpftrace", "--version"]),
+        "perf": _version(["perf", "--version"]),
+    }
+
+
+def _version(command: list[str]) -> str:
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return said.strip().splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

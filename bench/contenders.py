@@ -1,0 +1,211 @@
+"""The programs that the benchmark compares, each attached when its block is entered."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Optional
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT_S = 60.0
+
+
+class Unmeasurable(Exception):
+    """Something that the benchmark needs is missing or does not work."""
+
+
+class Contender:
+    """One running tracer: attached on entry, ended on exit."""
+
+    name = ""
+    #: What the tracer says, and where, when all its probes are attached.
+    ready = b""
+    speaks_on = "stdout"
+
+    def __init__(self, pid: int) -> None:
+        self._target = pid
+        self._cleanup = ExitStack()
+
+    @classmethod
+    def missing(cls) -> str:
+        """Why it cannot be used here, or nothing."""
+        return "" if shutil.which(cls.name) else f"{cls.name} is not installed"
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def __enter__(self) -> Contender:
+        if self.missing():
+            raise Unmeasurable(self.missing())
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        stdout, stderr = (pipe, null) if self.speaks_on == "stdout" else (null, pipe)
+        try:
+            #: Monotonic seconds at which the command was given, and at which it had attached.
+            self.started_s = time.monotonic()
+            self.process = subprocess.Popen(
+                self.command(),
+                bufsize=0,
+                stdin=pipe,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=self.descriptors(),
+            )
+            self._cleanup.callback(self._end)
+            self.wait_attached()
+            self.attached_s = time.monotonic()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What the command inherits."""
+        return ()
+
+    def wait_attached(self) -> None:
+        """Return when the tracer has said that it is attached."""
+        stream = self.process.stdout or self.process.stderr
+        assert stream is not None
+        await_word(stream.fileno(), self.ready, self.name)
+
+    def stop(self) -> None:
+        """Ask the tracer to end."""
+        self.process.send_signal(signal.SIGINT)
+
+    def _end(self) -> None:
+        self.stop()
+        try:
+            self.process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+
+
+class Corelock(Contender):
+    """``corelock hold-times`` as it is without options."""
+
+    name = "corelock"
+    ready = b"Tracing "
+    speaks_on = "stderr"
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if corelock_command().exists() else "corelock is not built: run make"
+
+    def command(self) -> list[str]:
+        return [str(corelock_command()), "hold-times", "--pid", str(self._target)]
+
+
+class Bpftrace(Contender):
+    """The same job as a bpftrace script, which says so when its last probe is attached."""
+
+    name = "bpftrace"
+    ready = b"attached\n"
+
+    def command(self) -> list[str]:
+        return ["bpftrace", str(ROOT / "bench" / "hold_times.bt"), str(self._target)]
+
+
+class Perf(Contender):
+    """``perf record`` of the same events, which records and does not add up."""
+
+    name = "perf"
+
+    def __enter__(self) -> Contender:
+        folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="corelock-bench-"))
+        self._output = Path(folder) / "perf.data"
+        self._control = self._pipe()
+        self._answer = self._pipe()
+        return super().__enter__()
+
+    def command(self) -> list[str]:
+        control = f"fd:{self._control[0]},{self._answer[1]}"
+        # -D -1: nothing is recorded until the word to enable comes.
+        return (
+            f"perf record -q -e mmap_lock:* -p {self._target} -D -1 --control {control} -o".split()
+            + [str(self._output)]
+        )
+
+    def descriptors(self) -> tuple[int, ...]:
+        return self._control[0], self._answer[1]
+
+    def wait_attached(self) -> None:
+        os.write(self._control[1], b"enable\n")
+        await_word(self._answer[0], b"ack\n", self.name, self.process)
+
+    def _pipe(self) -> tuple[int, int]:
+        ends = os.pipe()
+        for end in ends:
+            self._cleanup.callback(os.close, end)
+        return ends
+
+
+class Floor(Contender):
+    """Programs that only read the clock: the least that timing these events can cost."""
+
+    name = "floor"
+    ready = b"ready\n"
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if (ROOT / "build" / "floor").exists() else "floor is not built: run make bench"
+
+    def command(self) -> list[str]:
+        return [str(ROOT / "build" / "floor")]
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
+
+def corelock_command() -> Path:
+    """The installed command that belongs to this interpreter."""
+    return Path(sys.executable).parent / "corelock"
+
+
+def await_word(
+    fd: int, word: bytes, who: str, process: Optional[subprocess.Popen[bytes]] = None
+) -> None:
+    """Read until ``word`` comes.
+
+    Raises:
+        Unmeasurable: what came before the end, or instead of it.
+    """
+    deadline_s = time.monotonic() + TIMEOUT_S
+    said = b""
+    while word not in said:
+        if select.select([fd], [], [], 0.1)[0]:
+            some = os.read(fd, 4096)
+            if some:
+                said += some
+                continue
+        elif (process is None or process.poll() is None) and time.monotonic() < deadline_s:
+            continue
+        raise Unmeasurable(f"{who} did not attach: {said.decode(errors='replace').strip()!r}")
+
+
+@contextmanager
+def tracefs() -> Iterator[None]:
+    """perf and bpftrace find tracepoints in tracefs: mounted for as long as they need it."""
+    path = Path("/sys/kernel/tracing")
+    if (path / "events").is_dir():
+        yield
+        return
+    subprocess.run(["mount", "-t", "tracefs", "none", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)

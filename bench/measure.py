@@ -1,0 +1,217 @@
+"""The three measurements. All compare neighbours in time, and yield ratios."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from contenders import Bpftrace, Contender, Corelock, Floor, Perf, Unmeasurable
+
+from tests.workloads import Workload
+
+Progress = Callable[[str], None]
+
+EVENTS = ("start", "acquire", "release")
+COMPARED: tuple[type[Contender], ...] = (Corelock, Bpftrace, Perf)
+
+
+@dataclass(frozen=True)
+class Load:
+    """So many threads that map, touch, protect and unmap, so many times each."""
+
+    threads: int
+    iterations: int
+
+    def workload(self) -> Workload:
+        return Workload("storm", str(self.threads), str(self.iterations))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some measurements, and how far they lie apart."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Nanoseconds per event, from one pair of runs."""
+
+    corelock_ns: dict[str, float]
+    corelock_mean_ns: float
+    floor_mean_ns: float
+
+    @property
+    def ratio(self) -> float:
+        return self.corelock_mean_ns / self.floor_mean_ns
+
+
+def throughput(load: Load, rounds: int, say: Progress) -> dict[str, list[float]]:
+    """Of each contender, how much of the load's throughput was left, by round.
+
+    Each traced run stands between two untraced ones (A B A C A D A) and is
+    compared with the mean of those two.
+    """
+    kept: dict[str, list[float]] = {contender.name: [] for contender in COMPARED}
+    before = _rate(load, None)
+    for number in range(rounds):
+        # Nobody is always first.
+        turn = number % len(COMPARED)
+        for contender in COMPARED[turn:] + COMPARED[:turn]:
+            traced = _rate(load, contender)
+            after = _rate(load, None)
+            kept[contender.name].append(traced / ((before + after) / 2))
+            before = after
+        say(f"throughput {number + 1}/{rounds}")
+    return kept
+
+
+def _rate(load: Load, contender: Optional[type[Contender]]) -> float:
+    with ExitStack() as stack:
+        storm = stack.enter_context(load.workload())
+        if contender is not None:
+            stack.enter_context(contender(storm.pid))
+        start_s = time.monotonic()
+        storm.run()
+        elapsed_s = time.monotonic() - start_s
+        storm.finish()
+    return load.threads * load.iterations / elapsed_s
+
+
+def program_cost(load: Load, rounds: int, say: Progress) -> list[Cost]:
+    """What corelock's programs take per event, beside the floor's, by round.
+
+    Both are attached during the same run and see the same events. Whichever
+    attached first runs first, finds the caches cold, and is dearer (here by a
+    third of the floor); so a round is two runs, once in each order, summed.
+    """
+    costs = []
+    with program_statistics():
+        for number in range(rounds):
+            runs = [
+                _program_times(load, (Corelock, Floor)),
+                _program_times(load, (Floor, Corelock)),
+            ]
+            costs.append(_cost(runs))
+            say(f"program cost {number + 1}/{rounds}")
+    return costs
+
+
+#: (nanoseconds, runs) by contender and event.
+ProgramTimes = dict[str, dict[str, tuple[int, int]]]
+
+
+def _cost(runs: list[ProgramTimes]) -> Cost:
+    def mean(contender: str, events: Sequence[str]) -> float:
+        times = [run[contender][event] for run in runs for event in events]
+        count = sum(count for _, count in times)
+        if not count:
+            raise Unmeasurable(f"the kernel counted no run of {contender}'s programs")
+        return sum(ns for ns, _ in times) / count
+
+    return Cost(
+        {event: mean("corelock", [event]) for event in EVENTS},
+        mean("corelock", EVENTS),
+        mean("floor", EVENTS),
+    )
+
+
+def _program_times(load: Load, order: Sequence[type[Contender]]) -> ProgramTimes:
+    with load.workload() as storm, ExitStack() as stack:
+        ids = {}
+        for contender in order:
+            tracer = stack.enter_context(contender(storm.pid))
+            ids[contender.name] = _program_ids(tracer.process.pid)
+        before = _programs()
+        storm.run()
+        after = _programs()
+        storm.finish()
+    times: ProgramTimes = {}
+    for name, own in ids.items():
+        times[name] = {}
+        for identity in own:
+            program = str(after[identity].get("name", ""))
+            for event in EVENTS:
+                if event[:7] in program:
+                    times[name][event] = (
+                        _rise(before, after, identity, "run_time_ns"),
+                        _rise(before, after, identity, "run_cnt"),
+                    )
+        if set(times[name]) != set(EVENTS):
+            raise Unmeasurable(f"{name} has programs for {sorted(times[name])} only")
+    return times
+
+
+def _rise(
+    before: dict[int, dict[str, object]], after: dict[int, dict[str, object]], key: int, name: str
+) -> int:
+    return int(str(after[key].get(name, 0))) - int(str(before[key].get(name, 0)))
+
+
+def _program_ids(pid: int) -> set[int]:
+    """The BPF programs that a process holds open."""
+    ids = set()
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        fields = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+        if "prog_type" in fields:
+            ids.add(int(fields["prog_id"]))
+    return ids
+
+
+def _programs() -> dict[int, dict[str, object]]:
+    """Every loaded BPF program by its id, as the kernel describes it."""
+    listed = subprocess.run(["bpftool", "-j", "prog", "show"], capture_output=True, check=True)
+    return {program["id"]: program for program in json.loads(listed.stdout)}
+
+
+@contextmanager
+def program_statistics() -> Iterator[None]:
+    """The kernel times BPF programs for as long as someone holds this descriptor.
+
+    Unlike with the sysctl, nothing is left on, however this process ends.
+    """
+    libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    fd = libbpf.bpf_enable_stats(0)  # BPF_STATS_RUN_TIME
+    if fd < 0:
+        raise Unmeasurable(f"no BPF run-time statistics: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def start_up(rounds: int, say: Progress) -> list[tuple[float, float]]:
+    """Seconds from the command to its attached probes: (corelock, bpftrace), by round.
+
+    The witness is each program's own word, which both give right after their
+    last probe: bpftrace 0.17 runs BEGIN then (strace shows it within 0.2 ms of
+    the last PERF_EVENT_IOC_SET_BPF, and 2 ms after the first). Looking for new
+    programs in the kernel instead would keep a CPU busy next to what is timed.
+    """
+    times = []
+    with Workload("storm", "1", "1") as idle:
+        for number in range(rounds):
+            order = (Corelock, Bpftrace) if number % 2 else (Bpftrace, Corelock)
+            took = {}
+            for contender in order:
+                with contender(idle.pid) as tracer:
+                    took[contender.name] = tracer.attached_s - tracer.started_s
+            times.append((took["corelock"], took["bpftrace"]))
+            say(f"start-up {number + 1}/{rounds}")
+        idle.finish()
+    return times
