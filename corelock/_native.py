@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -64,12 +65,14 @@ class Session:
         self._session = self._lib.corelock_new()
         if self._session == self._ffi.NULL:
             raise MemoryError("corelock_new")
+        # A session that is dropped without being closed is detached all the same.
+        self._free = weakref.finalize(self, self._lib.corelock_free, self._session)
         self._machine = os.uname().machine
         self._detached = False
 
     def close(self) -> None:
         """Detach and free; afterwards only ``close`` may be called."""
-        self._lib.corelock_free(self._session)
+        self._free()
         self._session = self._ffi.NULL
 
     def _check(self, result: int) -> int:

@@ -20,6 +20,8 @@ DEFAULT_SLOW_NS = 100_000
 #: Rows a thread needs with room to spare: a handful of operations, two modes.
 _ROWS_PER_THREAD = 4
 _MIN_ROWS = 8192
+#: Processes come and go on a host, and each leaves its rows.
+_MIN_HOST_ROWS = 32768
 
 
 class Tracer:
@@ -154,7 +156,7 @@ class Tracer:
         """What is traced, with room for the threads there are now and some more."""
         own = os.getpid()
         if self._everything:
-            rows = max(_MIN_ROWS, 2 * _ROWS_PER_THREAD * target.host_thread_count())
+            rows = max(_MIN_HOST_ROWS, 2 * _ROWS_PER_THREAD * target.host_thread_count())
             return Options(self_tgid=own, max_rows=rows, max_mms=rows)
         if self._comm is not None:
             comm = target.check_comm(self._comm)

@@ -51,7 +51,11 @@ def _by(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ..
     return fields
 
 
-_SECONDS = click.FloatRange(min=0, min_open=True, max=1e9)
+def _seconds(ctx: click.Context, param: click.Parameter, value: Optional[float]) -> Optional[float]:
+    """A time span that can be waited for."""
+    if value is not None and not 0 < value <= 1e9:  # nan is neither
+        raise click.BadParameter(f"{value:g} is not a number of seconds above 0")
+    return value
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,14 @@ class _Options:
 @click.option("--comm", metavar="NAME", help="The address spaces of all processes of this name.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Every address space of the host.")
 @click.option("--follow", is_flag=True, help="Children of the target, too (--pid or a command).")
-@click.option("-d", "--duration", type=_SECONDS, metavar="SEC", help="Stop after so long.")
+@click.option(
+    "-d", "--duration", type=float, callback=_seconds, metavar="SEC", help="Stop after so long."
+)
 @click.option(
     "-i",
     "--interval",
-    type=_SECONDS,
+    type=float,
+    callback=_seconds,
     metavar="SEC",
     help="Print each interval, and then the whole.",
 )
@@ -218,11 +225,13 @@ class _Run:
         with interruptible() as stop_fd, self._tracer as tracer:
             self._announce()
             with closing(Watch(tracer, self._slowest, stop_fd)) as watch:
-                self._watch(watch)
+                number, previous = self._watch(watch)
             tracer.stop()
             self._slowest.take(tracer)
-            accounting = tracer.accounting()
-            self._print("whole run", tracer.snapshot(), self._slowest.whole(), accounting)
+            snapshot, accounting = tracer.snapshot(), tracer.accounting()
+            if self._options.interval:
+                self._print_interval(number, snapshot, previous, accounting)
+            self._print("whole run", snapshot, self._slowest.whole(), accounting)
             self._say_losses(accounting)
             self._say_symbols()
             failure = reap(tracer.pid) if self._options.command and tracer.pid else None
@@ -242,7 +251,8 @@ class _Run:
         end = "" if options.duration else " Ctrl-C to end."
         self._say(f"Tracing mmap_lock of {what}.{end}")
 
-    def _watch(self, watch: Watch) -> None:
+    def _watch(self, watch: Watch) -> tuple[int, Optional[Snapshot]]:
+        """Until the run ends; the number of the interval then, and the snapshot it began with."""
         start = time.monotonic()
         end = start + (self._options.duration or math.inf)
         step = self._options.interval or math.inf
@@ -251,12 +261,17 @@ class _Run:
             tick = start + number * step
             watch.until(min(tick, end))
             if watch.ended or tick >= end:
-                return
+                break
             snapshot = self._tracer.snapshot()
-            shown = snapshot if previous is None else snapshot.since(previous)
-            slow, accounting = self._slowest.end_interval(), self._tracer.accounting()
-            self._print(f"interval {number}", shown, slow, accounting)
+            self._print_interval(number, snapshot, previous, self._tracer.accounting())
             previous = snapshot
+        return number, previous
+
+    def _print_interval(
+        self, number: int, now: Snapshot, previous: Optional[Snapshot], accounting: Accounting
+    ) -> None:
+        part = now if previous is None else now.since(previous)
+        self._print(f"interval {number}", part, self._slowest.end_interval(), accounting)
 
     def _print(
         self, part: str, snapshot: Snapshot, slow: list[SlowEvent], accounting: Accounting

@@ -169,6 +169,7 @@ class Output:
     def __init__(self, path: Optional[str]) -> None:
         self._path = path
         self._begun = False
+        self._is_new = path is not None and not os.path.lexists(path)
         self.stream = self._stdout() if path is None else self._file(path)
 
     def _stdout(self) -> TextIO:
@@ -207,6 +208,9 @@ class Output:
             raise CorelockError(f"cannot write {name}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file, if it is one."""
-        if self._path:
-            self.stream.close()
+        """Close the file, if it is one; leave no empty one behind."""
+        if self._path is None:
+            return
+        self.stream.close()
+        if self._is_new and not self._begun:
+            os.unlink(self._path)

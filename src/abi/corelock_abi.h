@@ -170,7 +170,7 @@ struct corelock_counters {
 	uint64_t unmatched[CORELOCK_UNMATCHED_KINDS];
 	uint64_t lost[CORELOCK_LOST_CAUSES];
 	uint64_t self;		/* the tool's own, left out of everything else */
-	uint64_t open_waits;	/* at the last count (see corelock_read_counters) */
+	uint64_t open_waits;	/* when tracing ended */
 	uint64_t open_holds;	/* likewise */
 	uint64_t slow_recorded; /* slow records */
 	uint64_t ring_full;	/* slow records lost */

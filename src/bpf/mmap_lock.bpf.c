@@ -113,7 +113,7 @@ static __noinline int settle_no_match(struct thread_state *thread, struct mm_str
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	/* Its start may have been refused on purpose. */
-	if (hot.tracing != TRACING_ON || !is_target(mm, task))
+	if (!is_target(mm, task))
 		return 0;
 	if (!thread || !(thread->started_mms & mm_bit(thread, (__u64)mm))) {
 		count(&counters.seen_without_row[event]);
@@ -134,7 +134,7 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	__u32 operation, key, index;
 	bool admitted = false, dying = false;
 
-	if (unlikely(hot.tracing != TRACING_ON))
+	if (unlikely(!hot.tracing))
 		return 0;
 	thread = thread_find(task);
 	if (!thread) {
@@ -228,7 +228,7 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 	struct thread_state *thread;
 	struct corelock_row *row;
 
-	if (unlikely(hot.tracing == TRACING_OFF))
+	if (unlikely(!hot.tracing))
 		return 0;
 	thread = thread_find(task);
 	if (!thread)
@@ -276,7 +276,7 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 	struct corelock_row *row;
 	struct lock_slot closed;
 
-	if (unlikely(hot.tracing == TRACING_OFF))
+	if (unlikely(!hot.tracing))
 		return 0;
 	thread = thread_find(task);
 	if (!thread)
@@ -378,7 +378,27 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
-/* What is open counts as unmatched when its thread is gone for good. */
+/* Counts a thread's open slots: as unmatched if it dies while tracing goes on, else as open. */
+static __always_inline void count_slots(struct thread_state *thread)
+{
+	__u64 *waits = &counters.open_waits, *holds = &counters.open_holds;
+
+	if (hot.tracing) {
+		waits = &counters.unmatched[CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE];
+		holds = &counters.unmatched[CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE];
+	} else if (thread->counted) {
+		return;
+	}
+	thread->counted = 1;
+	for (__u32 at = 0; at < CORELOCK_SLOTS; at++) {
+		struct lock_slot *slot = &thread->lock.slot[at];
+
+		if (at < thread->lock.depth && slot->row)
+			count(slot->phase & LOCK_WAIT ? waits : holds);
+	}
+}
+
+/* A thread is gone for good. */
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(freed, struct task_struct *task)
 {
@@ -387,40 +407,22 @@ int BPF_PROG(freed, struct task_struct *task)
 
 	if (follow_children && task->group_leader == task)
 		bpf_map_delete_elem(&followed, &tgid);
-
 	if (!thread)
 		return 0;
-	for (__u32 at = 0; at < CORELOCK_SLOTS; at++) {
-		struct lock_slot *slot = &thread->lock.slot[at];
-
-		if (at >= thread->lock.depth || !slot->row)
-			continue;
-		count(&counters.unmatched[slot->phase & LOCK_WAIT
-						  ? CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE
-						  : CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE]);
-	}
+	count_slots(thread);
 	thread_leave(task);
 	return 0;
 }
 
-/* Counts what every living thread has open, for the accounting. */
+/* After the end: counts what living threads have open, once. Those that died since come by freed.
+ */
 SEC("iter/task")
 int count_open(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct thread_state *thread;
+	struct thread_state *thread = task ? thread_find(task) : NULL;
 
-	if (!task)
-		return 0;
-	thread = thread_find(task);
-	if (!thread)
-		return 0;
-	for (__u32 at = 0; at < CORELOCK_SLOTS; at++) {
-		struct lock_slot *slot = &thread->lock.slot[at];
-
-		if (at >= thread->lock.depth || !slot->row)
-			continue;
-		count(slot->phase & LOCK_WAIT ? &counters.open_waits : &counters.open_holds);
-	}
+	if (thread)
+		count_slots(thread);
 	return 0;
 }

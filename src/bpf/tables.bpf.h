@@ -22,15 +22,9 @@ const volatile __u32 max_mms;
 const volatile __u32 max_chunks;
 const volatile __u32 home_mask;
 
-enum tracing_phase {
-	TRACING_OFF, /* attaching: nothing counts yet */
-	TRACING_ON,
-	TRACING_STOPPING, /* what is open may end, nothing new begins */
-};
-
 /* What every event reads: one cache line, hardly ever written. */
 struct {
-	__u32 tracing; /* enum tracing_phase */
+	__u32 tracing; /* 0: nothing counts; what is open stays as it is */
 	__u32 interval;
 	__u64 slow_ns[2]; /* by enum corelock_slow_kind */
 	/* Rises when an mm dies: what threads remember of mm addresses is then stale. */
@@ -126,8 +120,9 @@ struct thread_state {
 	 */
 	__u64 started_mms;
 	__u64 scratch;
-	__u64 regs; /* of the last entry into the kernel */
-	__u64 reserved;
+	__u64 regs;    /* of the last entry into the kernel */
+	__u32 counted; /* among what was open at the end */
+	__u32 reserved;
 	struct cached_row cache[ROW_CACHE];
 };
 
@@ -195,6 +190,7 @@ static __always_inline void thread_leave(struct task_struct *task)
 	home->epoch = 0;
 	home->started_mms = 0;
 	home->busy = 0;
+	home->counted = 0;
 	__sync_lock_test_and_set(&home->task, 0);
 }
 

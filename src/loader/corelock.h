@@ -161,7 +161,8 @@ int corelock_attach(corelock_session *session, uint64_t *start_ns);
 
 /*
  * Ends the counting at one moment, which *end_ns is set to, then detaches,
- * start_locking first. The readers go on working. Repeating it does nothing.
+ * start_locking first, and counts what was open at that moment. The readers go
+ * on working. Repeating it does nothing.
  */
 int corelock_detach(corelock_session *session, uint64_t *end_ns);
 

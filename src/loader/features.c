@@ -47,7 +47,8 @@ int features_fail_permission(corelock_session *session, const char *what)
 				    "missing capability: %s", missing);
 	return session_fail(session, CORELOCK_E_PRIVILEGE, EPERM,
 			    "The capabilities are there, so a policy forbids it: kernel lockdown "
-			    "(/sys/kernel/security/lockdown), seccomp of a container, or an LSM.",
+			    "(/sys/kernel/security/lockdown), a user namespace, seccomp of a "
+			    "container, or an LSM.",
 			    "%s", what);
 }
 

@@ -229,29 +229,6 @@ CORELOCK_EXPORT int corelock_next_rows(corelock_session *session, struct coreloc
 	return count;
 }
 
-/* Runs the iterator that counts what is open now. */
-static int count_open(corelock_session *session)
-{
-	struct bpf_link *link = bpf_program__attach_iter(session->skel->progs.count_open, NULL);
-	struct corelock_counters *counters = &session->skel->bss->counters;
-	char nothing[64];
-	int fd, got = 0;
-
-	counters->open_waits = counters->open_holds = 0;
-	fd = link ? bpf_iter_create(bpf_link__fd(link)) : -1;
-	if (fd >= 0) {
-		do
-			got = read(fd, nothing, sizeof(nothing));
-		while (got > 0 || (got < 0 && errno == EAGAIN));
-		close(fd);
-	}
-	bpf_link__destroy(link);
-	if (fd < 0 || got < 0)
-		return session_fail(session, CORELOCK_E_SYSTEM, errno, "",
-				    "cannot count open locks");
-	return 0;
-}
-
 static int read_misses(corelock_session *session, uint64_t *misses)
 {
 	for (int event = 0; event < CORELOCK_EVENTS; event++) {
@@ -291,11 +268,7 @@ CORELOCK_EXPORT int corelock_read_totals(corelock_session *session, struct corel
 
 	if (error)
 		return error;
-	log_begin(session);
-	error = count_open(session);
-	log_end();
-	if (!error)
-		error = begin_pass(session);
+	error = begin_pass(session);
 	if (error)
 		return error;
 	memset(totals, 0, sizeof(*totals));

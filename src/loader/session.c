@@ -3,8 +3,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <linux/membarrier.h>
 
 #include "fingerprint.h"
 #include "session.h"
@@ -18,13 +21,10 @@
 #define MAX_FOLLOWED 65536
 #define MIN_HOMES 1024
 #define MAX_HOMES 32768
-#define ROWS_PER_HOME 8
+#define ROWS_PER_HOME 4
 
 _Static_assert(sizeof(struct corelock_row) % 8 == 0, "array values are read back to back");
 _Static_assert(sizeof(struct corelock_mm) % 8 == 0, "array values are read back to back");
-
-/* As in tables.bpf.h. */
-enum { TRACING_OFF, TRACING_ON, TRACING_STOPPING };
 
 static const struct corelock_handshake handshake = {
 	.abi_version = CORELOCK_ABI_VERSION,
@@ -48,9 +48,21 @@ CORELOCK_EXPORT corelock_session *corelock_new(void)
 	return session;
 }
 
+static void detach_program(struct bpf_link **link)
+{
+	bpf_link__destroy(*link);
+	*link = NULL;
+}
+
 static void session_unload(corelock_session *session)
 {
-	corelock_detach(session, NULL);
+	/* In the order of corelock_detach, if that was not called. */
+	for (int event = 0; event < CORELOCK_EVENTS; event++)
+		detach_program(&session->link[event]);
+	detach_program(&session->renamed);
+	detach_program(&session->forked);
+	detach_program(&session->freed);
+	session->attached = false;
 	ring_buffer__free(session->ring);
 	session->ring = NULL;
 	mmap_lock_bpf__destroy(session->skel);
@@ -338,30 +350,53 @@ CORELOCK_EXPORT int corelock_attach(corelock_session *session, uint64_t *start_n
 		return error;
 	}
 	*start_ns = now_ns();
-	__atomic_store_n(&session->skel->data->hot.tracing, TRACING_ON, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&session->skel->data->hot.tracing, 1, __ATOMIC_SEQ_CST);
 	return 0;
 }
 
-static void detach_program(struct bpf_link **link)
+/* Runs the iterator that counts what was open when tracing ended. */
+static int count_open(corelock_session *session)
 {
-	bpf_link__destroy(*link);
-	*link = NULL;
+	struct bpf_link *link = bpf_program__attach_iter(session->skel->progs.count_open, NULL);
+	int fd = link ? bpf_iter_create(bpf_link__fd(link)) : -1;
+	ssize_t got = -1;
+	char nothing[64];
+
+	if (fd >= 0) {
+		do
+			got = read(fd, nothing, sizeof(nothing));
+		while (got > 0 || (got < 0 && errno == EAGAIN));
+		close(fd);
+	}
+	bpf_link__destroy(link);
+	if (got < 0)
+		return session_fail(session, CORELOCK_E_SYSTEM, errno, "",
+				    "cannot count what is open");
+	return 0;
 }
 
 CORELOCK_EXPORT int corelock_detach(corelock_session *session, uint64_t *end_ns)
 {
+	int error = 0;
+
 	if (session->attached) {
-		__atomic_store_n(&session->skel->data->hot.tracing, TRACING_STOPPING,
-				 __ATOMIC_SEQ_CST);
+		session->attached = false;
+		__atomic_store_n(&session->skel->data->hot.tracing, 0, __ATOMIC_SEQ_CST);
 		session->end_ns = now_ns();
 		for (int event = 0; event < CORELOCK_EVENTS; event++)
 			detach_program(&session->link[event]);
 		detach_program(&session->renamed);
-		detach_program(&session->freed);
 		detach_program(&session->forked);
-		session->attached = false;
+		log_begin(session);
+		error = count_open(session);
+		log_end();
+		/*
+		 * Threads that died in between have left the task list, and are counted
+		 * when freed, a grace period later: that program stays until the end.
+		 */
+		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
 	}
 	if (end_ns)
 		*end_ns = session->end_ns;
-	return 0;
+	return error;
 }

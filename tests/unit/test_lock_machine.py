@@ -124,6 +124,9 @@ class Totals:
     def corelock_new(self) -> Any:
         return ffi.cast("corelock_session *", 1)
 
+    def corelock_free(self, session: Any) -> None:
+        pass
+
     def corelock_detach(self, session: Any, end_ns: Any) -> int:
         return 0
 
