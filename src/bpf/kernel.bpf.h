@@ -11,6 +11,19 @@
 #include <bpf/bpf_core_read.h>
 #include "../abi/corelock_abi.h"
 
+/* Since Linux kernel commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast") in v6.2. */
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
+
+/*
+ * The same object for reading, no longer trusted. Whenever a pointer is loaded
+ * out of a trusted object, verifiers that know trust search all of the kernel's
+ * BTF for types they make exceptions for, which takes milliseconds each time.
+ */
+#define untrusted(object)                                                                       \
+	((typeof(object))(bpf_rdonly_cast ? bpf_rdonly_cast(object, bpf_core_type_id_kernel(    \
+									    typeof(*(object)))) \
+					  : (void *)(object)))
+
 #define PF_EXITING 0x00000004
 #define PF_IO_WORKER 0x00000010
 #define PF_USER_WORKER 0x00004000
@@ -47,8 +60,8 @@ struct task_struct___x86 {
 static __always_inline struct task_struct *mm_owner(struct mm_struct *mm, struct task_struct *task)
 {
 	if (bpf_core_field_exists(mm->owner))
-		return mm->owner;
-	return task->mm == mm ? task : NULL;
+		return untrusted(mm)->owner;
+	return untrusted(task)->mm == mm ? task : NULL;
 }
 
 /*
@@ -90,9 +103,6 @@ static __always_inline __u32 task_operation_arm64(struct task_struct *task, stru
 		nr |= CORELOCK_OPERATION_COMPAT;
 	return nr;
 }
-
-/* Since Linux kernel commit a35b9af4ec2c ("bpf: Add a kfunc for generic type cast") in v6.2. */
-extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
 
 /*
  * What current is doing, as CORELOCK_OPERATION_* or a system call's number.

@@ -132,7 +132,7 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	struct corelock_row *row;
 	struct lock_slot *slot;
 	__u32 operation, key, index;
-	bool admitted = false, dying = false;
+	bool admitted = false;
 
 	if (unlikely(!hot.tracing))
 		return 0;
@@ -149,19 +149,19 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	operation = task_operation(task, thread->regs);
 	key = operation << 1 | mode;
 	index = row_cached(thread, (__u64)mm, key);
-	if (unlikely(!index)) {
-		if (!admitted && !is_target(mm, task))
-			goto out;
-		index = row_intern(thread, task, mm, operation, mode);
-		row_remember(thread, (__u64)mm, key, index);
-		/* The last write lock of an mm is exit_mmap's, when it has no owner left. */
-		dying = mode == CORELOCK_MODE_WRITE && !mm_owner(mm, task);
-	}
+	if (unlikely(!index && !admitted && !is_target(mm, task)))
+		goto out;
 	slot = lock_start(&thread->lock, (__u64)mm, mode, &dropped);
 	settle_dropped(&dropped);
 	slot->operation = operation;
+	slot->mm_dying = 0;
+	if (unlikely(!index)) {
+		index = row_intern(thread, task, mm, operation, mode);
+		row_remember(thread, (__u64)mm, key, index);
+		/* The last write lock of an mm is exit_mmap's, when it has no owner left. */
+		slot->mm_dying = mode == CORELOCK_MODE_WRITE && !mm_owner(mm, task);
+	}
 	slot->row = index;
-	slot->mm_dying = dying;
 	row = bpf_map_lookup_elem(&rows, &index);
 	if (index && row)
 		row->seen[CORELOCK_EVENT_START_LOCKING]++;
@@ -286,11 +286,11 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 	thread->busy = 1;
 	transition = lock_release(&thread->lock, (__u64)mm, mode, &closed);
 	if (unlikely(transition != LOCK_RELEASED)) {
-		settle_no_match(thread, mm, CORELOCK_EVENT_RELEASED,
-				transition == LOCK_OTHER_MODE
-					? CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE
-				: task->mm != mm ? CORELOCK_UNMATCHED_FOREIGN_RELEASE
-						 : CORELOCK_UNMATCHED_RELEASE_WITHOUT_ACQUIRE);
+		settle_no_match(
+			thread, mm, CORELOCK_EVENT_RELEASED,
+			transition == LOCK_OTHER_MODE ? CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE
+			: untrusted(task)->mm != mm   ? CORELOCK_UNMATCHED_FOREIGN_RELEASE
+						      : CORELOCK_UNMATCHED_RELEASE_WITHOUT_ACQUIRE);
 		goto out;
 	}
 	row = bpf_map_lookup_elem(&rows, &closed.row);
@@ -360,7 +360,7 @@ int BPF_PROG(renamed, struct task_struct *task)
 	if (thread)
 		thread->epoch = 0;
 	/* A process may have become one that is traced by its name, or ceased to be one. */
-	if (target_kind == CORELOCK_TARGET_COMM && task->group_leader == task)
+	if (target_kind == CORELOCK_TARGET_COMM && untrusted(task)->group_leader == task)
 		count(&hot.mm_epoch);
 	return 0;
 }
@@ -405,7 +405,7 @@ int BPF_PROG(freed, struct task_struct *task)
 	struct thread_state *thread = thread_find(task);
 	__u32 tgid = task->tgid;
 
-	if (follow_children && task->group_leader == task)
+	if (follow_children && untrusted(task)->group_leader == task)
 		bpf_map_delete_elem(&followed, &tgid);
 	if (!thread)
 		return 0;

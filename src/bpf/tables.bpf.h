@@ -207,6 +207,8 @@ static __always_inline __u32 take_index(__u32 *next, __u32 max)
 
 static __always_inline bool mm_is_of(struct corelock_mm *entry, struct task_struct *owner)
 {
+	/* Where it is current, the compiler knows, and would read through the trusted one. */
+	owner = untrusted(owner);
 	return entry->pid == (__u32)owner->tgid &&
 	       entry->process_start_ns == owner->group_leader->start_time;
 }
@@ -214,6 +216,7 @@ static __always_inline bool mm_is_of(struct corelock_mm *entry, struct task_stru
 static __always_inline void mm_identify(struct corelock_mm *entry, struct task_struct *owner,
 					bool forking)
 {
+	owner = untrusted(owner);
 	if (!forking) {
 		entry->pid = owner->tgid;
 		entry->process_start_ns = owner->group_leader->start_time;
@@ -222,7 +225,7 @@ static __always_inline void mm_identify(struct corelock_mm *entry, struct task_s
 }
 
 /* The id of an mm, 0 when the table is full. Never on the common path. */
-static __always_inline __u32 mm_intern(struct mm_struct *mm, struct task_struct *task)
+static __noinline __u32 mm_intern(struct mm_struct *mm, struct task_struct *task)
 {
 	struct task_struct *owner = mm_owner(mm, task);
 	bool forking = owner && mm_is_forking(owner, task);
