@@ -1,6 +1,6 @@
 """Measures what tracing with corelock costs, next to bpftrace, perf and doing nothing.
 
-    make bench                      about four minutes
+    make bench                      about five minutes
     make bench BENCH_ARGS=--quick   half a minute, rough
 
 Everything is a ratio between runs that stand next to each other in time; see
@@ -54,11 +54,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="of each comparison (default 7)")
     parser.add_argument("--quick", action="store_true", help="3 rounds of a short load")
     parser.add_argument("--threads", type=int, default=4, metavar="N", help="of the load (4)")
-    parser.add_argument("--iterations", type=int, metavar="N", help="of each thread (30000)")
+    parser.add_argument("--iterations", type=int, metavar="N", help="of each thread (15000)")
     parser.add_argument("--json", metavar="FILE", help="write every ratio there, too")
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (3 if arguments.quick else 7)
-    arguments.iterations = arguments.iterations or (8000 if arguments.quick else 30000)
+    arguments.iterations = arguments.iterations or (6000 if arguments.quick else 15000)
     if min(arguments.rounds, arguments.threads, arguments.iterations) < 1:
         parser.error("numbers begin at 1")
     return arguments
@@ -150,7 +150,7 @@ def _print_line(name: str, spread: Spread, digits: int = 2) -> None:
 
 def _print_reach(what: str, ratio: float, reach: float) -> None:
     verdict = "met" if ratio <= reach else "missed"
-    print(f"reach: {what:32} {ratio:.2f} <= {reach:.2f}  {verdict}")
+    print(f"reach: {what:32} {ratio:.3f} <= {reach:.3f}  {verdict}")
 
 
 def _progress(text: str) -> None:
