@@ -12,7 +12,8 @@ from corelock.errors import (
     NoSuchTarget,
     Unsupported,
 )
-from corelock.model import Accounting, Histogram, Row, SlowEvent, Snapshot, Times
+from corelock.histogram import Histogram
+from corelock.model import Accounting, Row, SlowEvent, Snapshot, Times
 from corelock.tracer import Tracer
 from corelock.version import VERSION
 

@@ -12,7 +12,8 @@ from typing import Any, Optional
 
 from corelock import _ffi, errors
 from corelock._rows import Reading, assemble
-from corelock.model import Accounting, Histogram, Row, SlowEvent, Times
+from corelock.histogram import Histogram
+from corelock.model import Accounting, Row, SlowEvent, Times
 from corelock.symbolize.syscalls import operation_name
 
 _ROW_BATCH = 256

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Optional
 
+from corelock.histogram import Histogram
 from corelock.model import (
     NO_TIMES,
     Accounting,
     Frame,
-    Histogram,
     Host,
     Mode,
     Report,

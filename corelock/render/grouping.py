@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
-from corelock.model import Histogram, Mode, Row, Times
+from corelock.histogram import Histogram
+from corelock.model import Mode, Row, Times
 
 BY_FIELDS = ("thread", "operation", "mode")
 

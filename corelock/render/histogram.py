@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from corelock.model import Histogram, bucket_bounds
+from corelock.histogram import Histogram, bucket_bounds
 from corelock.render.grouping import Group, several_processes
 from corelock.render.table import group_label
 

@@ -14,18 +14,15 @@ from cffi import FFI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corelock.model import (
+from corelock.histogram import (
     BUCKETS,
-    NO_TIMES,
     OCTAVES,
     SUB_BUCKETS,
     Histogram,
-    Row,
-    Snapshot,
-    Times,
     bucket_bounds,
     bucket_of,
 )
+from corelock.model import NO_TIMES, Row, Snapshot, Times
 from tests import host
 from tests.reports import row, times
 from tools import generate_ffi

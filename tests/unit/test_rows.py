@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from corelock._rows import Reading, assemble
-from corelock.model import Histogram, Row, Times
+from corelock.histogram import Histogram
+from corelock.model import Row, Times
 
 
 def times(*values_ns: int) -> Times:
