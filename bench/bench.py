@@ -1,7 +1,7 @@
 """Measures what tracing with corelock costs, next to bpftrace, perf and doing nothing.
 
-    make bench                      about five minutes
-    make bench BENCH_ARGS=--quick   half a minute, rough
+    make bench                      about eight minutes
+    make bench BENCH_ARGS=--quick   two or three, rough
 
 Everything is a ratio between runs that stand next to each other in time; see
 docs/performance.md. A missed reach is a result and no error.

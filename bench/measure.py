@@ -97,8 +97,8 @@ def program_cost(load: Load, rounds: int, say: Progress) -> list[Cost]:
     """What corelock's programs take per event, beside the floor's, by round.
 
     Both are attached during the same run and see the same events. Whichever
-    attached first runs first, finds the caches cold, and is dearer (here by a
-    third of the floor); so a round is two runs, once in each order, summed.
+    attached first runs first, finds the caches cold, and is dearer (here by an
+    eighth of the floor); so a round is two runs, once in each order, summed.
     """
     costs = []
     with program_statistics():

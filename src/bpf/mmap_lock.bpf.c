@@ -115,7 +115,7 @@ static __noinline int settle_no_match(struct thread_state *thread, struct mm_str
 	/* Its start may have been refused on purpose. */
 	if (!is_target(mm, task))
 		return 0;
-	if (!thread || !(thread->started_mms & mm_bit(thread, (__u64)mm))) {
+	if (!thread || !(thread->started_mms & mm_bit((__u64)mm))) {
 		count(&counters.seen_without_row[event]);
 		count(&counters.held_at_start);
 		return 0;
@@ -146,6 +146,8 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	if (is_nested(thread, mm, task, CORELOCK_EVENT_START_LOCKING))
 		return 0;
 	thread->busy = 1;
+	if (unlikely(thread->tid != (__u32)task->pid))
+		thread_identify(thread, task);
 	operation = task_operation(task, thread->regs);
 	key = operation << 1 | mode;
 	index = row_cached(thread, (__u64)mm, key);

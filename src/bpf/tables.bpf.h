@@ -119,10 +119,10 @@ struct thread_state {
 	/* A bit for each mm it has asked for. Two may share one: then the one counts as asked for.
 	 */
 	__u64 started_mms;
-	__u64 scratch;
-	__u64 regs;    /* of the last entry into the kernel */
+	__u64 regs; /* of the last entry into the kernel */
+	__u32 tid;
 	__u32 counted; /* among what was open at the end */
-	__u32 reserved;
+	__u32 reserved[2];
 	struct cached_row cache[ROW_CACHE];
 };
 
@@ -137,8 +137,9 @@ struct {
 
 /*
  * Task storage costs a call and four dependent loads each time, a third of what
- * an event may cost. So a thread's state lives in the home that its tid leads
- * to, and in task storage only if another thread lives there.
+ * an event may cost. So a thread's state lives in the home that its address leads
+ * to (its tid would change in an exec that is not the leader's), and in task
+ * storage only if another thread lives there.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -148,9 +149,19 @@ struct {
 	__type(value, struct thread_state);
 } homes SEC(".maps");
 
+/* The verifier forbids to calculate with a pointer; cut to its lower half it is a number. */
+static __always_inline __u32 lower_half(__u64 pointer)
+{
+	__u32 half;
+
+	asm("%0 = %1" : "=w"(half) : "w"((__u32)pointer));
+	return half;
+}
+
 static __always_inline struct thread_state *thread_home(struct task_struct *task)
 {
-	__u32 index = task->pid & home_mask;
+	/* Tasks begin on cache lines; the multiplier is 2^32 over the golden ratio. */
+	__u32 index = (lower_half((__u64)task) >> 6) * 0x9e3779b1 >> 12 & home_mask;
 
 	return bpf_map_lookup_elem(&homes, &index);
 }
@@ -165,6 +176,14 @@ static __always_inline struct thread_state *thread_find(struct task_struct *task
 	return bpf_task_storage_get(&threads, task, 0, 0);
 }
 
+/* A thread that is new, or that took its leader's tid in exec: its rows are its own. */
+static __always_inline void thread_identify(struct thread_state *thread, struct task_struct *task)
+{
+	thread->id = __sync_fetch_and_add(&next_task, 1);
+	thread->tid = task->pid;
+	thread->epoch = 0;
+}
+
 /* Gives current a state; NULL if the kernel refuses. */
 static __always_inline struct thread_state *thread_create(struct task_struct *task)
 {
@@ -174,7 +193,7 @@ static __always_inline struct thread_state *thread_create(struct task_struct *ta
 		thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!thread)
 		return NULL;
-	thread->id = __sync_fetch_and_add(&next_task, 1);
+	thread_identify(thread, task);
 	thread->regs = (__u64)bpf_task_pt_regs(task);
 	return thread;
 }
@@ -305,14 +324,12 @@ static __noinline __u32 row_intern(struct thread_state *thread, struct task_stru
 	return index;
 }
 
-/* The mm's bit in started_mms. To the verifier, what is read back is no pointer, but a number. */
-static __always_inline __u64 mm_bit(struct thread_state *thread, __u64 mm)
+/* The mm's bit in started_mms. */
+static __always_inline __u64 mm_bit(__u64 mm)
 {
-	__u32 low;
+	__u32 half = lower_half(mm);
 
-	thread->scratch = mm;
-	low = *(volatile __u32 *)&thread->scratch;
-	return 1ULL << ((low >> 6 ^ low >> 12) & 63);
+	return 1ULL << ((half >> 6 ^ half >> 12) & 63);
 }
 
 /* The remembered row, 0 when it must be looked up. */
@@ -337,7 +354,7 @@ static __always_inline void row_remember(struct thread_state *thread, __u64 mm, 
 	cached->mm = mm;
 	cached->key = key;
 	cached->row = row;
-	thread->started_mms |= mm_bit(thread, mm);
+	thread->started_mms |= mm_bit(mm);
 }
 
 #endif

@@ -19,9 +19,9 @@
 #define MAX_ENTRIES (1U << 26)
 #define MAX_RING_BYTES (1U << 30)
 #define MAX_FOLLOWED 65536
-#define MIN_HOMES 1024
-#define MAX_HOMES 32768
-#define ROWS_PER_HOME 4
+#define MIN_HOMES 2048
+#define MAX_HOMES 16384
+#define ROWS_PER_HOME 2
 
 _Static_assert(sizeof(struct corelock_row) % 8 == 0, "array values are read back to back");
 _Static_assert(sizeof(struct corelock_mm) % 8 == 0, "array values are read back to back");
@@ -144,7 +144,7 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 	return 0;
 }
 
-/* Homes for all threads that rows are for, were tids without gaps. */
+/* Twice as many homes as threads that the rows are for, so that few must share. */
 static uint32_t home_count(const corelock_session *session)
 {
 	uint32_t count = MIN_HOMES;
