@@ -54,7 +54,16 @@ struct thread_info {
 	unsigned long flags;
 };
 
+typedef struct {
+	__s64 counter;
+} atomic_long_t;
+
+struct rw_semaphore {
+	atomic_long_t owner;
+};
+
 struct mm_struct {
+	struct rw_semaphore mmap_lock;
 	struct task_struct *owner;
 };
 

@@ -65,6 +65,19 @@ static __always_inline struct task_struct *mm_owner(struct mm_struct *mm, struct
 }
 
 /*
+ * The task inside a lock held for writing, as an address: current, without the call that
+ * bpf_get_current_task_btf is. 0 on PREEMPT_RT, whose lock has no such word. Only for events
+ * inside the lock (`released` comes after it before v5.15), and never to be read through.
+ */
+static __always_inline __u64 write_owner(struct mm_struct *mm)
+{
+	if (!bpf_core_field_exists(mm->mmap_lock.owner))
+		return 0;
+	/* The low bits are flags (RWSEM_OWNER_FLAGS_MASK). */
+	return mm->mmap_lock.owner.counter & ~7ULL;
+}
+
+/*
  * Whether fork is still building this mm: its owner is the child, a copy of
  * its parent that has the parent's pid until alloc_pid gives it one.
  */

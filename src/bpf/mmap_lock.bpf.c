@@ -97,11 +97,11 @@ static __always_inline struct thread_state *thread_admit(struct mm_struct *mm,
 
 /* Whether an event that interrupted one of our programs in this thread; it is then settled. */
 static __always_inline bool is_nested(struct thread_state *thread, struct mm_struct *mm,
-				      struct task_struct *task, enum corelock_event event)
+				      enum corelock_event event)
 {
 	if (likely(!thread->busy))
 		return false;
-	if (is_target(mm, task))
+	if (is_target(mm, bpf_get_current_task_btf()))
 		lose(event, CORELOCK_LOST_NESTED);
 	return true;
 }
@@ -143,7 +143,7 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 			return 0;
 		admitted = true;
 	}
-	if (is_nested(thread, mm, task, CORELOCK_EVENT_START_LOCKING))
+	if (is_nested(thread, mm, CORELOCK_EVENT_START_LOCKING))
 		return 0;
 	thread->busy = 1;
 	if (unlikely(thread->tid != (__u32)task->pid))
@@ -223,7 +223,6 @@ static __always_inline __u32 downgrade(void *ctx, struct thread_state *thread, s
 static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mode, __u32 success)
 {
 	__u64 now = bpf_ktime_get_ns();
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct lock_dropped dropped = {};
 	struct lock_slot closed, *open;
 	enum lock_transition transition;
@@ -232,10 +231,10 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 
 	if (unlikely(!hot.tracing))
 		return 0;
-	thread = thread_find(task);
+	thread = mode && success ? thread_find_writer(mm) : thread_find(bpf_get_current_task_btf());
 	if (!thread)
 		return settle_no_match(NULL, mm, CORELOCK_EVENT_ACQUIRE_RETURNED, 0);
-	if (is_nested(thread, mm, task, CORELOCK_EVENT_ACQUIRE_RETURNED))
+	if (is_nested(thread, mm, CORELOCK_EVENT_ACQUIRE_RETURNED))
 		return 0;
 	thread->busy = 1;
 	transition =
@@ -259,7 +258,7 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 	} else if (transition == LOCK_DOWNGRADED) {
 		open->since_ns = now;
 		open->row = downgrade(ctx, thread, mm, row, &closed, now);
-	} else if (task_is_killed(task)) {
+	} else if (task_is_killed(bpf_get_current_task_btf())) {
 		row->aborted_waits++;
 	} else {
 		row->trylock_failures++;
@@ -269,10 +268,10 @@ out:
 	return 0;
 }
 
-static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mode)
+/* inside: the event comes before the lock is let go (v5.15 and later), not after. */
+static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mode, bool inside)
 {
 	__u64 now = bpf_ktime_get_ns();
-	struct task_struct *task = bpf_get_current_task_btf();
 	enum lock_transition transition;
 	struct thread_state *thread;
 	struct corelock_row *row;
@@ -280,19 +279,20 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 
 	if (unlikely(!hot.tracing))
 		return 0;
-	thread = thread_find(task);
+	thread = mode && inside ? thread_find_writer(mm) : thread_find(bpf_get_current_task_btf());
 	if (!thread)
 		return settle_no_match(NULL, mm, CORELOCK_EVENT_RELEASED, 0);
-	if (is_nested(thread, mm, task, CORELOCK_EVENT_RELEASED))
+	if (is_nested(thread, mm, CORELOCK_EVENT_RELEASED))
 		return 0;
 	thread->busy = 1;
 	transition = lock_release(&thread->lock, (__u64)mm, mode, &closed);
 	if (unlikely(transition != LOCK_RELEASED)) {
-		settle_no_match(
-			thread, mm, CORELOCK_EVENT_RELEASED,
-			transition == LOCK_OTHER_MODE ? CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE
-			: untrusted(task)->mm != mm   ? CORELOCK_UNMATCHED_FOREIGN_RELEASE
-						      : CORELOCK_UNMATCHED_RELEASE_WITHOUT_ACQUIRE);
+		settle_no_match(thread, mm, CORELOCK_EVENT_RELEASED,
+				transition == LOCK_OTHER_MODE
+					? CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE
+				: untrusted(bpf_get_current_task_btf())->mm != mm
+					? CORELOCK_UNMATCHED_FOREIGN_RELEASE
+					: CORELOCK_UNMATCHED_RELEASE_WITHOUT_ACQUIRE);
 		goto out;
 	}
 	row = bpf_map_lookup_elem(&rows, &closed.row);
@@ -344,13 +344,13 @@ int BPF_PROG(acquire_returned_path, struct mm_struct *mm, const char *memcg_path
 SEC("tp_btf/mmap_lock_released")
 int BPF_PROG(released, struct mm_struct *mm, bool write)
 {
-	return on_release(ctx, mm, write);
+	return on_release(ctx, mm, write, true);
 }
 
 SEC("tp_btf/mmap_lock_released")
 int BPF_PROG(released_path, struct mm_struct *mm, const char *memcg_path, bool write)
 {
-	return on_release(ctx, mm, write);
+	return on_release(ctx, mm, write, false);
 }
 
 /* A renamed thread looks its rows up again, and names them anew. */

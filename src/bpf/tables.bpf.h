@@ -158,10 +158,11 @@ static __always_inline __u32 lower_half(__u64 pointer)
 	return half;
 }
 
-static __always_inline struct thread_state *thread_home(struct task_struct *task)
+/* The home that a task's address leads to. */
+static __always_inline struct thread_state *thread_home(__u64 task)
 {
 	/* Tasks begin on cache lines; the multiplier is 2^32 over the golden ratio. */
-	__u32 index = (lower_half((__u64)task) >> 6) * 0x9e3779b1 >> 12 & home_mask;
+	__u32 index = (lower_half(task) >> 6) * 0x9e3779b1 >> 12 & home_mask;
 
 	return bpf_map_lookup_elem(&homes, &index);
 }
@@ -169,11 +170,22 @@ static __always_inline struct thread_state *thread_home(struct task_struct *task
 /* The state of a thread that has one. */
 static __always_inline struct thread_state *thread_find(struct task_struct *task)
 {
-	struct thread_state *home = thread_home(task);
+	struct thread_state *home = thread_home((__u64)task);
 
 	if (likely(home && home->task == (__u64)task))
 		return home;
 	return bpf_task_storage_get(&threads, task, 0, 0);
+}
+
+/* The state of the thread that is inside this mm's lock for writing, which is current. */
+static __always_inline struct thread_state *thread_find_writer(struct mm_struct *mm)
+{
+	__u64 task = write_owner(mm);
+	struct thread_state *home = thread_home(task);
+
+	if (likely(home && task && home->task == task))
+		return home;
+	return thread_find(bpf_get_current_task_btf());
 }
 
 /* A thread that is new, or that took its leader's tid in exec: its rows are its own. */
@@ -187,7 +199,7 @@ static __always_inline void thread_identify(struct thread_state *thread, struct 
 /* Gives current a state; NULL if the kernel refuses. */
 static __always_inline struct thread_state *thread_create(struct task_struct *task)
 {
-	struct thread_state *thread = thread_home(task);
+	struct thread_state *thread = thread_home((__u64)task);
 
 	if (!thread || __sync_val_compare_and_swap(&thread->task, 0, (__u64)task))
 		thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -201,7 +213,7 @@ static __always_inline struct thread_state *thread_create(struct task_struct *ta
 /* Makes room for the next tenant when a thread is gone for good. */
 static __always_inline void thread_leave(struct task_struct *task)
 {
-	struct thread_state *home = thread_home(task);
+	struct thread_state *home = thread_home((__u64)task);
 
 	if (!home || home->task != (__u64)task)
 		return;
