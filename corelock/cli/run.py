@@ -31,16 +31,19 @@ def interruptible() -> Iterator[int]:
     numbers = (signal.SIGINT, signal.SIGTERM)
 
     def stop(number: int, frame: object) -> None:
-        os.write(writer, b"\0")
         for each in numbers:
             signal.signal(each, signal.default_int_handler)
 
+    # Python's own handler writes there, in whichever thread the signal comes: `stop`
+    # runs in the main thread only, which a signal to another does not wake.
+    wakeup_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield reader
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup_before)
         os.close(reader)
         os.close(writer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from bisect import bisect_right
@@ -128,6 +129,8 @@ class MapsReader:
 
 
 def _read(path: str, result: list[Union[bytes, OSError]]) -> None:
+    # A signal must go to a thread that may be waiting for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         with open(path, "rb", buffering=0) as file:
             result.append(b"".join(iter(lambda: file.read(1 << 16), b"")))
