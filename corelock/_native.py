@@ -19,6 +19,8 @@ from corelock.symbolize.syscalls import operation_name
 _ROW_BATCH = 256
 _BUCKETS = 640 * 16
 _SLOW_BATCH = 64
+#: Room in the ring for one batch of slow records, at the least.
+SLOW_BATCH_BYTES = _SLOW_BATCH * 1024
 _MODES = ("read", "write")
 _KINDS = ("wait", "hold")
 
@@ -257,6 +259,7 @@ class Session:
             slow_lost={"ring_full": counters.ring_full, "stack_failed": counters.stack_failed},
             children_not_followed=counters.not_followed,
             self_events=counters.self,
+            hooks_missed=counters.hook_misses,
         )
         if self._detached:
             return accounting

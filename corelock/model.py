@@ -211,7 +211,9 @@ class Accounting:
     kind; ``lost``, by cause. ``slow_lost`` counts slow *records* (and stacks
     in them) that could not be kept, which loses no event.
     ``children_not_followed`` counts processes that a full table kept from being
-    followed. ``self_events`` are the tool's own and are in no other number.
+    followed. ``hooks_missed`` counts forks, renames and exits of threads whose
+    program the kernel's recursion guard dropped. ``self_events`` are the tool's
+    own and are in no other number.
     """
 
     events: Mapping[str, int]
@@ -224,6 +226,7 @@ class Accounting:
     slow_lost: Mapping[str, int]
     children_not_followed: int
     self_events: int
+    hooks_missed: int = 0
 
     @property
     def seen(self) -> int:
@@ -250,6 +253,7 @@ class Accounting:
             or any(self.lost.values())
             or any(self.slow_lost.values())
             or self.children_not_followed
+            or self.hooks_missed
         )
 
 

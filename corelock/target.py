@@ -37,6 +37,10 @@ def check_thread(tid: int) -> int:
         NoSuchTarget: no such thread, or one without an address space.
         Unsupported: there is no /proc.
     """
+    return _check(tid, whole_process=False)
+
+
+def _check(tid: int, *, whole_process: bool) -> int:
     if tid <= 0:
         raise InvalidArgument(f"not a pid: {tid}", "Pids are positive numbers.")
     _check_proc()
@@ -48,7 +52,8 @@ def check_thread(tid: int) -> int:
     # The name, in parentheses, may hold anything; what follows it has no ')'.
     name, _, rest = stat.partition("(")[2].rpartition(")")
     fields = rest.split()
-    if fields[0] in "ZX":
+    # A process whose leader has ended by pthread_exit lives on in its other threads.
+    if fields[0] in "ZX" and not (whole_process and thread_count(tid) > 1):
         raise NoSuchTarget(
             f"{tid} ({name}) is a zombie: it has exited and has no address space",
             "Its parent has not yet waited for it. Trace a living process.",
@@ -68,7 +73,7 @@ def check_process(pid: int) -> None:
         InvalidArgument: not a positive number, or a thread's id.
         NoSuchTarget: no such process, or one without an address space.
     """
-    tgid = check_thread(pid)
+    tgid = _check(pid, whole_process=True)
     if tgid != pid:
         raise InvalidArgument(
             f"{pid} is a thread of process {tgid}",

@@ -11,17 +11,29 @@ from types import TracebackType
 from typing import Optional
 
 from corelock import target
-from corelock._native import Options, Session
+from corelock._native import SLOW_BATCH_BYTES, Options, Session
 from corelock.errors import InvalidArgument
 from corelock.model import Accounting, Row, SlowEvent, Snapshot
 
 DEFAULT_SLOW_NS = 100_000
 
+MAX_SLOW_NS = (1 << 63) - 1
+MAX_ROWS = 1 << 22
+MAX_RING_BYTES = 1 << 30
+
+_DEFAULT_RING_BYTES = 2 << 20
 #: Rows a thread needs with room to spare: a handful of operations, two modes.
 _ROWS_PER_THREAD = 4
 _MIN_ROWS = 8192
 #: Processes come and go on a host, and each leaves its rows.
 _MIN_HOST_ROWS = 32768
+
+
+def _check_range(name: str, value: Optional[int], least: int, most: int) -> None:
+    if value is not None and not least <= value <= most:
+        raise InvalidArgument(
+            f"{name} is out of range: {value}", f"Give a number from {least} to {most}."
+        )
 
 
 class Tracer:
@@ -88,9 +100,9 @@ class Tracer:
             raise InvalidArgument(
                 "only the children of a process can be followed", "Use it with pid or command."
             )
-        for name, value in (("slow_ns", slow_ns), ("max_rows", max_rows)):
-            if value is not None and value < 0:
-                raise InvalidArgument(f"{name} is negative: {value}", "Give 0 or more.")
+        _check_range("slow_ns", slow_ns, 0, MAX_SLOW_NS)
+        _check_range("max_rows", max_rows, 1, MAX_ROWS)
+        _check_range("ring_bytes", ring_bytes, 1, MAX_RING_BYTES)
         self._command = list(command or ())
         self._comm = comm
         self._tid = tid
@@ -228,20 +240,23 @@ class Tracer:
     def slow_events(self, min_wait_ns: int = 0, min_hold_ns: int = 0) -> Iterator[SlowEvent]:
         """Take the slow waits and holds that have come since the last call, oldest first.
 
-        Ends when none is left now, or when another thread closes the tracer;
-        :meth:`fileno` tells when there are more. Shorter waits than
-        ``min_wait_ns`` and holds than ``min_hold_ns`` are dropped before Python
-        sees them, and until the next call the kernel takes no stacks for such.
+        Ends when none is left, or as many were given as the ring can hold, or
+        another thread closes the tracer; :meth:`fileno` tells when there are more.
+        Shorter waits than ``min_wait_ns`` and holds than ``min_hold_ns`` are
+        dropped before Python sees them, and until the next call the kernel takes
+        no stacks for such.
         """
         with self._lock:
             self._open()
-        more = True
-        while more:
+        # As many as the ring can hold: what comes meanwhile is for the next call.
+        for _ in range(1 + (self._ring_bytes or _DEFAULT_RING_BYTES) // SLOW_BATCH_BYTES):
             with self._lock:
                 if self._session is None:
                     return
                 events, more = self._session.slow_batch(min_wait_ns, min_hold_ns)
             yield from events
+            if not more:
+                return
 
     def accounting(self) -> Accounting:
         """Where every event went.

@@ -43,7 +43,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="corelock COMMAND -h tells more. Needs Linux 5.11 or newer with BTF, "
+    epilog="corelock COMMAND -h tells more. Needs Linux 5.15 or newer with BTF, "
     "and root or CAP_BPF and CAP_PERFMON.",
 )
 @click.version_option(VERSION, "-V", "--version", message="corelock %(version)s")

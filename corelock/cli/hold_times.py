@@ -6,14 +6,14 @@ import itertools
 import math
 import os
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Optional, TextIO
 
 import click
 
 from corelock import target
-from corelock.cli.run import Output, Slowest, Watch, interruptible, reap
+from corelock.cli.run import Lifetime, Output, Slowest, Watch, interruptible, reap
 from corelock.errors import CorelockError
 from corelock.model import (
     Accounting,
@@ -26,7 +26,7 @@ from corelock.model import (
 from corelock.render.grouping import BY_FIELDS
 from corelock.render.table import SORT_FIELDS
 from corelock.symbolize import Symbolizer
-from corelock.tracer import Tracer
+from corelock.tracer import MAX_ROWS, Tracer
 
 
 def _slow_ns(ctx: click.Context, param: click.Parameter, value: str) -> Optional[int]:
@@ -95,7 +95,7 @@ class _Options:
 @click.option("-t", "--tid", type=int, metavar="TID", help="This thread, whatever it locks.")
 @click.option("--comm", metavar="NAME", help="The address spaces of all processes of this name.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Every address space of the host.")
-@click.option("--follow", is_flag=True, help="Children of the target, too (--pid or a command).")
+@click.option("--follow", is_flag=True, help="Its future children, too (--pid or a command).")
 @click.option(
     "-d", "--duration", type=float, callback=_seconds, metavar="SEC", help="Stop after so long."
 )
@@ -158,7 +158,7 @@ class _Options:
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout.")
 @click.option(
     "--max-rows",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=MAX_ROWS),
     metavar="N",
     help="Room for so many thread x operation x mode (default: by the threads now).",
 )
@@ -216,34 +216,53 @@ class _Run:
         self._tracer = tracer
         self._output = output
         self._symbols = Symbolizer()
-        self._slowest = Slowest(options.stacks, self._symbols.remember)
+        self._slowest = Slowest(options.stacks, self._symbols.observe)
         self._host = Host(os.uname().release, os.uname().machine, os.uname().nodename)
         self._target: Optional[Target] = None
 
     def go(self) -> None:
         """Trace, then print."""
-        with interruptible() as stop_fd, self._tracer as tracer:
+        options, tracer = self._options, self._tracer
+        with ExitStack() as stack:
+            stop_fd = stack.enter_context(interruptible())
+            lifetime = self._lifetime()
+            stack.enter_context(tracer)
+            if options.command:
+                lifetime = Lifetime(tracer.pid)
+            stack.enter_context(closing(lifetime))
+            lifetime.check()
+            if tracer.pid is not None and self._target is None:
+                self._target = Target(tracer.pid, target.comm_of(tracer.pid))
             self._announce()
-            with closing(Watch(tracer, self._slowest, stop_fd)) as watch:
-                number, previous = self._watch(watch)
+            number, previous = self._watch(Watch(tracer, self._slowest, lifetime, stop_fd))
             tracer.stop()
-            self._slowest.take(tracer)
             snapshot, accounting = tracer.snapshot(), tracer.accounting()
-            if self._options.interval:
+            if options.interval:
                 self._print_interval(number, snapshot, previous, accounting)
-            self._print("whole run", snapshot, self._slowest.whole(), accounting)
+            self._print("whole run", snapshot, self._slowest.whole(tracer), accounting)
             self._say_losses(accounting)
             self._say_symbols()
-            failure = reap(tracer.pid) if self._options.command and tracer.pid else None
+            failure = reap(tracer.pid) if options.command and tracer.pid else None
             if failure:
-                self._say(f"{self._options.command[0]} {failure}")
+                self._say(f"{options.command[0]} {failure}")
+
+    def _lifetime(self) -> Lifetime:
+        """Of the target, from before it is traced: nobody can take its id in between."""
+        options = self._options
+        if options.pid is not None:
+            target.check_process(options.pid)
+            self._target = Target(options.pid, target.comm_of(options.pid))
+            return Lifetime(options.pid)
+        if options.tid is not None:
+            target.check_thread(options.tid)
+            return Lifetime(options.tid, thread=True)
+        return Lifetime(None)
 
     def _announce(self) -> None:
-        options, pid = self._options, self._tracer.pid
+        options = self._options
         what = "all processes"
-        if pid is not None:
-            self._target = Target(pid, target.comm_of(pid))
-            what = f"{self._target.comm}[{pid}]"
+        if self._target is not None:
+            what = f"{self._target.comm}[{self._target.pid}]"
         elif options.tid is not None:
             what = f"thread {options.tid}"
         elif options.comm is not None:
@@ -257,8 +276,10 @@ class _Run:
         end = start + (self._options.duration or math.inf)
         step = self._options.interval or math.inf
         previous: Optional[Snapshot] = None
+        tick = start
         for number in itertools.count(1):
-            tick = start + number * step
+            # Ticks that went by while the last interval was printed are skipped.
+            tick = max(tick + step, time.monotonic())
             watch.until(min(tick, end))
             if watch.ended or tick >= end:
                 break
@@ -271,7 +292,8 @@ class _Run:
         self, number: int, now: Snapshot, previous: Optional[Snapshot], accounting: Accounting
     ) -> None:
         part = now if previous is None else now.since(previous)
-        self._print(f"interval {number}", part, self._slowest.end_interval(), accounting)
+        slow = self._slowest.end_interval(self._tracer)
+        self._print(f"interval {number}", part, slow, accounting)
 
     def _print(
         self, part: str, snapshot: Snapshot, slow: list[SlowEvent], accounting: Accounting
@@ -315,6 +337,7 @@ class _Run:
         """The last line on stderr, even with -q: what the numbers lack."""
         losses = {**accounting.unmatched, **accounting.lost, **accounting.slow_lost}
         losses["children_not_followed"] = accounting.children_not_followed
+        losses["hooks_missed"] = accounting.hooks_missed
         losses["unaccounted"] = accounting.unaccounted
         words = ", ".join(f"{name} {count}" for name, count in losses.items() if count)
         if not words:

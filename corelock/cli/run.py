@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import io
 import itertools
@@ -17,11 +18,13 @@ from typing import Optional, TextIO
 
 import click
 
-from corelock.errors import CorelockError
+from corelock.errors import CorelockError, NoSuchTarget
 from corelock.model import SlowEvent
 from corelock.tracer import Tracer
 
 _LONGEST_POLL_S = 3600.0
+#: How often a thread is looked after where its end makes no descriptor readable.
+_LOOK_S = 1.0
 
 
 @contextmanager
@@ -54,7 +57,7 @@ _Entry = tuple[int, int, SlowEvent]
 class Slowest:
     """Keeps the ``size`` longest waits and holds, of the interval and of the whole run."""
 
-    def __init__(self, size: int, seen: Callable[[int], None]) -> None:
+    def __init__(self, size: int, seen: Callable[[SlowEvent], None]) -> None:
         self._size = size
         self._seen = seen
         self._order = itertools.count()
@@ -64,24 +67,28 @@ class Slowest:
     def take(self, tracer: Tracer) -> None:
         """Take what has come; those too short are dropped before Python sees them."""
         for event in tracer.slow_events(self._least("wait"), self._least("hold")):
-            self._seen(event.pid)
+            self._seen(event)
             _keep(self._interval, self._size, (event.duration_ns, next(self._order), event))
 
     def _least(self, kind: str) -> int:
         kept = self._interval[kind]
         return kept[0][0] + 1 if kept and len(kept) == self._size else 0
 
-    def end_interval(self) -> list[SlowEvent]:
+    def end_interval(self, tracer: Tracer) -> list[SlowEvent]:
         """The longest since the last call: waits, then holds, the longest first."""
+        self.take(tracer)
         ended, self._interval = self._interval, {"wait": [], "hold": []}
+        # Tells the kernel, too, that shorter ones are wanted again.
+        self.take(tracer)
         for entries in ended.values():
             for entry in entries:
                 _keep(self._whole, self._size, entry)
         return _longest_first(ended)
 
-    def whole(self) -> list[SlowEvent]:
+    def whole(self, tracer: Tracer) -> list[SlowEvent]:
         """The longest of the run, in the same order."""
-        self.end_interval()
+        self.end_interval(tracer)
+        self.end_interval(tracer)
         return _longest_first(self._whole)
 
 
@@ -101,44 +108,82 @@ def _longest_first(kept: dict[str, list[_Entry]]) -> list[SlowEvent]:
     ]
 
 
+class Lifetime:
+    """Tells when a process, or one thread, has ended; without an id, never."""
+
+    #: PIDFD_THREAD, for a thread that leads no process. Since Linux 6.9.
+    _THREAD = os.O_EXCL
+
+    def __init__(self, id_: Optional[int], *, thread: bool = False) -> None:
+        self.id = id_
+        #: Readable once it has ended; None where the kernel offers no such descriptor.
+        self.fd: Optional[int] = None
+        self._was_there = True
+        if id_ is None:
+            return
+        try:
+            self.fd = os.pidfd_open(id_, self._THREAD if thread else 0)
+        except ProcessLookupError:
+            self._was_there = False
+        except OSError as error:
+            if not thread or error.errno != errno.EINVAL:
+                raise
+
+    def check(self) -> None:
+        """Make sure that there was something to trace.
+
+        Raises:
+            NoSuchTarget: it had ended before this was made.
+        """
+        if not self._was_there:
+            raise NoSuchTarget(
+                f"{self.id} exited before it could be traced", "Trace a living process."
+            )
+
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+        if self.fd is not None:
+            return bool(select.select([self.fd], [], [], 0)[0])
+        return self.id is not None and not os.path.exists(f"/proc/{self.id}")
+
+    def close(self) -> None:
+        """Give back the descriptor."""
+        if self.fd is not None:
+            os.close(self.fd)
+
+
 class Watch:
     """Waits for whatever ends a run, or an interval of it."""
 
-    def __init__(self, tracer: Tracer, slowest: Slowest, stop_fd: int) -> None:
+    def __init__(self, tracer: Tracer, slowest: Slowest, target: Lifetime, stop_fd: int) -> None:
         self._tracer = tracer
         self._slowest = slowest
+        self._target = target
         self._slow_fd = tracer.fileno()
-        self._target_fd: Optional[int] = None
         #: Whether the run is over, other than by its deadline.
         self.ended = False
         self._poll = select.poll()
         self._poll.register(stop_fd, select.POLLIN)
         self._poll.register(self._slow_fd, select.POLLIN)
-        if tracer.pid is not None:
-            try:
-                self._target_fd = os.pidfd_open(tracer.pid)
-            except ProcessLookupError:
-                self.ended = True
-            else:
-                self._poll.register(self._target_fd, select.POLLIN)
+        self._longest_s = _LONGEST_POLL_S
+        if target.fd is not None:
+            self._poll.register(target.fd, select.POLLIN)
+        elif target.id is not None:
+            self._longest_s = _LOOK_S
 
     def until(self, deadline: float) -> None:
         """Gather slow events until ``deadline`` (monotonic seconds, or inf) or the run's end."""
         while not self.ended:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
-            ready = self._poll.poll(min(left, _LONGEST_POLL_S) * 1000)
-            for fd, _ in ready:
+            left = max(0.0, deadline - time.monotonic())
+            for fd, _ in self._poll.poll(min(left, self._longest_s) * 1000):
                 if fd == self._slow_fd:
                     self._slowest.take(self._tracer)
                 else:
                     self.ended = True
-
-    def close(self) -> None:
-        """Give back the descriptor of the target."""
-        if self._target_fd is not None:
-            os.close(self._target_fd)
+            if self._target.has_ended():
+                self.ended = True
+            if not left:
+                return
 
 
 def reap(pid: int) -> Optional[str]:

@@ -102,6 +102,7 @@ def _accounting(accounting: Accounting) -> dict[str, Any]:
         "slow_recorded": accounting.slow_recorded,
         "slow_lost": dict(accounting.slow_lost),
         "children_not_followed": accounting.children_not_followed,
+        "hooks_missed": accounting.hooks_missed,
         "self": accounting.self_events,
         "unaccounted": accounting.unaccounted,
     }

@@ -31,6 +31,14 @@ class Symbolizer:
         self._reader = MapsReader(proc, maps_timeout_s)
         self._user = UserSymbols(proc, self._reader)
 
+    def observe(self, event: SlowEvent) -> None:
+        """Make sure that the mappings the event was in are known, while its process lives.
+
+        Reads them if they are not, or if the innermost user address is in none
+        of those that are. Waits ``maps_timeout_s`` seconds at most.
+        """
+        self._user.observe(event)
+
     def remember(self, pid: int) -> None:
         """Take the mappings of a process now, in case it has exited by the time of :meth:`resolve`.
 

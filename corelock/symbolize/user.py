@@ -50,6 +50,11 @@ class UserSymbols:
         if known is None or not known.regions:
             _keep(self._maps, pid, self._reader.read(pid), _PROCESSES)
 
+    def observe(self, event: SlowEvent) -> None:
+        """Read the mappings of the event's process if the ones known miss its innermost frame."""
+        if event.user_stack:
+            self._maps_for(event, event.user_stack[:1])
+
     def resolve(self, event: SlowEvent) -> tuple[tuple[Frame, ...], Optional[str]]:
         """The frames of the user stack, and in words what is missing from it, or None."""
         stack = event.user_stack
@@ -62,7 +67,7 @@ class UserSymbols:
         notes = [maps.problem] if maps.problem else []
         if event.user_stack_full:
             notes.append("stack truncated (depth limit)")
-        elif maps.regions and maps.find(stack[0]) is None:
+        elif maps.regions and not notes and maps.find(stack[0]) is None:
             # The innermost address was being executed: these are not the
             # mappings it was executed in.
             notes.append(f"process {event.pid} has changed its mappings since")

@@ -135,11 +135,17 @@ struct corelock_row {
 	uint8_t comm[CORELOCK_COMM_LEN];
 };
 
+enum corelock_mm_state {
+	CORELOCK_MM_ALIVE,
+	CORELOCK_MM_UNMAPPING,
+	CORELOCK_MM_DEAD,
+};
+
 /* An address space. Ids are never used again in a session, addresses are. */
 struct corelock_mm {
 	uint64_t process_start_ns; /* start of its process, tells reused pids apart */
 	uint32_t pid;		   /* 0: fork has not yet given the child its pid */
-	uint32_t dead;		   /* 1: torn down */
+	uint32_t state;		   /* enum corelock_mm_state */
 	uint8_t comm[CORELOCK_COMM_LEN];
 };
 
@@ -178,6 +184,7 @@ struct corelock_counters {
 	uint64_t not_followed;	/* child processes that should have been followed */
 	/* By the kernel, per program: events dropped before the program ran. */
 	uint64_t recursion_misses[CORELOCK_EVENTS];
+	uint64_t hook_misses; /* of the programs on fork, rename and free together */
 };
 
 #endif

@@ -160,8 +160,7 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	if (unlikely(!index)) {
 		index = row_intern(thread, task, mm, operation, mode);
 		row_remember(thread, (__u64)mm, key, index);
-		/* The last write lock of an mm is exit_mmap's, when it has no owner left. */
-		slot->mm_dying = mode == CORELOCK_MODE_WRITE && !mm_owner(mm, task);
+		slot->mm_dying = mode == CORELOCK_MODE_WRITE && mm_is_dying(mm, task, index);
 	}
 	slot->row = index;
 	row = bpf_map_lookup_elem(&rows, &index);
@@ -380,27 +379,26 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
-/* Counts a thread's open slots: as unmatched if it dies while tracing goes on, else as open. */
-static __always_inline void count_slots(struct thread_state *thread)
+static __always_inline void count_slots(struct lock_thread *lock, __u64 *waits, __u64 *holds)
 {
-	__u64 *waits = &counters.open_waits, *holds = &counters.open_holds;
-
-	if (hot.tracing) {
-		waits = &counters.unmatched[CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE];
-		holds = &counters.unmatched[CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE];
-	} else if (thread->counted) {
-		return;
-	}
-	thread->counted = 1;
 	for (__u32 at = 0; at < CORELOCK_SLOTS; at++) {
-		struct lock_slot *slot = &thread->lock.slot[at];
+		struct lock_slot *slot = &lock->slot[at];
 
-		if (at < thread->lock.depth && slot->row)
+		if (at < lock->depth && slot->row)
 			count(slot->phase & LOCK_WAIT ? waits : holds);
 	}
 }
 
-/* A thread is gone for good. */
+/* Counts what a thread in task storage had open when tracing ended, once. */
+static __always_inline void count_stored(struct thread_state *thread)
+{
+	if (thread->task || thread->counted)
+		return;
+	thread->counted = 1;
+	count_slots(&thread->lock, &counters.open_waits, &counters.open_holds);
+}
+
+/* A thread is gone for good. Its home, once tracing has ended, is left as it is for count_homes. */
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(freed, struct task_struct *task)
 {
@@ -411,20 +409,34 @@ int BPF_PROG(freed, struct task_struct *task)
 		bpf_map_delete_elem(&followed, &tgid);
 	if (!thread)
 		return 0;
-	count_slots(thread);
+	if (!hot.tracing) {
+		count_stored(thread);
+		return 0;
+	}
+	count_slots(&thread->lock, &counters.unmatched[CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE],
+		    &counters.unmatched[CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE]);
 	thread_leave(task);
 	return 0;
 }
 
-/* After the end: counts what living threads have open, once. Those that died since come by freed.
- */
+/* After the end: what was open, of threads at home (dead ones, too), and of those in storage. */
+SEC("iter/bpf_map_elem")
+int count_homes(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct thread_state *home = ctx->value;
+
+	if (home && home->task)
+		count_slots(&home->lock, &counters.open_waits, &counters.open_holds);
+	return 0;
+}
+
 SEC("iter/task")
-int count_open(struct bpf_iter__task *ctx)
+int count_storage(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct thread_state *thread = task ? thread_find(task) : NULL;
 
 	if (thread)
-		count_slots(thread);
+		count_stored(thread);
 	return 0;
 }

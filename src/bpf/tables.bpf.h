@@ -201,7 +201,10 @@ static __always_inline struct thread_state *thread_create(struct task_struct *ta
 {
 	struct thread_state *thread = thread_home((__u64)task);
 
-	if (!thread || __sync_val_compare_and_swap(&thread->task, 0, (__u64)task))
+	__u64 tenant = thread ? __sync_val_compare_and_swap(&thread->task, 0, (__u64)task) : 1;
+
+	/* It may be ours already, made by what an interrupt ran between the look and this. */
+	if (!thread || (tenant && tenant != (__u64)task))
 		thread = bpf_task_storage_get(&threads, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!thread)
 		return NULL;
@@ -255,8 +258,11 @@ static __always_inline void mm_identify(struct corelock_mm *entry, struct task_s
 	bpf_probe_read_kernel(entry->comm, sizeof(entry->comm), owner->group_leader->comm);
 }
 
-/* The id of an mm, 0 when the table is full. Never on the common path. */
-static __noinline __u32 mm_intern(struct mm_struct *mm, struct task_struct *task)
+/*
+ * The id of an mm, 0 when the table is full. Never on the common path. An mm
+ * without an owner that is locked for reading is being unmapped by exit_mmap.
+ */
+static __noinline __u32 mm_intern(struct mm_struct *mm, struct task_struct *task, __u32 mode)
 {
 	struct task_struct *owner = mm_owner(mm, task);
 	bool forking = owner && mm_is_forking(owner, task);
@@ -268,9 +274,14 @@ static __noinline __u32 mm_intern(struct mm_struct *mm, struct task_struct *task
 	if (found) {
 		id = *found;
 		entry = bpf_map_lookup_elem(&mms, &id);
-		/* Torn down (owner gone): it stays what it was. */
-		if (!entry || !owner)
+		if (!entry)
 			return id;
+		/* Torn down: it stays what it was. */
+		if (!owner) {
+			if (mode == CORELOCK_MODE_READ)
+				entry->state = CORELOCK_MM_UNMAPPING;
+			return id;
+		}
 		if (!entry->pid || (!forking && mm_is_of(entry, owner))) {
 			mm_identify(entry, owner, forking);
 			return id;
@@ -290,6 +301,21 @@ static __noinline __u32 mm_intern(struct mm_struct *mm, struct task_struct *task
 	return found ? *found : 0;
 }
 
+/*
+ * Whether exit_mmap is about to lock it for the last time: for writing, after it
+ * had it for reading (ksm and khugepaged may have locked it for writing before).
+ */
+static __always_inline bool mm_is_dying(struct mm_struct *mm, struct task_struct *task, __u32 row)
+{
+	struct corelock_row *aggregate = bpf_map_lookup_elem(&rows, &row);
+	struct corelock_mm *entry;
+
+	if (!aggregate || mm_owner(mm, task))
+		return false;
+	entry = bpf_map_lookup_elem(&mms, &aggregate->mm_id);
+	return entry && entry->state == CORELOCK_MM_UNMAPPING;
+}
+
 static __always_inline void mm_forget(__u64 mm, __u32 row)
 {
 	struct corelock_row *aggregate = bpf_map_lookup_elem(&rows, &row);
@@ -298,7 +324,7 @@ static __always_inline void mm_forget(__u64 mm, __u32 row)
 	if (aggregate) {
 		entry = bpf_map_lookup_elem(&mms, &aggregate->mm_id);
 		if (entry)
-			entry->dead = 1;
+			entry->state = CORELOCK_MM_DEAD;
 	}
 	bpf_map_delete_elem(&mm_ids, &mm);
 	count(&hot.mm_epoch);
@@ -312,7 +338,7 @@ static __noinline __u32 row_intern(struct thread_state *thread, struct task_stru
 	struct corelock_row *row;
 	__u32 *found, index;
 
-	key.mm_id = mm_intern(mm, task);
+	key.mm_id = mm_intern(mm, task, mode);
 	if (!key.mm_id)
 		return 0;
 	found = bpf_map_lookup_elem(&row_ids, &key);

@@ -191,7 +191,10 @@ int corelock_read_slow(corelock_session *session, struct corelock_slow *records,
 /* A descriptor that polls readable when slow records wait. The session's; not to be closed. */
 int corelock_slow_fd(corelock_session *session);
 
-/* Exact after corelock_detach; before it, events in flight may be missing from either side. */
+/*
+ * Exact after corelock_detach; before it, events in flight may be missing from
+ * either side. Ends a pass over the rows, if one was under way.
+ */
 int corelock_read_totals(corelock_session *session, struct corelock_totals *totals);
 
 /*

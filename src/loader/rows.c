@@ -229,20 +229,41 @@ CORELOCK_EXPORT int corelock_next_rows(corelock_session *session, struct coreloc
 	return count;
 }
 
-static int read_misses(corelock_session *session, uint64_t *misses)
+/* How often the kernel's recursion guard kept a program from running; 0 if it is not loaded. */
+static int read_misses(corelock_session *session, struct bpf_program *program, uint64_t *misses)
 {
-	for (int event = 0; event < CORELOCK_EVENTS; event++) {
-		struct bpf_prog_info info = {};
-		uint32_t size = sizeof(info);
-		int error = bpf_obj_get_info_by_fd(bpf_program__fd(session->program[event]), &info,
-						   &size);
+	struct bpf_prog_info info = {};
+	uint32_t size = sizeof(info);
+	int error;
 
-		if (error)
-			return session_fail(session, CORELOCK_E_SYSTEM, -error, "",
-					    "cannot read the missed events");
-		misses[event] = info.recursion_misses;
-	}
+	*misses = 0;
+	if (!bpf_program__autoload(program))
+		return 0;
+	error = bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size);
+	if (error)
+		return session_fail(session, CORELOCK_E_SYSTEM, -error, "",
+				    "cannot read the missed events");
+	*misses = info.recursion_misses;
 	return 0;
+}
+
+static int read_all_misses(corelock_session *session, struct corelock_counters *counters)
+{
+	struct bpf_program *hooks[] = {session->skel->progs.forked, session->skel->progs.renamed,
+				       session->skel->progs.freed};
+	int error = 0;
+
+	for (int event = 0; event < CORELOCK_EVENTS && !error; event++)
+		error = read_misses(session, session->program[event],
+				    &counters->recursion_misses[event]);
+	counters->hook_misses = 0;
+	for (size_t i = 0; i < sizeof(hooks) / sizeof(hooks[0]) && !error; i++) {
+		uint64_t misses;
+
+		error = read_misses(session, hooks[i], &misses);
+		counters->hook_misses += misses;
+	}
+	return error;
 }
 
 static void add_row(const corelock_session *session, const struct corelock_row *row,
@@ -279,5 +300,5 @@ CORELOCK_EXPORT int corelock_read_totals(corelock_session *session, struct corel
 	if (error)
 		return error;
 	totals->counters = session->skel->bss->counters;
-	return read_misses(session, totals->counters.recursion_misses);
+	return read_all_misses(session, &totals->counters);
 }

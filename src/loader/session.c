@@ -16,9 +16,10 @@
 #define DEFAULT_MMS 8192
 #define CHUNKS_PER_ROW 8
 #define DEFAULT_RING_BYTES (2 << 20)
-#define MAX_ENTRIES (1U << 26)
+#define MAX_ENTRIES (1U << 22)
 #define MAX_RING_BYTES (1U << 30)
 #define MAX_FOLLOWED 65536
+#define MAX_OPTIONS_SIZE 4096
 #define MIN_HOMES 2048
 #define MAX_HOMES 16384
 #define ROWS_PER_HOME 2
@@ -84,7 +85,7 @@ static bool options_copy(struct corelock_options *to, const struct corelock_opti
 {
 	const unsigned char *bytes = (const unsigned char *)from;
 
-	if (from->size < sizeof(from->size))
+	if (from->size < sizeof(from->size) || from->size > MAX_OPTIONS_SIZE)
 		return false;
 	for (uint64_t at = sizeof(*to); at < from->size; at++)
 		if (bytes[at])
@@ -354,10 +355,13 @@ CORELOCK_EXPORT int corelock_attach(corelock_session *session, uint64_t *start_n
 	return 0;
 }
 
-/* Runs the iterator that counts what was open when tracing ended. */
-static int count_open(corelock_session *session)
+/* Runs an iterator program over all there is. */
+static int run_iterator(corelock_session *session, struct bpf_program *program, struct bpf_map *map)
 {
-	struct bpf_link *link = bpf_program__attach_iter(session->skel->progs.count_open, NULL);
+	union bpf_iter_link_info info = {.map.map_fd = map ? bpf_map__fd(map) : 0};
+	DECLARE_LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = &info,
+			    .link_info_len = sizeof(info));
+	struct bpf_link *link = bpf_program__attach_iter(program, map ? &options : NULL);
 	int fd = link ? bpf_iter_create(bpf_link__fd(link)) : -1;
 	ssize_t got = -1;
 	char nothing[64];
@@ -375,6 +379,21 @@ static int count_open(corelock_session *session)
 	return 0;
 }
 
+static int count_open(corelock_session *session)
+{
+	struct mmap_lock_bpf *skel = session->skel;
+	int error;
+
+	/* Programs that were running when they were detached have ended after this. */
+	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	log_begin(session);
+	error = run_iterator(session, skel->progs.count_homes, skel->maps.homes);
+	if (!error)
+		error = run_iterator(session, skel->progs.count_storage, NULL);
+	log_end();
+	return error;
+}
+
 CORELOCK_EXPORT int corelock_detach(corelock_session *session, uint64_t *end_ns)
 {
 	int error = 0;
@@ -387,14 +406,7 @@ CORELOCK_EXPORT int corelock_detach(corelock_session *session, uint64_t *end_ns)
 			detach_program(&session->link[event]);
 		detach_program(&session->renamed);
 		detach_program(&session->forked);
-		log_begin(session);
 		error = count_open(session);
-		log_end();
-		/*
-		 * Threads that died in between have left the task list, and are counted
-		 * when freed, a grace period later: that program stays until the end.
-		 */
-		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
 	}
 	if (end_ns)
 		*end_ns = session->end_ns;

@@ -74,6 +74,10 @@ def eventually(condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> No
         time.sleep(0.005)
 
 
+def _default_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Corelock:
     """One run of the command, killed on exit if need be.
 
@@ -92,7 +96,10 @@ class Corelock:
         self._early = {"out": b"", "err": b""}
 
     def __enter__(self) -> Corelock:
-        self.process = subprocess.Popen(self.command, bufsize=0, **self._options)
+        # A job in the background of a script is started with SIGINT ignored.
+        self.process = subprocess.Popen(
+            self.command, bufsize=0, preexec_fn=_default_interrupt, **self._options
+        )
         self.pid = self.process.pid
         return self
 

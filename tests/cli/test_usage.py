@@ -45,7 +45,7 @@ WRONG = {
     "top negative": (["--all", "-n", "-1"], "x>=0"),
     "top word": (["--all", "-n", "many"], "'many' is not a valid integer"),
     "stacks negative": (["--all", "-s", "-1"], "x>=0"),
-    "rows zero": (["--all", "--max-rows", "0"], "x>=1"),
+    "rows zero": (["--all", "--max-rows", "0"], "1<=x<="),
     "unknown option": (["--all", "--hits"], "--hist"),
     "words without dashes": (["--all", "true"], "Name one target"),
 }

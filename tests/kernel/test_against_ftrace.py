@@ -190,3 +190,12 @@ def test_aborted_waits() -> None:
     assert sum(row.aborted_waits for row in run.rows) > 0
     writes = {row.operation for row in run.rows if row.mode == "write"}
     assert writes >= {"mprotect", "mmap", "exit"}
+
+
+def test_process_whose_leader_has_ended() -> None:
+    """Its address space is still there, and so are its threads."""
+    run = Run("leader_exit", 300)
+    assert_complete(run.accounting)
+    assert sum(row.acquisitions for row in run.rows if row.mode == "write") == 600
+    assert sum(row.downgrades for row in run.rows) == 300
+    assert {row.foreign for row in run.rows} == {False}

@@ -6,6 +6,7 @@ import mmap
 import os
 import select
 import signal
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -490,3 +491,19 @@ def test_what_is_open_at_the_stop_stays_counted() -> None:
         assert accounting.unaccounted == 0, accounting
         held_at_end += accounting.held_at_end
     assert held_at_end > 0
+
+
+def test_what_is_open_at_the_stop_is_counted_while_processes_come_and_go() -> None:
+    """Threads that wait or hold at the stop, and are gone a moment later, are in the sum."""
+    forking = ["sh", "-c", "while :; do /bin/true; done"]
+    shells = [subprocess.Popen(forking) for _ in range(3)]
+    try:
+        for _ in range(20):
+            with Tracer(everything=True, slow_ns=None, max_rows=4096) as tracer:
+                os.sched_yield()
+                tracer.stop()
+                assert tracer.accounting().unaccounted == 0
+    finally:
+        for shell in shells:
+            shell.kill()
+            shell.wait()
