@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ class Unmeasurable(Exception):
     """Something that the benchmark needs is missing or does not work."""
 
 
-class Contender:
+class Contender(ABC):
     """One running tracer: attached on entry, ended on exit."""
 
     name = ""
@@ -40,8 +41,9 @@ class Contender:
         """Why it cannot be used here, or nothing."""
         return "" if shutil.which(cls.name) else f"{cls.name} is not installed"
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What to run."""
 
     def __enter__(self) -> Contender:
         if self.missing():

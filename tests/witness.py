@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -133,10 +133,10 @@ def _pages(raw: Path, page_bytes: int) -> Iterator[bytes]:
     """The pages of one CPU's buffer, taken out of it."""
     fd = os.open(raw, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        while page := os.read(fd, page_bytes):
-            yield page
-    except BlockingIOError:  # no more
-        pass
+        # An empty buffer would block.
+        with suppress(BlockingIOError):
+            while page := os.read(fd, page_bytes):
+                yield page
     finally:
         os.close(fd)
 

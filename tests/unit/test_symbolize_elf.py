@@ -19,20 +19,21 @@ def elf_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return build(tmp_path_factory.mktemp("elf")).read_bytes()
 
 
-def read_elf(data: bytes, address: int) -> None:
+def is_read_or_refused(data: bytes, address: int) -> bool:
+    """Whether it is either read, with an answer that makes sense, or refused as no ELF."""
     try:
         symbols = ElfSymbols(io.BytesIO(data))
     except BadElf:
-        return
+        return True
     found = symbols.find(address)
-    assert found is None or found[1] <= address
     symbols.address_of(address)
+    return found is None or found[1] <= address
 
 
 @given(st.binary(max_size=500), st.integers(0, 2**64 - 1))
 def test_random_bytes_are_no_elf(data: bytes, address: int) -> None:
-    read_elf(data, address)
-    read_elf(b"\x7fELF\x02\x01\x01" + data, address)
+    assert is_read_or_refused(data, address)
+    assert is_read_or_refused(b"\x7fELF\x02\x01\x01" + data, address)
 
 
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
@@ -44,7 +45,7 @@ def test_damaged_elf_never_raises(elf_bytes: bytes, data: st.DataObject) -> None
     for _ in range(data.draw(st.integers(1, 8))):
         damaged[data.draw(headers)] = data.draw(st.sampled_from([0, 1, 0x7F, 0xFF]))
     size = data.draw(st.integers(0, len(damaged)) | st.just(len(damaged)))
-    read_elf(bytes(damaged[:size]), data.draw(st.integers(0, 2**64 - 1)))
+    assert is_read_or_refused(bytes(damaged[:size]), data.draw(st.integers(0, 2**64 - 1)))
 
 
 def test_functions_end_where_nm_says(tmp_path: Path) -> None:

@@ -225,7 +225,6 @@ def test_accounting_of_a_good_run_is_the_sum_alone() -> None:
 
 
 def test_colour_changes_no_character() -> None:
-    pytest.importorskip("rich")
     plain = text(TextOptions(stacks=2, hist=True, width=80))
     coloured = text(TextOptions(stacks=2, hist=True, width=80, colour=True))
     assert "\x1b[" not in plain
