@@ -90,11 +90,11 @@ $(VENV)/.created: | $(BUILD)/.packages
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/.created
 	$(call say,PIP,corelock)$(PYTHON) -m pip install -qq --disable-pip-version-check \
-		-e '.[test]' && touch $@
+		--config-settings editable_mode=compat -e '.[test]' && touch $@
 
 $(VENV)/.checkers: pyproject.toml | $(VENV)/.installed
 	$(call say,PIP,checkers)$(PYTHON) -m pip install -qq --disable-pip-version-check \
-		-e '.[check]' && touch $@
+		--config-settings editable_mode=compat -e '.[check]' && touch $@
 
 $(BUILD) $(BUILD)/workloads:
 	$(Q)mkdir -p $@
