@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from tests.cli.command import Corelock, run
+from tests.cli.command import Corelock
 
 #: Set to 1 where kernel tests must run: a skipped one is a failure then.
 VARIABLE = "CORELOCK_KERNEL_TESTS"
@@ -59,12 +59,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"{VARIABLE}=1, yet this kernel test was skipped: {reason}"
-
-
-@pytest.fixture(scope="session")
-def corelock_cli() -> Callable[..., Any]:
-    """``corelock_cli(*arguments) -> Result``: runs the command to its end."""
-    return run
 
 
 @pytest.fixture()

@@ -77,19 +77,24 @@ class Slowest:
     def end_interval(self, tracer: Tracer) -> list[SlowEvent]:
         """The longest since the last call: waits, then holds, the longest first."""
         self.take(tracer)
-        ended, self._interval = self._interval, {"wait": [], "hold": []}
+        ended = self._add_to_whole()
         # Tells the kernel, too, that shorter ones are wanted again.
         self.take(tracer)
-        for entries in ended.values():
-            for entry in entries:
-                _keep(self._whole, self._size, entry)
         return _longest_first(ended)
 
     def whole(self, tracer: Tracer) -> list[SlowEvent]:
         """The longest of the run, in the same order."""
-        self.end_interval(tracer)
-        self.end_interval(tracer)
+        self.take(tracer)
+        self._add_to_whole()
         return _longest_first(self._whole)
+
+    def _add_to_whole(self) -> dict[str, list[_Entry]]:
+        """Close the interval; what it had."""
+        ended, self._interval = self._interval, {"wait": [], "hold": []}
+        for entries in ended.values():
+            for entry in entries:
+                _keep(self._whole, self._size, entry)
+        return ended
 
 
 def _keep(kept: dict[str, list[_Entry]], size: int, entry: _Entry) -> None:
@@ -140,11 +145,9 @@ class Lifetime:
                 f"{self.id} exited before it could be traced", "Trace a living process."
             )
 
-    def has_ended(self) -> bool:
-        """Whether it has ended."""
-        if self.fd is not None:
-            return bool(select.select([self.fd], [], [], 0)[0])
-        return self.id is not None and not os.path.exists(f"/proc/{self.id}")
+    def is_gone(self) -> bool:
+        """Whether it has ended, where no descriptor tells."""
+        return self.fd is None and self.id is not None and not os.path.exists(f"/proc/{self.id}")
 
     def close(self) -> None:
         """Give back the descriptor."""
@@ -180,7 +183,7 @@ class Watch:
                     self._slowest.take(self._tracer)
                 else:
                     self.ended = True
-            if self._target.has_ended():
+            if self._target.is_gone():
                 self.ended = True
             if not left:
                 return

@@ -7,20 +7,21 @@ from collections.abc import Iterator, Sequence
 from corelock.histogram import Histogram, bucket_bounds
 from corelock.render.grouping import Group, several_processes
 from corelock.render.table import group_label
+from corelock.render.text import cut
 
 _COUNT_WIDTH = 12
 _BOUNDS_WIDTH = 13
 _BAR_WIDTH = 52
 
 
-def histograms(groups: Sequence[Group]) -> Iterator[str]:
+def histograms(groups: Sequence[Group], width: int) -> Iterator[str]:
     """Lines for the waits and holds of each group. K, M, G, T in bounds are powers of 1024."""
     several = several_processes(groups)
     for g in groups:
         for kind, times in (("wait", g.wait), ("hold", g.hold)):
             if times.count:
                 yield ""
-                yield f"{group_label(g, with_process=several)}: {kind} (ns)"
+                yield cut(group_label(g, with_process=several), f": {kind} (ns)", width)
                 yield from _bars(times.histogram)
 
 

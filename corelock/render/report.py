@@ -68,7 +68,7 @@ def text_lines(report: Report, options: TextOptions) -> Iterator[str]:
     yield from hold_times_table(report, by=by, sort=sort, top=top, width=width)
     if options.hist:
         groups = sorted_groups(report.rows, by, sort)
-        yield from histograms(groups[:top] if top > 0 else groups)
+        yield from histograms(groups[:top] if top > 0 else groups, width)
     slow = list(slow_events(report, top=options.stacks, width=width))
     yield from slow
     if options.hist or slow:

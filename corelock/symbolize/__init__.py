@@ -39,13 +39,6 @@ class Symbolizer:
         """
         self._user.observe(event)
 
-    def remember(self, pid: int) -> None:
-        """Take the mappings of a process now, in case it has exited by the time of :meth:`resolve`.
-
-        Cheap when they are known. Waits ``maps_timeout_s`` seconds at most.
-        """
-        self._user.remember(pid)
-
     def resolve(self, event: SlowEvent) -> ResolvedSlowEvent:
         """``event`` with its stacks as frames, innermost first.
 

@@ -44,12 +44,6 @@ class UserSymbols:
         self._maps: dict[int, Maps] = {}
         self._files: dict[tuple[str, int, str], Optional[ElfSymbols]] = {}
 
-    def remember(self, pid: int) -> None:
-        """Read the mappings of ``pid``, should none be known yet."""
-        known = self._maps.get(pid)
-        if known is None or not known.regions:
-            _keep(self._maps, pid, self._reader.read(pid), _PROCESSES)
-
     def observe(self, event: SlowEvent) -> None:
         """Read the mappings of the event's process if the ones known miss its innermost frame."""
         if event.user_stack:

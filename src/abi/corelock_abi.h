@@ -135,17 +135,11 @@ struct corelock_row {
 	uint8_t comm[CORELOCK_COMM_LEN];
 };
 
-enum corelock_mm_state {
-	CORELOCK_MM_ALIVE,
-	CORELOCK_MM_UNMAPPING,
-	CORELOCK_MM_DEAD,
-};
-
 /* An address space. Ids are never used again in a session, addresses are. */
 struct corelock_mm {
 	uint64_t process_start_ns; /* start of its process, tells reused pids apart */
 	uint32_t pid;		   /* 0: fork has not yet given the child its pid */
-	uint32_t state;		   /* enum corelock_mm_state */
+	uint32_t unmapping;	   /* 1: exit_mmap has begun */
 	uint8_t comm[CORELOCK_COMM_LEN];
 };
 

@@ -304,7 +304,7 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 	if (!end_hold(ctx, row, closed.since_ns, now))
 		__sync_fetch_and_add(&counters.lost[CORELOCK_LOST_MAP_FULL], 2);
 	if (unlikely(closed.mm_dying))
-		mm_forget(closed.mm, closed.row);
+		mm_forget(closed.mm);
 out:
 	thread->busy = 0;
 	return 0;
@@ -415,7 +415,7 @@ int BPF_PROG(freed, struct task_struct *task)
 	}
 	count_slots(&thread->lock, &counters.unmatched[CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE],
 		    &counters.unmatched[CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_RELEASE]);
-	thread_leave(task);
+	thread_leave(thread);
 	return 0;
 }
 

@@ -116,12 +116,11 @@ struct thread_state {
 	__u32 id;
 	struct lock_thread lock;
 	__u64 epoch;
-	/* A bit for each mm it has asked for. Two may share one: then the one counts as asked for.
-	 */
+	/* A bit for each mm it has asked for. Two may share one, and both count then. */
 	__u64 started_mms;
 	__u64 regs; /* of the last entry into the kernel */
 	__u32 tid;
-	__u32 counted; /* among what was open at the end */
+	__u32 counted; /* in storage: among what was open at the end */
 	__u32 reserved[2];
 	struct cached_row cache[ROW_CACHE];
 };
@@ -200,7 +199,6 @@ static __always_inline void thread_identify(struct thread_state *thread, struct 
 static __always_inline struct thread_state *thread_create(struct task_struct *task)
 {
 	struct thread_state *thread = thread_home((__u64)task);
-
 	__u64 tenant = thread ? __sync_val_compare_and_swap(&thread->task, 0, (__u64)task) : 1;
 
 	/* It may be ours already, made by what an interrupt ran between the look and this. */
@@ -214,18 +212,16 @@ static __always_inline struct thread_state *thread_create(struct task_struct *ta
 }
 
 /* Makes room for the next tenant when a thread is gone for good. */
-static __always_inline void thread_leave(struct task_struct *task)
+static __always_inline void thread_leave(struct thread_state *thread)
 {
-	struct thread_state *home = thread_home((__u64)task);
-
-	if (!home || home->task != (__u64)task)
+	/* Task storage goes with its task. */
+	if (!thread->task)
 		return;
-	home->lock.depth = 0;
-	home->epoch = 0;
-	home->started_mms = 0;
-	home->busy = 0;
-	home->counted = 0;
-	__sync_lock_test_and_set(&home->task, 0);
+	thread->lock.depth = 0;
+	thread->epoch = 0;
+	thread->started_mms = 0;
+	thread->busy = 0;
+	__sync_lock_test_and_set(&thread->task, 0);
 }
 
 /* Takes the next index of a table of `max` entries, or 0. */
@@ -279,7 +275,7 @@ static __noinline __u32 mm_intern(struct mm_struct *mm, struct task_struct *task
 		/* Torn down: it stays what it was. */
 		if (!owner) {
 			if (mode == CORELOCK_MODE_READ)
-				entry->state = CORELOCK_MM_UNMAPPING;
+				entry->unmapping = 1;
 			return id;
 		}
 		if (!entry->pid || (!forking && mm_is_of(entry, owner))) {
@@ -313,19 +309,12 @@ static __always_inline bool mm_is_dying(struct mm_struct *mm, struct task_struct
 	if (!aggregate || mm_owner(mm, task))
 		return false;
 	entry = bpf_map_lookup_elem(&mms, &aggregate->mm_id);
-	return entry && entry->state == CORELOCK_MM_UNMAPPING;
+	return entry && entry->unmapping;
 }
 
-static __always_inline void mm_forget(__u64 mm, __u32 row)
+/* The address may be another mm's from now on. */
+static __always_inline void mm_forget(__u64 mm)
 {
-	struct corelock_row *aggregate = bpf_map_lookup_elem(&rows, &row);
-	struct corelock_mm *entry;
-
-	if (aggregate) {
-		entry = bpf_map_lookup_elem(&mms, &aggregate->mm_id);
-		if (entry)
-			entry->state = CORELOCK_MM_DEAD;
-	}
 	bpf_map_delete_elem(&mm_ids, &mm);
 	count(&hot.mm_epoch);
 }

@@ -75,7 +75,7 @@ def test_every_struct_that_python_knows_is_asserted() -> None:
     ("before", "after", "message"),
     [
         ("\tuint64_t process_start_ns;", "\tuint32_t process_start_ns;\n\tuint64_t x;", "before x"),
-        ("\tuint32_t state;", "", "at its end"),
+        ("\tuint32_t unmapping;", "", "at its end"),
         ("\tuint64_t process_start_ns;", "\tuint8_t x;\n\tuint64_t process_start_ns;", "before p"),
     ],
 )

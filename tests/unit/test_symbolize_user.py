@@ -100,10 +100,10 @@ def test_process_that_has_exited(tmp_path: Path) -> None:
     program = build(tmp_path)
     remembering = Symbolizer()
     with running(program) as (process, stack):
-        remembering.remember(process.pid)
-        remembering.remember(process.pid)
+        event = slow_event(process.pid, *stack)
+        remembering.observe(event)
+        remembering.observe(event)
         assert remembering._reader.reads == 1
-    event = slow_event(process.pid, *stack)
 
     resolved = Symbolizer().resolve(event)
     assert [frame.name for frame in resolved.user_stack] == [None] * 4
@@ -142,7 +142,7 @@ def test_held_lock_is_given_up(tmp_path: Path) -> None:
 def test_mappings_are_read_again_for_a_newer_library(tmp_path: Path) -> None:
     proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [vdso]\n")
     symbolizer = Symbolizer(proc=str(proc))
-    symbolizer.remember(7)
+    symbolizer.observe(slow_event(7, 0x1010))
     newer = "1000-2000 r-xp 0 0:0 0 [vdso]\n5000-6000 r-xp 0 0:0 0 [anon:jit]\n"
     (proc / "7" / "maps").write_text(newer)
 
