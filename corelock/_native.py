@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from corelock import _ffi, errors
-from corelock._rows import Reading, assemble
+from corelock._rows import RawCharge, Reading
+from corelock.blame import Certainty
 from corelock.histogram import Histogram
 from corelock.model import Accounting, Row, SlowEvent, Times
 from corelock.symbolize.syscalls import operation_name
@@ -23,6 +24,7 @@ _SLOW_BATCH = 64
 SLOW_BATCH_BYTES = _SLOW_BATCH * 1024
 _MODES = ("read", "write")
 _KINDS = ("wait", "hold")
+_CERTAINTIES: tuple[Certainty, ...] = ("observed", "convoy", "owner-word")
 
 _EXCEPTIONS: Mapping[str, type[errors.CorelockError]] = {
     "CORELOCK_E_ARGUMENT": errors.InvalidArgument,
@@ -48,6 +50,7 @@ class Options:
     max_mms: int = 0
     ring_bytes: int = 0
     intervals: bool = False
+    charges: bool = False
 
 
 @functools.lru_cache(maxsize=4096)
@@ -109,6 +112,7 @@ class Session:
                         "max_mms": options.max_mms,
                         "ring_bytes": options.ring_bytes,
                         "intervals": options.intervals,
+                        "charges": options.charges,
                     },
                 ),
             )
@@ -151,11 +155,8 @@ class Session:
         """End a spawned command before its first instruction; from the same thread."""
         self._check(self._lib.corelock_abandon(self._session, pid))
 
-    def rows(self) -> tuple[Row, ...]:
-        """All rows with any event, those of one process's successive mms added up."""
-        return assemble(self._readings())
-
-    def _readings(self) -> Iterator[Reading]:
+    def readings(self) -> Iterator[Reading]:
+        """All rows of the kernel's table."""
         self._check(self._lib.corelock_begin_rows(self._session))
         rows = self._ffi.new("struct corelock_reading[]", _ROW_BATCH)
         buckets = self._ffi.new("struct corelock_bucket[]", _BUCKETS)
@@ -197,17 +198,34 @@ class Session:
                 Histogram(holds),
             ),
         )  # fmt: skip
-        return Reading(row, raw.named_ns, raw.mm_start_ns)
+        contention = (raw.contended_waits, raw.contended_ns, raw.unknown_ns, raw.unheld_ns)
+        return Reading(row, raw.named_ns, raw.mm_start_ns, raw.row, contention)
 
-    def slow_batch(self, min_wait_ns: int, min_hold_ns: int) -> tuple[list[SlowEvent], bool]:
-        """Some of the records that wait in the ring, and whether there may be more."""
+    def charges(self) -> list[RawCharge]:
+        """All charges of waits to holds, by the indices of their rows."""
+        room = self._lib.corelock_max_charges(self._session)
+        raw = self._ffi.new("struct corelock_charged[]", room)
+        count = self._check(self._lib.corelock_read_charges(self._session, raw, room))
+        return [
+            RawCharge(
+                one.waiter_row, one.holder_row, _CERTAINTIES[one.certainty],
+                one.total_ns, one.waits, one.max_ns,
+            )
+            for one in raw[0:count]
+        ]  # fmt: skip
+
+    def slow_batch(
+        self, min_wait_ns: int, min_hold_ns: int
+    ) -> tuple[list[tuple[int, SlowEvent]], bool]:
+        """Some of the records that wait in the ring, by row, and whether there may be more."""
         records = self._ffi.new("struct corelock_slow[]", _SLOW_BATCH)
         count = self._check(
             self._lib.corelock_read_slow(
                 self._session, records, _SLOW_BATCH, min_wait_ns, min_hold_ns
             )
         )
-        return [self._slow_event(records[i]) for i in range(count)], count == _SLOW_BATCH
+        events = [(records[i].row, self._slow_event(records[i])) for i in range(count)]
+        return events, count == _SLOW_BATCH
 
     def _slow_event(self, record: Any) -> SlowEvent:
         comm = _name(bytes(record.comm))
@@ -260,6 +278,7 @@ class Session:
             children_not_followed=counters.not_followed,
             self_events=counters.self,
             hooks_missed=counters.hook_misses,
+            charges_full=counters.charges_full,
         )
         if self._detached:
             return accounting

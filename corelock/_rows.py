@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from corelock.model import Row
+from corelock.blame import Certainty, Charge, Contention
+from corelock.model import Row, RowKey
 
 
 class Reading(NamedTuple):
@@ -15,6 +16,8 @@ class Reading(NamedTuple):
     row: Row
     named_ns: int  # when the thread's name was read
     mm_start_ns: int  # start of the mm's process
+    index: int = 0  # in the kernel's table
+    contention: tuple[int, ...] = (0, 0, 0, 0)  # as Contention has it
 
     @property
     def process(self) -> tuple[int, int]:
@@ -24,25 +27,91 @@ class Reading(NamedTuple):
         return (row.mm_pid, self.mm_start_ns) if row.mm_pid else (0, row.process_key)
 
 
+class RawCharge(NamedTuple):
+    """One charge of the kernel's table; its rows by index."""
+
+    waiter: int
+    holder: int
+    certainty: Certainty
+    charged_ns: int
+    waits: int
+    longest_ns: int
+
+
+class _Names:
+    """What the rows of a table are called in the end."""
+
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self._threads: dict[int, tuple[int, str]] = {}  # when named, name
+        self._first_mm: dict[tuple[int, int], int] = {}
+        self._last_mm: dict[tuple[int, int], tuple[int, str]] = {}  # id, name
+        for reading in readings:
+            row, process = reading.row, reading.process
+            named, mm = (reading.named_ns, row.comm), (row.process_key, row.mm_comm)
+            self._threads[row.thread_key] = max(self._threads.get(row.thread_key, named), named)
+            self._last_mm[process] = max(self._last_mm.get(process, mm), mm)
+            self._first_mm[process] = min(self._first_mm.get(process, mm[0]), mm[0])
+
+    def final(self, reading: Reading) -> Row:
+        """The reading's row under its final names."""
+        row, process = reading.row, reading.process
+        process_key, mm_comm = self._first_mm[process], self._last_mm[process][1]
+        comm = self._threads[row.thread_key][1]
+        if (process_key, mm_comm, comm) == (row.process_key, row.mm_comm, row.comm):
+            return row
+        return replace(row, process_key=process_key, mm_comm=mm_comm, comm=comm)
+
+
 def assemble(readings: Iterable[Reading]) -> tuple[Row, ...]:
     """Rows under their final names; one where a process had several mms by exec."""
     kept = [reading for reading in readings if reading.row.is_active]
-    threads: dict[int, tuple[int, str]] = {}  # when named, name
-    first_mm: dict[tuple[int, int], int] = {}
-    last_mm: dict[tuple[int, int], tuple[int, str]] = {}  # id, name
-    for reading in kept:
-        row, process = reading.row, reading.process
-        named, mm = (reading.named_ns, row.comm), (row.process_key, row.mm_comm)
-        threads[row.thread_key] = max(threads.get(row.thread_key, named), named)
-        last_mm[process] = max(last_mm.get(process, mm), mm)
-        first_mm[process] = min(first_mm.get(process, mm[0]), mm[0])
+    return tuple(_merged(kept, _Names(kept)).values())
 
-    rows: dict[tuple[int, int, str, str], Row] = {}
-    for reading in kept:
-        row, process = reading.row, reading.process
-        names = (first_mm[process], last_mm[process][1], threads[row.thread_key][1])
-        if names != (row.process_key, row.mm_comm, row.comm):
-            row = replace(row, process_key=names[0], mm_comm=names[1], comm=names[2])
+
+def _merged(readings: Iterable[Reading], names: _Names) -> dict[RowKey, Row]:
+    rows: dict[RowKey, Row] = {}
+    for reading in readings:
+        row = names.final(reading)
         same = rows.get(row.key)
         rows[row.key] = row if same is None else same.plus(row)
-    return tuple(rows.values())
+    return rows
+
+
+class Charged(NamedTuple):
+    """The two tables together, under final names."""
+
+    rows: tuple[Row, ...]
+    contentions: tuple[Contention, ...]
+    charges: tuple[Charge, ...]
+    row_of: dict[int, Row]  # by index
+
+
+def assemble_charges(readings: Sequence[Reading], raw: Iterable[RawCharge]) -> Charged:
+    """As :func:`assemble`, with the charges among the rows.
+
+    A holder may be in no row's counts: one that is known by the lock's owner word alone, or whose
+    only hold began before tracing. A charge that came after its rows were read is left out.
+    """
+    names = _Names(readings)
+    merged = _merged(readings, names)
+    row_of = {reading.index: merged[names.final(reading).key] for reading in readings}
+    contended: dict[RowKey, tuple[int, ...]] = {}
+    for reading in readings:
+        if any(reading.contention):
+            key = row_of[reading.index].key
+            sums = zip(contended.get(key, (0, 0, 0, 0)), reading.contention)
+            contended[key] = tuple(map(sum, sums))
+    charges: dict[tuple[RowKey, RowKey, Certainty], Charge] = {}
+    for one in raw:
+        if one.waiter not in row_of or one.holder not in row_of:
+            continue
+        waiter, holder = row_of[one.waiter], row_of[one.holder]
+        charge = Charge(waiter, holder, one.certainty, one.charged_ns, one.waits, one.longest_ns)
+        same = charges.get(charge.key)
+        charges[charge.key] = charge if same is None else same.plus(charge)
+    return Charged(
+        tuple(row for row in merged.values() if row.is_active),
+        tuple(Contention(merged[key], *numbers) for key, numbers in contended.items()),
+        tuple(charges.values()),
+        row_of,
+    )

@@ -15,6 +15,8 @@ from corelock.histogram import Histogram
 
 Mode = Literal["read", "write"]
 SlowKind = Literal["wait", "hold"]
+#: Process key, thread key, mode, operation: one row within its session.
+RowKey = tuple[int, int, Mode, str]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Row:
     hold: Times
 
     @property
-    def key(self) -> tuple[int, int, str, str]:
+    def key(self) -> RowKey:
         """What makes a row one row within its session."""
         return self.process_key, self.thread_key, self.mode, self.operation
 
@@ -213,7 +215,8 @@ class Accounting:
     ``children_not_followed`` counts processes that a full table kept from being
     followed. ``hooks_missed`` counts forks, renames and exits of threads whose
     program the kernel's recursion guard dropped. ``self_events`` are the tool's
-    own and are in no other number.
+    own and are in no other number. ``charges_full`` counts pieces of waits that
+    found no room to be charged to a hold, and are unknown.
     """
 
     events: Mapping[str, int]
@@ -227,6 +230,7 @@ class Accounting:
     children_not_followed: int
     self_events: int
     hooks_missed: int = 0
+    charges_full: int = 0
 
     @property
     def seen(self) -> int:
@@ -254,6 +258,7 @@ class Accounting:
             or any(self.slow_lost.values())
             or self.children_not_followed
             or self.hooks_missed
+            or self.charges_full
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -12,8 +13,10 @@ from typing import Optional
 
 from corelock import target
 from corelock._native import SLOW_BATCH_BYTES, Options, Session
+from corelock._rows import assemble, assemble_charges
+from corelock.blame import Blame
 from corelock.errors import InvalidArgument
-from corelock.model import Accounting, Row, SlowEvent, Snapshot
+from corelock.model import Accounting, RowKey, SlowEvent, SlowKind, Snapshot
 
 DEFAULT_SLOW_NS = 100_000
 
@@ -55,6 +58,7 @@ class Tracer:
         intervals: snapshots can be subtracted (:meth:`Snapshot.since`), which
             costs each event a little.
         ring_bytes: room for slow events between two reads; default 2 MiB.
+        blame: charge each wait to the holds that overlapped it, for :meth:`blame`.
 
     A context manager: entering starts, leaving closes. It installs no signal
     handler, prints nothing, and may be used by any thread and closed by
@@ -90,6 +94,7 @@ class Tracer:
         max_rows: Optional[int] = None,
         ring_bytes: Optional[int] = None,
         intervals: bool = False,
+        blame: bool = False,
     ) -> None:
         chosen = [pid is not None, tid is not None, comm is not None, everything, bool(command)]
         if sum(chosen) != 1:
@@ -112,6 +117,7 @@ class Tracer:
         self._max_rows = max_rows
         self._ring_bytes = ring_bytes
         self._intervals = intervals
+        self._blame = blame
         #: The traced process, once known: the one given, or the command's.
         self.pid = pid
         self._lock = threading.RLock()
@@ -119,6 +125,10 @@ class Tracer:
         self._sequence = 0
         self._start_ns = 0
         self._end_ns: Optional[int] = None
+        #: What was taken from the ring and not yet given out.
+        self._slow: deque[SlowEvent] = deque()
+        self._new_examples: deque[SlowEvent] = deque()
+        self._examples: dict[tuple[int, SlowKind], SlowEvent] = {}  # longest, by row index
 
     def start(self) -> None:
         """Load and attach; returns when counting has begun.
@@ -161,6 +171,7 @@ class Tracer:
             follow=self._follow,
             ring_bytes=self._ring_bytes or 0,
             intervals=self._intervals,
+            charges=self._blame,
         )
         return options if self._max_rows is None else replace(options, max_rows=self._max_rows)
 
@@ -232,7 +243,7 @@ class Tracer:
         of its row's numbers; after :meth:`stop` all are exact.
         """
         with self._lock:
-            rows: tuple[Row, ...] = self._open().rows()
+            rows = assemble(self._open().readings())
             self._sequence += 1
             sequence = self._sequence if self._intervals else None
             return Snapshot(sequence, self._start_ns, self.duration_ns, rows)
@@ -246,6 +257,7 @@ class Tracer:
         dropped before Python sees them, and until the next call the kernel takes
         no stacks for such.
         """
+        least = {"wait": min_wait_ns, "hold": min_hold_ns}
         with self._lock:
             self._open()
         # As many as the ring can hold: what comes meanwhile is for the next call.
@@ -253,10 +265,76 @@ class Tracer:
             with self._lock:
                 if self._session is None:
                     return
-                events, more = self._session.slow_batch(min_wait_ns, min_hold_ns)
-            yield from events
+                more = self._take_slow(min_wait_ns, min_hold_ns)
+                events, self._slow = self._slow, deque()
+            yield from (e for e in events if e.duration_ns >= least[e.kind])
             if not more:
                 return
+
+    def _take_slow(self, min_wait_ns: int = 0, min_hold_ns: int = 0) -> bool:
+        """Take some of what waits in the ring; whether there may be more."""
+        events, more = self._open().slow_batch(min_wait_ns, min_hold_ns)
+        for row, event in events:
+            if self._slow_ns is not None and event.duration_ns >= self._slow_ns:
+                self._slow.append(event)
+            known = self._examples.get((row, event.kind))
+            if self._blame and (known is None or event.duration_ns > known.duration_ns):
+                self._examples[row, event.kind] = event
+                self._new_examples.append(event)
+        return more
+
+    def examples(self) -> Iterator[SlowEvent]:
+        """Take the examples of contended waits and of holds in their way since the last call.
+
+        Each is longer than all before of its thread, operation and mode. :meth:`blame` has
+        them, too; here they can be looked at while their process lives.
+
+        Raises:
+            InvalidArgument: the tracer is not running or charges no waits.
+        """
+        self._check_blame()
+        with self._lock:
+            while self._session is not None and self._take_slow():
+                pass
+            examples, self._new_examples = self._new_examples, deque()
+        return iter(examples)
+
+    def blame(self) -> Blame:
+        """Every wait since the start, charged to the holds that overlapped it.
+
+        While tracing goes on, the latest waits may be charged in part; after
+        :meth:`stop` charged and unknown are all there was.
+
+        >>> import corelock, os
+        >>> with corelock.Tracer(pid=os.getpid(), blame=True) as tracer:
+        ...     tracer.stop()
+        ...     blame = tracer.blame()
+        >>> blame.wait_ns == blame.charged_ns + blame.unknown_ns
+        True
+
+        Raises:
+            InvalidArgument: the tracer is not running or charges no waits.
+        """
+        self._check_blame()
+        with self._lock:
+            session = self._open()
+            while self._take_slow():
+                pass
+            charges = session.charges()
+            charged = assemble_charges(list(session.readings()), charges)
+            examples: dict[tuple[RowKey, SlowKind], SlowEvent] = {}
+            for (index, kind), event in self._examples.items():
+                key = charged.row_of[index].key, kind
+                if key not in examples or event.duration_ns > examples[key].duration_ns:
+                    examples[key] = event
+            return Blame(
+                self._start_ns, self.duration_ns, charged.rows, charged.contentions,
+                charged.charges, examples,
+            )  # fmt: skip
+
+    def _check_blame(self) -> None:
+        if not self._blame:
+            raise InvalidArgument("this tracer charges no waits", "Make it with blame=True.")
 
     def accounting(self) -> Accounting:
         """Where every event went.

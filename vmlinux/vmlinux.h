@@ -58,8 +58,18 @@ typedef struct {
 	__s64 counter;
 } atomic_long_t;
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct optimistic_spin_queue {
+	atomic_t tail;
+};
+
 struct rw_semaphore {
+	atomic_long_t count;
 	atomic_long_t owner;
+	struct optimistic_spin_queue osq;
 };
 
 struct mm_struct {

@@ -9,6 +9,7 @@ _COMPAT = 0x10000
 _PAGE_FAULT = 0x20000
 _KERNEL_THREAD = 0x20001
 _EXIT = 0x20002
+_UNKNOWN = 0x20003
 
 
 def operation_name(code: int, comm: str, machine: str) -> str:
@@ -29,6 +30,8 @@ def operation_name(code: int, comm: str, machine: str) -> str:
         return "exit"
     if code == _KERNEL_THREAD:
         return comm
+    if code == _UNKNOWN:
+        return "unknown"
     number, compat = code & ~_COMPAT, bool(code & _COMPAT)
     unknown = f"compat-syscall-{number}" if compat else f"syscall-{number}"
     return _table(machine, compat).get(number, unknown)

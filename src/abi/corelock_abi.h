@@ -51,6 +51,7 @@ typedef __u64 uint64_t;
 #define CORELOCK_OPERATION_PAGE_FAULT 0x20000
 #define CORELOCK_OPERATION_KERNEL_THREAD 0x20001
 #define CORELOCK_OPERATION_EXIT 0x20002
+#define CORELOCK_OPERATION_UNKNOWN 0x20003
 /* clang-format on */
 
 enum corelock_event {
@@ -68,6 +69,15 @@ enum corelock_mode {
 enum corelock_slow_kind {
 	CORELOCK_SLOW_WAIT,
 	CORELOCK_SLOW_HOLD,
+};
+
+/* How it is known who held the lock during a wait. */
+enum corelock_certainty {
+	CORELOCK_CERTAINTY_OBSERVED, /* both ends of the hold, or its end and that it began earlier
+				      */
+	CORELOCK_CERTAINTY_CONVOY,   /* so, and a queued writer kept this reader behind readers */
+	CORELOCK_CERTAINTY_OWNER_WORD, /* the lock's owner when the wait began; a hint */
+	CORELOCK_CERTAINTIES,
 };
 
 /* What is traced. */
@@ -135,6 +145,33 @@ struct corelock_row {
 	uint8_t comm[CORELOCK_COMM_LEN];
 };
 
+/* Whose waits were due to whom, key of the charge map. Rows by index. */
+struct corelock_charge_key {
+	uint32_t waiter_row;
+	uint32_t holder_row;
+	uint32_t certainty;
+	uint32_t reserved;
+};
+
+/* The part of the waiter's waits that the holder's holds overlapped. Written by the waiter only. */
+struct corelock_charge {
+	uint64_t total_ns;
+	uint64_t waits;
+	uint64_t max_ns; /* of one wait */
+	/* The wait that was charged last: when it began, and how much of it so far. */
+	uint64_t wait_start_ns;
+	uint64_t wait_ns;
+};
+
+/* Beside a row when waits are charged. */
+struct corelock_contention {
+	uint64_t waits;		/* that began when the lock could not be had, or were long */
+	uint64_t wait_ns;	/* sum of these */
+	uint64_t unknown_ns;	/* of it, not charged to anybody */
+	uint64_t unheld_ns;	/* of that, while nobody had the lock who is on record */
+	uint64_t example_ns[2]; /* of the example sent last, by enum corelock_slow_kind */
+};
+
 /* An address space. Ids are never used again in a session, addresses are. */
 struct corelock_mm {
 	uint64_t process_start_ns; /* start of its process, tells reused pids apart */
@@ -154,7 +191,7 @@ struct corelock_slow {
 	uint32_t tid;
 	uint32_t mm_id;
 	uint32_t mm_pid; /* filled in by the library from mm_id */
-	uint32_t reserved;
+	uint32_t row;	 /* index of the row it belongs to */
 	uint8_t comm[CORELOCK_COMM_LEN];
 	uint8_t mm_comm[CORELOCK_COMM_LEN]; /* filled in by the library */
 	int32_t kernel_stack_bytes;	    /* < 0: negative errno */
@@ -173,6 +210,7 @@ struct corelock_counters {
 	uint64_t open_waits;	/* when tracing ended */
 	uint64_t open_holds;	/* likewise */
 	uint64_t slow_recorded; /* slow records */
+	uint64_t charges_full;	/* pieces of waits that no room was left to charge: unknown */
 	uint64_t ring_full;	/* slow records lost */
 	uint64_t stack_failed;	/* slow records with a stack missing */
 	uint64_t not_followed;	/* child processes that should have been followed */

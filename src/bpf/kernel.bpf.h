@@ -77,6 +77,44 @@ static __always_inline __u64 write_owner(struct mm_struct *mm)
 	return mm->mmap_lock.owner.counter & ~7ULL;
 }
 
+/* Bits of rw_semaphore.count. */
+#define RWSEM_WRITER_LOCKED (1UL << 0)
+#define RWSEM_FLAG_WAITERS (1UL << 1)
+#define RWSEM_FLAG_HANDOFF (1UL << 2)
+#define RWSEM_READER_SHIFT 8
+
+/* The lock's state word; on PREEMPT_RT, whose lock has none, all bits set. */
+static __always_inline __u64 lock_count(struct mm_struct *mm)
+{
+	if (!bpf_core_field_exists(mm->mmap_lock.count))
+		return ~0UL;
+	return mm->mmap_lock.count.counter;
+}
+
+/* Whether somebody who asks for the lock now has to wait. */
+static __always_inline bool lock_is_contended(struct mm_struct *mm, __u32 mode)
+{
+	/* A reader waits for no reader, unless a writer is queued. The top bit: too many readers.
+	 */
+	return lock_count(mm) &
+	       (mode ? ~0UL
+		     : RWSEM_WRITER_LOCKED | RWSEM_FLAG_WAITERS | RWSEM_FLAG_HANDOFF | 1UL << 63);
+}
+
+/* Whether the owner word is that of readers, the last one of them (RWSEM_READER_OWNED). */
+static __always_inline bool lock_is_reader_owned(struct mm_struct *mm)
+{
+	return bpf_core_field_exists(mm->mmap_lock.owner) && mm->mmap_lock.owner.counter & 1;
+}
+
+/* Whether somebody waits for the lock: queued, or spinning until it may queue. */
+static __always_inline bool lock_is_wanted(struct mm_struct *mm)
+{
+	if (lock_count(mm) & (RWSEM_FLAG_WAITERS | RWSEM_FLAG_HANDOFF))
+		return true;
+	return bpf_core_field_exists(mm->mmap_lock.osq) && mm->mmap_lock.osq.tail.counter;
+}
+
 /*
  * Whether fork is still building this mm: its owner is the child, a copy of
  * its parent that has the parent's pid until alloc_pid gives it one.

@@ -64,10 +64,13 @@ enum lock_transition {
 struct lock_slot {
 	uint64_t mm;
 	uint64_t since_ns; /* start of the wait or of the hold */
-	uint32_t phase;	   /* enum lock_phase | enum corelock_mode */
-	uint32_t row;	   /* where it is charged, 0: nowhere (no room) */
+	uint32_t row;	   /* where it is counted, 0: nowhere (no room) */
 	uint32_t operation;
-	uint32_t mm_dying;
+	uint32_t owner_row; /* of a contended wait: who held the lock when it began, 0: unknown */
+	uint8_t phase;	    /* enum lock_phase | enum corelock_mode */
+	uint8_t mm_dying;
+	uint8_t contended; /* the wait began when the lock could not be had */
+	uint8_t reserved;
 };
 
 struct lock_thread {

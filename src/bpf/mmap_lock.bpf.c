@@ -11,6 +11,7 @@
  */
 #include "times.bpf.h"
 #include "target.bpf.h"
+#include "blame.bpf.h"
 #include <bpf/bpf_tracing.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -43,44 +44,6 @@ static __always_inline void settle_dropped(const struct lock_dropped *dropped)
 			dropped->stale_holds);
 }
 
-static __noinline int send_slow(void *ctx, struct corelock_row *row, __u32 kind, __u64 start_ns,
-				__u64 duration_ns)
-{
-	struct corelock_slow *slow;
-
-	if (!row)
-		return 0;
-	slow = bpf_ringbuf_reserve(&slow_ring, sizeof(*slow), 0);
-	if (!slow) {
-		count(&counters.ring_full);
-		return 0;
-	}
-	slow->start_ns = start_ns;
-	slow->duration_ns = duration_ns;
-	slow->kind = kind;
-	slow->mode = row->mode;
-	slow->operation = row->operation;
-	slow->pid = row->pid;
-	slow->tid = row->tid;
-	slow->mm_id = row->mm_id;
-	slow->mm_pid = 0;
-	slow->reserved = 0;
-	__builtin_memset(slow->mm_comm, 0, sizeof(slow->mm_comm));
-	bpf_get_current_comm(slow->comm, sizeof(slow->comm));
-	slow->kernel_stack_bytes =
-		bpf_get_stack(ctx, slow->kernel_stack, sizeof(slow->kernel_stack), 0);
-	slow->user_stack_bytes = 0;
-	if (row->operation != CORELOCK_OPERATION_KERNEL_THREAD &&
-	    row->operation != CORELOCK_OPERATION_EXIT)
-		slow->user_stack_bytes = bpf_get_stack(ctx, slow->user_stack,
-						       sizeof(slow->user_stack), BPF_F_USER_STACK);
-	if (slow->kernel_stack_bytes < 0 || slow->user_stack_bytes < 0)
-		count(&counters.stack_failed);
-	count(&counters.slow_recorded);
-	bpf_ringbuf_submit(slow, 0);
-	return 0;
-}
-
 /* The state of a thread that may start; creates it for one that is a target. */
 static __always_inline struct thread_state *thread_admit(struct mm_struct *mm,
 							 struct task_struct *task)
@@ -106,7 +69,10 @@ static __always_inline bool is_nested(struct thread_state *thread, struct mm_str
 	return true;
 }
 
-/* Settles an event that fits nothing open. thread: NULL when it never started. */
+/*
+ * Settles an event that fits nothing open. thread: NULL when it never started.
+ * Returns whether it ends what began before tracing.
+ */
 static __noinline int settle_no_match(struct thread_state *thread, struct mm_struct *mm,
 				      enum corelock_event event, __u32 kind)
 {
@@ -118,9 +84,32 @@ static __noinline int settle_no_match(struct thread_state *thread, struct mm_str
 	if (!thread || !(thread->started_mms & mm_bit((__u64)mm))) {
 		count(&counters.seen_without_row[event]);
 		count(&counters.held_at_start);
-		return 0;
+		return 1;
 	}
 	unmatch(event, kind);
+	return 0;
+}
+
+/* An acquisition that fits nothing open. */
+static __always_inline int settle_acquire(struct thread_state *thread, struct mm_struct *mm,
+					  __u32 success, __u64 now)
+{
+	__u32 kind = success ? CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_START
+			     : CORELOCK_UNMATCHED_FAILURE_WITHOUT_START;
+
+	if (settle_no_match(thread, mm, CORELOCK_EVENT_ACQUIRE_RETURNED, kind) && charge_waits &&
+	    success)
+		note_unstarted_hold(thread, now);
+	return 0;
+}
+
+/* A release that fits nothing open. */
+static __always_inline int settle_release(void *ctx, struct thread_state *thread,
+					  struct mm_struct *mm, __u32 mode, __u32 kind, __u64 now)
+{
+	if (settle_no_match(thread, mm, CORELOCK_EVENT_RELEASED, kind) && charge_waits &&
+	    lock_is_wanted(mm))
+		record_unstarted_hold(ctx, thread, mm, mode, now);
 	return 0;
 }
 
@@ -151,12 +140,17 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	operation = task_operation(task, thread->regs);
 	key = operation << 1 | mode;
 	index = row_cached(thread, (__u64)mm, key);
+	/* Torn down, perhaps: that has to be noticed, whatever this thread did to it before. */
+	if (unlikely(untrusted(task)->mm != mm) && !mm_owner(mm, task))
+		index = 0;
 	if (unlikely(!index && !admitted && !is_target(mm, task)))
 		goto out;
 	slot = lock_start(&thread->lock, (__u64)mm, mode, &dropped);
 	settle_dropped(&dropped);
 	slot->operation = operation;
+	slot->owner_row = 0;
 	slot->mm_dying = 0;
+	slot->contended = 0;
 	if (unlikely(!index)) {
 		index = row_intern(thread, task, mm, operation, mode);
 		row_remember(thread, (__u64)mm, key, index);
@@ -168,6 +162,10 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 		row->seen[CORELOCK_EVENT_START_LOCKING]++;
 	else
 		lose(CORELOCK_EVENT_START_LOCKING, CORELOCK_LOST_MAP_FULL);
+	if (charge_waits && unlikely(lock_is_contended(mm, mode))) {
+		slot->contended = 1;
+		slot->owner_row = find_owner(mm, index);
+	}
 	slot->since_ns = bpf_ktime_get_ns();
 out:
 	thread->busy = 0;
@@ -175,25 +173,35 @@ out:
 }
 
 /* A wait ended with the lock. Its start counts as lost if the wait cannot be kept. */
-static __always_inline void end_wait(void *ctx, struct corelock_row *row, __u64 since_ns, __u64 now)
+static __always_inline void end_wait(void *ctx, struct corelock_row *row,
+				     const struct lock_slot *waited, __u64 now)
 {
-	__u64 ns = now - since_ns;
+	__u64 ns = now - waited->since_ns;
+	int sent = 0;
 
-	if (!times_add(&row->wait, ns))
+	if (!times_add(&row->wait, ns)) {
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
-	else if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_WAIT]))
-		send_slow(ctx, row, CORELOCK_SLOW_WAIT, since_ns, ns);
+		return;
+	}
+	if (charge_waits && unlikely(waited->contended || ns >= LONG_WAIT_NS))
+		sent = charge_wait(ctx, row, waited, now);
+	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_WAIT]) && !sent)
+		send_slow(ctx, waited->row, CORELOCK_SLOW_WAIT, waited->since_ns, ns);
 }
 
 /* False if the hold could not be kept. */
-static __always_inline bool end_hold(void *ctx, struct corelock_row *row, __u64 since_ns, __u64 now)
+static __always_inline bool end_hold(void *ctx, struct mm_struct *mm, struct corelock_row *row,
+				     const struct lock_slot *held, __u64 now)
 {
-	__u64 ns = now - since_ns;
+	__u64 ns = now - held->since_ns;
+	int sent = 0;
 
 	if (!times_add(&row->hold, ns))
 		return false;
-	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_HOLD]))
-		send_slow(ctx, row, CORELOCK_SLOW_HOLD, since_ns, ns);
+	if (charge_waits && unlikely(lock_is_wanted(mm)))
+		sent = record_hold(ctx, held->row, held->since_ns, now);
+	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_HOLD]) && !sent)
+		send_slow(ctx, held->row, CORELOCK_SLOW_HOLD, held->since_ns, ns);
 	return true;
 }
 
@@ -205,7 +213,7 @@ static __always_inline __u32 downgrade(void *ctx, struct thread_state *thread, s
 	__u32 key = held->operation << 1 | CORELOCK_MODE_READ;
 	__u32 index = row_cached(thread, held->mm, key);
 
-	if (end_hold(ctx, row, held->since_ns, now))
+	if (end_hold(ctx, mm, row, held, now))
 		row->downgrades++;
 	else
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
@@ -232,16 +240,14 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 		return 0;
 	thread = mode && success ? thread_find_writer(mm) : thread_find(bpf_get_current_task_btf());
 	if (!thread)
-		return settle_no_match(NULL, mm, CORELOCK_EVENT_ACQUIRE_RETURNED, 0);
+		return settle_acquire(NULL, mm, success, now);
 	if (is_nested(thread, mm, CORELOCK_EVENT_ACQUIRE_RETURNED))
 		return 0;
 	thread->busy = 1;
 	transition =
 		lock_acquire(&thread->lock, (__u64)mm, mode, success, &closed, &open, &dropped);
 	if (unlikely(transition == LOCK_NO_MATCH)) {
-		settle_no_match(thread, mm, CORELOCK_EVENT_ACQUIRE_RETURNED,
-				success ? CORELOCK_UNMATCHED_ACQUIRE_WITHOUT_START
-					: CORELOCK_UNMATCHED_FAILURE_WITHOUT_START);
+		settle_acquire(thread, mm, success, now);
 		goto out;
 	}
 	settle_dropped(&dropped);
@@ -253,7 +259,7 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 	row->seen[CORELOCK_EVENT_ACQUIRE_RETURNED]++;
 	if (transition == LOCK_ACQUIRED) {
 		open->since_ns = now;
-		end_wait(ctx, row, closed.since_ns, now);
+		end_wait(ctx, row, &closed, now);
 	} else if (transition == LOCK_DOWNGRADED) {
 		open->since_ns = now;
 		open->row = downgrade(ctx, thread, mm, row, &closed, now);
@@ -280,18 +286,19 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 		return 0;
 	thread = mode && inside ? thread_find_writer(mm) : thread_find(bpf_get_current_task_btf());
 	if (!thread)
-		return settle_no_match(NULL, mm, CORELOCK_EVENT_RELEASED, 0);
+		return settle_release(ctx, NULL, mm, mode, 0, now);
 	if (is_nested(thread, mm, CORELOCK_EVENT_RELEASED))
 		return 0;
 	thread->busy = 1;
 	transition = lock_release(&thread->lock, (__u64)mm, mode, &closed);
 	if (unlikely(transition != LOCK_RELEASED)) {
-		settle_no_match(thread, mm, CORELOCK_EVENT_RELEASED,
-				transition == LOCK_OTHER_MODE
-					? CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE
-				: untrusted(bpf_get_current_task_btf())->mm != mm
-					? CORELOCK_UNMATCHED_FOREIGN_RELEASE
-					: CORELOCK_UNMATCHED_RELEASE_WITHOUT_ACQUIRE);
+		settle_release(ctx, thread, mm, mode,
+			       transition == LOCK_OTHER_MODE
+				       ? CORELOCK_UNMATCHED_RELEASE_OF_OTHER_MODE
+			       : untrusted(bpf_get_current_task_btf())->mm != mm
+				       ? CORELOCK_UNMATCHED_FOREIGN_RELEASE
+				       : CORELOCK_UNMATCHED_RELEASE_WITHOUT_ACQUIRE,
+			       now);
 		goto out;
 	}
 	row = bpf_map_lookup_elem(&rows, &closed.row);
@@ -301,7 +308,7 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 	}
 	row->seen[CORELOCK_EVENT_RELEASED]++;
 	/* Without the hold, both ends of it are lost. */
-	if (!end_hold(ctx, row, closed.since_ns, now))
+	if (!end_hold(ctx, mm, row, &closed, now))
 		__sync_fetch_and_add(&counters.lost[CORELOCK_LOST_MAP_FULL], 2);
 	if (unlikely(closed.mm_dying))
 		mm_forget(closed.mm);

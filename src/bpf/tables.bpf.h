@@ -17,10 +17,12 @@ const volatile __u8 target_comm[CORELOCK_COMM_LEN];
 const volatile bool follow_children;
 const volatile __u32 self_tgid;	 /* 0: the tool is part of what is studied */
 const volatile bool keep_recent; /* maxima by interval */
+const volatile bool charge_waits;
 const volatile __u32 max_rows;
 const volatile __u32 max_mms;
 const volatile __u32 max_chunks;
 const volatile __u32 home_mask;
+const volatile __u32 history_mask;
 
 /* What every event reads: one cache line, hardly ever written. */
 struct {
@@ -29,6 +31,7 @@ struct {
 	__u64 slow_ns[2]; /* by enum corelock_slow_kind */
 	/* Rises when an mm dies: what threads remember of mm addresses is then stale. */
 	__u64 mm_epoch;
+	__u64 since_ns; /* when tracing began */
 } hot __attribute__((aligned(64))) = {.interval = 1, .mm_epoch = 1};
 
 __u32 next_row = 1;
@@ -55,6 +58,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct corelock_row);
 } rows SEC(".maps");
+
+/* By row, if waits are charged. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct corelock_contention);
+} contentions SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -121,7 +132,8 @@ struct thread_state {
 	__u64 regs; /* of the last entry into the kernel */
 	__u32 tid;
 	__u32 counted; /* in storage: among what was open at the end */
-	__u32 reserved[2];
+	/* Acquisition of what it holds since a wait that began before tracing; 0: none. */
+	__u64 unstarted_since_ns;
 	struct cached_row cache[ROW_CACHE];
 };
 
@@ -220,6 +232,7 @@ static __always_inline void thread_leave(struct thread_state *thread)
 	thread->lock.depth = 0;
 	thread->epoch = 0;
 	thread->started_mms = 0;
+	thread->unstarted_since_ns = 0;
 	thread->busy = 0;
 	__sync_lock_test_and_set(&thread->task, 0);
 }

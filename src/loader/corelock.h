@@ -77,7 +77,7 @@ struct corelock_options {
 	uint32_t max_chunks; /* default 8 x max_rows */
 	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 2 MiB */
 	uint32_t intervals;  /* 1: keep the recent maxima of corelock_reading */
-	uint32_t reserved;   /* 0 */
+	uint32_t charges;    /* 1: charge waits to the holds that overlapped them */
 	uint8_t target_comm[16]; /* padded with zeros */
 };
 
@@ -103,6 +103,12 @@ struct corelock_reading {
 	uint64_t hold_recent_max_ns;
 	uint64_t named_ns;
 	uint64_t mm_start_ns;
+	/* With the option charges: waits that were in somebody's way, and what of them is nobody's.
+	 */
+	uint64_t contended_waits;
+	uint64_t contended_ns;
+	uint64_t unknown_ns;
+	uint64_t unheld_ns;    /* part of unknown_ns: nobody was seen to have the lock */
 	uint32_t wait_buckets; /* how many entries of the bucket buffer are this row's waits, ... */
 	uint32_t hold_buckets; /* ... followed by this many for its holds */
 	uint32_t mm_id;
@@ -112,9 +118,20 @@ struct corelock_reading {
 	uint32_t tid;
 	uint32_t operation;
 	uint32_t mode;
-	uint32_t reserved;
+	uint32_t row; /* its index, by which charges and slow records name it */
 	uint8_t comm[16];
 	uint8_t mm_comm[16];
+};
+
+/* What the waits of one row were due to the holds of another. */
+struct corelock_charged {
+	uint32_t waiter_row;
+	uint32_t holder_row;
+	uint32_t certainty; /* enum corelock_certainty */
+	uint32_t reserved;
+	uint64_t total_ns;
+	uint64_t waits;
+	uint64_t max_ns; /* the most that one wait was charged with */
 };
 
 /* A non-empty histogram bucket. */
@@ -180,9 +197,21 @@ int corelock_next_rows(corelock_session *session, struct corelock_reading *rows,
 		       struct corelock_bucket *buckets, uint32_t bucket_capacity);
 
 /*
+ * Reads all charges: at most capacity of them. corelock_max_charges says how many
+ * there can be. Returns how many there were. While tracing goes on, a charge may
+ * be missing or be there twice; after corelock_detach they are exact. With the
+ * option charges off there are none.
+ */
+int corelock_read_charges(corelock_session *session, struct corelock_charged *charges,
+			  uint32_t capacity);
+uint32_t corelock_max_charges(const corelock_session *session);
+
+/*
  * Takes up to capacity slow records from the ring. Shorter waits than
  * min_wait_ns and shorter holds than min_hold_ns are dropped, and until the next
- * call not even sent.
+ * call not even sent; but with the option charges every row also sends the first of
+ * its waits that were in somebody's way and of its holds that were, and from then
+ * on each that is twice as long as the last one sent.
  * Returns how many were stored; fewer than capacity means the ring is empty.
  */
 int corelock_read_slow(corelock_session *session, struct corelock_slow *records, uint32_t capacity,

@@ -57,9 +57,11 @@ static int read_table(corelock_session *session, struct bpf_map *map, uint32_t c
 void rows_free(corelock_session *session)
 {
 	free(session->batch);
+	free(session->contentions);
 	free(session->chunks);
 	free(session->mms);
 	session->batch = NULL;
+	session->contentions = NULL;
 	session->chunks = NULL;
 	session->mms = NULL;
 	session->row_count = session->next_row = 0;
@@ -77,7 +79,8 @@ static int begin_pass(corelock_session *session)
 
 	rows_free(session);
 	session->batch = calloc(BATCH_ROWS, sizeof(*session->batch));
-	if (!session->batch)
+	session->contentions = calloc(BATCH_ROWS, sizeof(*session->contentions));
+	if (!session->batch || !session->contentions)
 		return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot read rows");
 	session->row_count = used(data->next_row, session->options.max_rows);
 	session->mm_count = used(data->next_mm, session->options.max_mms);
@@ -129,6 +132,9 @@ static const struct corelock_row *peek_row(corelock_session *session, int *error
 		session->batch_count = left < BATCH_ROWS ? left : BATCH_ROWS;
 		*error = read_entries(session, session->skel->maps.rows, index,
 				      session->batch_count, session->batch);
+		if (!*error && session->options.charges)
+			*error = read_entries(session, session->skel->maps.contentions, index,
+					      session->batch_count, session->contentions);
 		if (*error)
 			return NULL;
 	}
@@ -174,6 +180,7 @@ static uint32_t unpack_row(const corelock_session *session, const struct coreloc
 {
 	const struct corelock_mm *mm =
 		&session->mms[row->mm_id < session->mm_count ? row->mm_id : 0];
+	const struct corelock_contention *contention = &session->contentions[row - session->batch];
 
 	*reading = (struct corelock_reading){
 		.downgrades = row->downgrades,
@@ -187,6 +194,10 @@ static uint32_t unpack_row(const corelock_session *session, const struct coreloc
 		.hold_recent_max_ns = recent_max(session, &row->hold),
 		.named_ns = row->named_ns,
 		.mm_start_ns = mm->process_start_ns,
+		.contended_waits = contention->waits,
+		.contended_ns = contention->wait_ns,
+		.unknown_ns = contention->unknown_ns,
+		.unheld_ns = contention->unheld_ns,
 		.mm_id = row->mm_id,
 		.mm_pid = mm->pid,
 		.task_id = row->task_id,
@@ -194,6 +205,7 @@ static uint32_t unpack_row(const corelock_session *session, const struct coreloc
 		.tid = row->tid,
 		.operation = row->operation,
 		.mode = row->mode,
+		.row = session->next_row,
 	};
 	memcpy(reading->comm, row->comm, sizeof(reading->comm));
 	memcpy(reading->mm_comm, mm->comm, sizeof(reading->mm_comm));
@@ -225,6 +237,39 @@ CORELOCK_EXPORT int corelock_next_rows(corelock_session *session, struct coreloc
 		bucket += unpack_row(session, row, &rows[count], buckets + bucket);
 		count++;
 		session->next_row++;
+	}
+	return count;
+}
+
+CORELOCK_EXPORT int corelock_read_charges(corelock_session *session,
+					  struct corelock_charged *charges, uint32_t capacity)
+{
+	struct corelock_charge_key keys[BATCH_ROWS];
+	struct corelock_charge values[BATCH_ROWS];
+	uint32_t position, got, count = 0;
+	bool first = true;
+	int error = check_loaded(session);
+
+	if (error)
+		return error;
+	for (bool more = session->options.charges; more; first = false) {
+		got = BATCH_ROWS;
+		error = bpf_map_lookup_batch(bpf_map__fd(session->skel->maps.charges),
+					     first ? NULL : &position, &position, keys, values,
+					     &got, NULL);
+		if (error && error != -ENOENT)
+			return session_fail(session, CORELOCK_E_SYSTEM, -error, "",
+					    "cannot read the charges");
+		more = !error;
+		for (uint32_t i = 0; i < got && count < capacity; i++, count++)
+			charges[count] = (struct corelock_charged){
+				.waiter_row = keys[i].waiter_row,
+				.holder_row = keys[i].holder_row,
+				.certainty = keys[i].certainty,
+				.total_ns = values[i].total_ns,
+				.waits = values[i].waits,
+				.max_ns = values[i].max_ns,
+			};
 	}
 	return count;
 }

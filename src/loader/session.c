@@ -23,6 +23,9 @@
 #define MIN_HOMES 2048
 #define MAX_HOMES 16384
 #define ROWS_PER_HOME 2
+#define CHARGES_PER_ROW 8
+#define MIN_HISTORIES 16
+#define MAX_HISTORIES 128
 
 _Static_assert(sizeof(struct corelock_row) % 8 == 0, "array values are read back to back");
 _Static_assert(sizeof(struct corelock_mm) % 8 == 0, "array values are read back to back");
@@ -136,6 +139,9 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "Ask for less.",
 				    "table sizes are limited to %u rows and mms and %u ring bytes",
 				    MAX_ENTRIES, MAX_RING_BYTES);
+	if (options->charges > 1)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
+				    "the option charges is 0 or 1");
 	options->ring_bytes = power_of_two(options->ring_bytes);
 	/* Entry 0 of each table means "none". */
 	options->max_rows++;
@@ -155,6 +161,22 @@ static uint32_t home_count(const corelock_session *session)
 	return count;
 }
 
+/* One process has one mm at a time, and few over its life. */
+static uint32_t history_count(const corelock_session *session)
+{
+	const struct corelock_options *options = &session->options;
+
+	if (!options->charges)
+		return 1;
+	return options->target == CORELOCK_TARGET_PROCESS && !options->follow ? MIN_HISTORIES
+									      : MAX_HISTORIES;
+}
+
+CORELOCK_EXPORT uint32_t corelock_max_charges(const corelock_session *session)
+{
+	return session->options.charges ? CHARGES_PER_ROW * session->options.max_rows : 0;
+}
+
 static void set_variables(corelock_session *session)
 {
 	const struct corelock_options *options = &session->options;
@@ -168,7 +190,9 @@ static void set_variables(corelock_session *session)
 	session->skel->data->hot.slow_ns[CORELOCK_SLOW_WAIT] = options->slow_ns;
 	session->skel->data->hot.slow_ns[CORELOCK_SLOW_HOLD] = options->slow_ns;
 	rodata->keep_recent = options->intervals;
+	rodata->charge_waits = options->charges;
 	rodata->home_mask = home_count(session) - 1;
+	rodata->history_mask = history_count(session) - 1;
 	rodata->max_rows = options->max_rows;
 	rodata->max_mms = options->max_mms;
 	rodata->max_chunks = options->max_chunks;
@@ -189,6 +213,9 @@ static int set_sizes(corelock_session *session)
 		{session->skel->maps.homes, home_count(session)},
 		{session->skel->maps.followed, options->follow ? MAX_FOLLOWED : 1},
 		{session->skel->maps.slow_ring, options->ring_bytes},
+		{session->skel->maps.contentions, options->charges ? options->max_rows : 1},
+		{session->skel->maps.histories, history_count(session)},
+		{session->skel->maps.charges, corelock_max_charges(session) ?: 1},
 	};
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -351,6 +378,7 @@ CORELOCK_EXPORT int corelock_attach(corelock_session *session, uint64_t *start_n
 		return error;
 	}
 	*start_ns = now_ns();
+	session->skel->data->hot.since_ns = *start_ns;
 	__atomic_store_n(&session->skel->data->hot.tracing, 1, __ATOMIC_SEQ_CST);
 	return 0;
 }

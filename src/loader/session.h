@@ -33,6 +33,7 @@ struct corelock_session {
 
 	/* One pass over the rows. */
 	struct corelock_row *batch;
+	struct corelock_contention *contentions; /* of the batch, if waits are charged */
 	struct corelock_chunk *chunks;
 	struct corelock_mm *mms;
 	uint32_t chunk_count, mm_count;
