@@ -16,7 +16,7 @@ class Reading(NamedTuple):
     row: Row
     named_ns: int  # when the thread's name was read
     mm_start_ns: int  # start of the mm's process
-    index: int = 0  # in the kernel's table
+    row_index: int = 0  # in the kernel's table
     contention: tuple[int, ...] = (0, 0, 0, 0)  # as Contention has it
 
     @property
@@ -94,11 +94,11 @@ def assemble_charges(readings: Sequence[Reading], raw: Iterable[RawCharge]) -> C
     """
     names = _Names(readings)
     merged = _merged(readings, names)
-    row_of = {reading.index: merged[names.final(reading).key] for reading in readings}
+    row_of = {reading.row_index: merged[names.final(reading).key] for reading in readings}
     contended: dict[RowKey, tuple[int, ...]] = {}
     for reading in readings:
         if any(reading.contention):
-            key = row_of[reading.index].key
+            key = row_of[reading.row_index].key
             sums = zip(contended.get(key, (0, 0, 0, 0)), reading.contention)
             contended[key] = tuple(map(sum, sums))
     charges: dict[tuple[RowKey, RowKey, Certainty], Charge] = {}
