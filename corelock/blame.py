@@ -5,11 +5,11 @@ Times are integers in nanoseconds, as in :mod:`corelock.model`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from corelock.model import Row, RowKey, SlowEvent, SlowKind
+from corelock.model import ResolvedSlowEvent, Row, RowKey, SlowEvent, SlowKind
 
 #: How it is known who was waited for: from a hold that was seen to overlap the
 #: wait; so, and it was a reader that waited behind readers because a writer was
@@ -113,3 +113,31 @@ class Blame:
     def example(self, row: Row, kind: SlowKind) -> Optional[SlowEvent]:
         """A wait or hold of a row with its stacks, if one was sent."""
         return self.examples.get((row.key, kind))
+
+    def largest(self, top: int) -> list[Charge]:
+        """The ``top`` largest charges (0: all), the largest first."""
+        ordered = sorted(self.charges, key=lambda charge: (-charge.charged_ns, charge.key))
+        return ordered[:top] if top else ordered
+
+
+@dataclass(frozen=True)
+class ResolvedBlame:
+    """Blame with the stacks of its examples as symbols, those of some charges."""
+
+    blame: Blame
+    examples: Mapping[tuple[RowKey, SlowKind], ResolvedSlowEvent]
+
+
+def resolved(
+    blame: Blame, resolve: Callable[[SlowEvent], ResolvedSlowEvent], charges: Iterable[Charge]
+) -> ResolvedBlame:
+    """``blame`` with the examples of both sides of these of its charges."""
+    examples: dict[tuple[RowKey, SlowKind], ResolvedSlowEvent] = {}
+    sides: tuple[tuple[Row, SlowKind], ...]
+    for charge in charges:
+        sides = (charge.waiter, "wait"), (charge.holder, "hold")
+        for row, kind in sides:
+            event = blame.example(row, kind)
+            if event is not None and (row.key, kind) not in examples:
+                examples[row.key, kind] = resolve(event)
+    return ResolvedBlame(blame, examples)

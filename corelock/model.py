@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import TYPE_CHECKING, Literal, Optional
 
 from corelock.histogram import Histogram
+
+if TYPE_CHECKING:
+    from corelock.blame import ResolvedBlame
 
 Mode = Literal["read", "write"]
 SlowKind = Literal["wait", "hold"]
@@ -341,3 +344,4 @@ class Report:
     rows: tuple[Row, ...]
     slow: tuple[ResolvedSlowEvent, ...]
     accounting: Accounting
+    blame: Optional[ResolvedBlame] = None

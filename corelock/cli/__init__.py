@@ -20,6 +20,7 @@ from corelock.version import VERSION
 
 #: Command, its module in this package, and its line in the overview.
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "blame": ("blame", "Whose holds of mmap_lock each wait was due to."),
     "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
 }
 

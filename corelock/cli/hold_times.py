@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-import os
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Optional, TextIO
 
 import click
 
-from corelock import target
-from corelock.cli.run import Lifetime, Output, Slowest, Watch, interruptible, reap
-from corelock.errors import CorelockError
-from corelock.model import (
-    Accounting,
-    Host,
-    Report,
-    SlowEvent,
-    Snapshot,
-    Target,
+from corelock.blame import ResolvedBlame, resolved
+from corelock.cli.run import Output, Slowest
+from corelock.cli.traced import (
+    TracedOptions,
+    TracedRun,
+    above_zero,
+    common_options,
+    target_options,
 )
+from corelock.model import Accounting, Report, SlowEvent, Snapshot
 from corelock.render.grouping import BY_FIELDS
 from corelock.render.table import SORT_FIELDS
-from corelock.symbolize import Symbolizer
-from corelock.tracer import MAX_ROWS, Tracer
+from corelock.tracer import Tracer
 
 
 def _slow_ns(ctx: click.Context, param: click.Parameter, value: str) -> Optional[int]:
@@ -51,59 +46,28 @@ def _by(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ..
     return fields
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: Optional[float]) -> Optional[float]:
-    """A time span that can be waited for."""
-    if value is not None and not 0 < value <= 1e9:  # nan is neither
-        raise click.BadParameter(f"{value:g} is not a number of seconds above 0")
-    return value
-
-
 @dataclass(frozen=True)
-class _Options:
+class _Options(TracedOptions):
     """The command line, as given; see ``command``."""
 
-    pid: Optional[int]
-    tid: Optional[int]
-    comm: Optional[str]
-    everything: bool
-    follow: bool
-    duration: Optional[float]
-    interval: Optional[float]
     top: int
     sort: str
     by: tuple[str, ...]
     slow_ns: Optional[int]
     stacks: int
     hist: bool
+    blame: bool
     json: bool
     csv: bool
-    output: Optional[str]
-    max_rows: Optional[int]
-    quiet: bool
-    verbose: bool
-    command: tuple[str, ...]
 
 
 @click.command("hold-times")
-@click.option(
-    "-p",
-    "--pid",
-    type=int,
-    metavar="PID",
-    help="The address space of this process, whoever locks it.",
-)
-@click.option("-t", "--tid", type=int, metavar="TID", help="This thread, whatever it locks.")
-@click.option("--comm", metavar="NAME", help="The address spaces of all processes of this name.")
-@click.option("-a", "--all", "everything", is_flag=True, help="Every address space of the host.")
-@click.option("--follow", is_flag=True, help="Its future children, too (--pid or a command).")
-@click.option(
-    "-d", "--duration", type=float, callback=_seconds, metavar="SEC", help="Stop after so long."
-)
+@target_options(tid=True)
 @click.option(
     "-i",
     "--interval",
     type=float,
-    callback=_seconds,
+    callback=above_zero,
     metavar="SEC",
     help="Print each interval, and then the whole.",
 )
@@ -151,20 +115,12 @@ class _Options:
     help="How many of the slowest waits and holds to show.",
 )
 @click.option("--hist", is_flag=True, help="Histograms of waits and holds, by powers of two.")
+@click.option("--blame", is_flag=True, help="Also whose holds the waits were due to.")
 @click.option(
     "--json", is_flag=True, help="One JSON object (see docs/json.md); with -i one a line."
 )
 @click.option("--csv", is_flag=True, help="The rows as CSV.")
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout.")
-@click.option(
-    "--max-rows",
-    type=click.IntRange(min=1, max=MAX_ROWS),
-    metavar="N",
-    help="Room for so many thread x operation x mode (default: by the threads now).",
-)
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but data and losses.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more, and show logs of failures.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD ARGS...]")
+@common_options
 def command(**given: object) -> None:
     """How long mmap_lock is waited for and held, by thread, operation and mode.
 
@@ -173,141 +129,79 @@ def command(**given: object) -> None:
     status is reported, and does not become corelock's.
     """
     options = _Options(**given)  # type: ignore[arg-type]
-    _check(options)
-    with closing(Output(options.output)) as output:
-        tracer = Tracer(
-            pid=options.pid,
-            tid=options.tid,
-            comm=options.comm,
-            everything=options.everything,
-            command=options.command or None,
-            follow=options.follow,
-            slow_ns=options.slow_ns if options.stacks else None,
-            max_rows=options.max_rows,
-            intervals=options.interval is not None,
-        )
-        try:
-            _Run(options, tracer, output).go()
-        except CorelockError as error:
-            if options.verbose and error.log:
-                click.echo(error.log, err=True)
-            raise
-
-
-def _check(options: _Options) -> None:
-    targets = [options.pid is not None, options.tid is not None, options.comm is not None]
-    if sum([*targets, options.everything, bool(options.command)]) != 1:
-        raise click.UsageError(
-            "Name one target: --pid N, --tid N, --comm NAME, --all, or -- CMD ARGS."
-        )
+    options.check()
     if options.json and options.csv:
         raise click.UsageError("Choose one of --json and --csv.")
-    if options.interval and options.duration and options.interval > options.duration:
-        raise click.UsageError("The interval (-i) is longer than the whole run (-d).")
-    if options.follow and options.pid is None and not options.command:
-        raise click.UsageError("--follow goes with --pid or a command.")
+    if options.blame and options.tid is not None:
+        raise click.UsageError("--blame needs the holds of all threads, not of one (--tid).")
+    if options.blame and options.csv:
+        raise click.UsageError("--blame does not fit into --csv.")
+    with closing(Output(options.output)) as output:
+        tracer = options.tracer(
+            slow_ns=options.slow_ns if options.stacks else None, blame=options.blame
+        )
+        _Run(options, tracer, output).go()
 
 
-class _Run:
+class _Run(TracedRun):
     """One run of the command."""
 
+    ring_remedy = " Raise --slow-us."
+
     def __init__(self, options: _Options, tracer: Tracer, output: Output) -> None:
+        super().__init__(options, tracer, output)
         self._options = options
-        self._tracer = tracer
-        self._output = output
-        self._symbols = Symbolizer()
-        self._slowest = Slowest(options.stacks, self._symbols.observe)
-        self._host = Host(os.uname().release, os.uname().machine, os.uname().nodename)
-        self._target: Optional[Target] = None
+        self._slowest = Slowest(options.stacks, self.symbols.observe)
+        self._previous: Optional[Snapshot] = None
 
-    def go(self) -> None:
-        """Trace, then print."""
-        options, tracer = self._options, self._tracer
-        with ExitStack() as stack:
-            stop_fd = stack.enter_context(interruptible())
-            lifetime = self._lifetime()
-            stack.enter_context(tracer)
-            if options.command:
-                lifetime = Lifetime(tracer.pid)
-            stack.enter_context(closing(lifetime))
-            lifetime.check()
-            if tracer.pid is not None and self._target is None:
-                self._target = Target(tracer.pid, target.comm_of(tracer.pid))
-            self._announce()
-            number, previous = self._watch(Watch(tracer, self._slowest, lifetime, stop_fd))
-            tracer.stop()
-            snapshot, accounting = tracer.snapshot(), tracer.accounting()
-            if options.interval:
-                self._print_interval(number, snapshot, previous, accounting)
-            self._print("whole run", snapshot, self._slowest.whole(tracer), accounting)
-            self._say_losses(accounting)
-            self._say_symbols()
-            failure = reap(tracer.pid) if options.command and tracer.pid else None
-            if failure:
-                self._say(f"{options.command[0]} {failure}")
+    def take(self) -> None:
+        """Keep the slowest, and see where their code is mapped while their process lives."""
+        self._slowest.take(self.tracer)
+        if self._options.blame:
+            for example in self.tracer.examples():
+                self.symbols.observe(example)
 
-    def _lifetime(self) -> Lifetime:
-        """Of the target, from before it is traced: nobody can take its id in between."""
-        options = self._options
-        if options.pid is not None:
-            target.check_process(options.pid)
-            self._target = Target(options.pid, target.comm_of(options.pid))
-            return Lifetime(options.pid)
-        if options.tid is not None:
-            target.check_thread(options.tid)
-            return Lifetime(options.tid, thread=True)
-        return Lifetime(None)
+    def end_interval(self, number: int) -> None:
+        """Print what came since the last one."""
+        snapshot, previous = self.tracer.snapshot(), self._previous
+        self._previous = snapshot
+        part = snapshot if previous is None else snapshot.since(previous)
+        slow = self._slowest.end_interval(self.tracer)
+        self._print(f"interval {number}", part, slow, self.tracer.accounting())
 
-    def _announce(self) -> None:
-        options = self._options
-        what = "all processes"
-        if self._target is not None:
-            what = f"{self._target.comm}[{self._target.pid}]"
-        elif options.tid is not None:
-            what = f"thread {options.tid}"
-        elif options.comm is not None:
-            what = f"processes named {options.comm}"
-        end = "" if options.duration else " Ctrl-C to end."
-        self._say(f"Tracing mmap_lock of {what}.{end}")
+    def finish(self, accounting: Accounting) -> None:
+        """Print the whole."""
+        slow = self._slowest.whole(self.tracer)
+        blame = self._blame()
+        self._print("whole run", self.tracer.snapshot(), slow, accounting, blame)
 
-    def _watch(self, watch: Watch) -> tuple[int, Optional[Snapshot]]:
-        """Until the run ends; the number of the interval then, and the snapshot it began with."""
-        start = time.monotonic()
-        end = start + (self._options.duration or math.inf)
-        step = self._options.interval or math.inf
-        previous: Optional[Snapshot] = None
-        tick = start
-        for number in itertools.count(1):
-            # Ticks that went by while the last interval was printed are skipped.
-            tick = max(tick + step, time.monotonic())
-            watch.until(min(tick, end))
-            if watch.ended or tick >= end:
-                break
-            snapshot = self._tracer.snapshot()
-            self._print_interval(number, snapshot, previous, self._tracer.accounting())
-            previous = snapshot
-        return number, previous
-
-    def _print_interval(
-        self, number: int, now: Snapshot, previous: Optional[Snapshot], accounting: Accounting
-    ) -> None:
-        part = now if previous is None else now.since(previous)
-        slow = self._slowest.end_interval(self._tracer)
-        self._print(f"interval {number}", part, slow, accounting)
+    def _blame(self) -> Optional[ResolvedBlame]:
+        if not self._options.blame:
+            return None
+        blame = self.tracer.blame()
+        # The text has the stacks of the slowest.
+        charges = blame.largest(self._options.top) if self._options.json else ()
+        return resolved(blame, self.symbols.resolve, charges)
 
     def _print(
-        self, part: str, snapshot: Snapshot, slow: list[SlowEvent], accounting: Accounting
+        self,
+        part: str,
+        snapshot: Snapshot,
+        slow: list[SlowEvent],
+        accounting: Accounting,
+        blame: Optional[ResolvedBlame] = None,
     ) -> None:
         report = Report(
-            self._host,
-            self._target,
+            self.host,
+            self.target,
             snapshot.start_ns,
             snapshot.duration_ns,
             snapshot.rows,
-            tuple(map(self._symbols.resolve, slow)),
+            tuple(map(self.symbols.resolve, slow)),
             accounting,
+            blame,
         )
-        with self._output.writing() as stream:
+        with self.output.writing() as stream:
             self._render(report, part, stream)
 
     def _render(self, report: Report, part: str, stream: TextIO) -> None:
@@ -332,30 +226,3 @@ class _Run:
             )
             if options.interval:
                 stream.write("\n")
-
-    def _say_losses(self, accounting: Accounting) -> None:
-        """The last line on stderr, even with -q: what the numbers lack."""
-        losses = {**accounting.unmatched, **accounting.lost, **accounting.slow_lost}
-        losses["children_not_followed"] = accounting.children_not_followed
-        losses["hooks_missed"] = accounting.hooks_missed
-        losses["unaccounted"] = accounting.unaccounted
-        words = ", ".join(f"{name} {count}" for name, count in losses.items() if count)
-        if not words:
-            return
-        remedy = ""
-        if accounting.lost["map_full"]:
-            remedy = " Raise --max-rows."
-        elif accounting.slow_lost["ring_full"]:
-            remedy = " Raise --slow-us."
-        click.echo(f"corelock: incomplete: {words}.{remedy}", err=True)
-
-    def _say_symbols(self) -> None:
-        if self._symbols.note:
-            self._say(f"corelock: {self._symbols.note}")
-        if self._options.verbose:
-            for problem, times in self._symbols.problems.items():
-                self._say(f"corelock: symbols: {problem} ({times} x)")
-
-    def _say(self, text: str) -> None:
-        if not self._options.quiet:
-            click.echo(text, err=True)

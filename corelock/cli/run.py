@@ -158,11 +158,12 @@ class Lifetime:
 class Watch:
     """Waits for whatever ends a run, or an interval of it."""
 
-    def __init__(self, tracer: Tracer, slowest: Slowest, target: Lifetime, stop_fd: int) -> None:
-        self._tracer = tracer
-        self._slowest = slowest
+    def __init__(
+        self, slow_fd: int, take: Callable[[], None], target: Lifetime, stop_fd: int
+    ) -> None:
+        self._take = take
         self._target = target
-        self._slow_fd = tracer.fileno()
+        self._slow_fd = slow_fd
         #: Whether the run is over, other than by its deadline.
         self.ended = False
         self._poll = select.poll()
@@ -175,12 +176,12 @@ class Watch:
             self._longest_s = _LOOK_S
 
     def until(self, deadline: float) -> None:
-        """Gather slow events until ``deadline`` (monotonic seconds, or inf) or the run's end."""
+        """Take slow events until ``deadline`` (monotonic seconds, or inf) or the run's end."""
         while not self.ended:
             left = max(0.0, deadline - time.monotonic())
             for fd, _ in self._poll.poll(min(left, self._longest_s) * 1000):
                 if fd == self._slow_fd:
-                    self._slowest.take(self._tracer)
+                    self._take()
                 else:
                     self.ended = True
             if self._target.is_gone():

@@ -9,8 +9,8 @@ from corelock.model import Row, Times
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 
-def row_fields(row: Row) -> dict[str, Any]:
-    """Who locked what how, and the counts; without the times."""
+def identity_fields(row: Row) -> dict[str, Any]:
+    """Who locked what, how and for what."""
     return {
         "mm_pid": row.mm_pid,
         "mm_comm": well_formed(row.mm_comm),
@@ -20,6 +20,13 @@ def row_fields(row: Row) -> dict[str, Any]:
         "foreign": row.foreign,
         "mode": row.mode,
         "operation": row.operation,
+    }
+
+
+def row_fields(row: Row) -> dict[str, Any]:
+    """Who locked what how, and the counts; without the times."""
+    return {
+        **identity_fields(row),
         "acquisitions": row.acquisitions,
         "holds": row.holds,
         "downgrades": row.downgrades,

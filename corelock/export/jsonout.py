@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Optional, TextIO
 
@@ -17,8 +17,13 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 def write_json(stream: TextIO, report: Report) -> None:
     """Write ``report`` and a line end, row by row: 40,000 rows make no giant string."""
+    write_object(stream, _members(report))
+
+
+def write_object(stream: TextIO, members: Iterable[tuple[str, Any]]) -> None:
+    """Write an object and a line end, member by member; a value may be an iterator of values."""
     opening = "{"
-    for key, value in _members(report):
+    for key, value in members:
         stream.write(f'{opening}"{key}":')
         if isinstance(value, Iterator):
             _write_array(stream, value)
@@ -30,10 +35,11 @@ def write_json(stream: TextIO, report: Report) -> None:
 
 def hold_times_object(report: Report) -> dict[str, Any]:
     """What :func:`write_json` writes, as Python values."""
-    return {
-        key: list(value) if isinstance(value, Iterator) else value
-        for key, value in _members(report)
-    }
+    return {key: _plain(value) for key, value in _members(report)}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Iterator) else value
 
 
 def _write_array(stream: TextIO, values: Iterator[Any]) -> None:
@@ -48,15 +54,20 @@ def _members(report: Report) -> Iterator[tuple[str, Any]]:
     """The object's members in order; an array that may be long is an iterator."""
     yield "schema", SCHEMA
     yield "host", asdict(report.host)
-    yield "target", _target(report.target)
+    yield "target", target_fields(report.target)
     yield "start_ns", report.start_ns
     yield "duration_ns", report.duration_ns
     yield "rows", map(_row, report.rows)
-    yield "slow", map(_slow, report.slow)
-    yield "accounting", _accounting(report.accounting)
+    yield "slow", map(slow_fields, report.slow)
+    if report.blame is not None:
+        from corelock.export.blame import blame_members
+
+        yield "blame", {key: _plain(value) for key, value in blame_members(report.blame)}
+    yield "accounting", accounting_fields(report.accounting)
 
 
-def _target(target: Optional[Target]) -> Optional[dict[str, Any]]:
+def target_fields(target: Optional[Target]) -> Optional[dict[str, Any]]:
+    """The process that was traced, if it was one."""
     return {"pid": target.pid, "comm": well_formed(target.comm)} if target else None
 
 
@@ -65,7 +76,8 @@ def _row(row: Row) -> dict[str, Any]:
     return {**row_fields(row), **times}
 
 
-def _slow(slow: ResolvedSlowEvent) -> dict[str, Any]:
+def slow_fields(slow: ResolvedSlowEvent) -> dict[str, Any]:
+    """A wait or hold with its stacks."""
     event = slow.event
     return {
         "kind": event.kind,
@@ -91,7 +103,8 @@ def _name(name: Optional[str]) -> Optional[str]:
     return name and well_formed(name)
 
 
-def _accounting(accounting: Accounting) -> dict[str, Any]:
+def accounting_fields(accounting: Accounting) -> dict[str, Any]:
+    """Where every event went."""
     return {
         "events": dict(accounting.events),
         "paired": accounting.paired,
@@ -103,6 +116,7 @@ def _accounting(accounting: Accounting) -> dict[str, Any]:
         "slow_lost": dict(accounting.slow_lost),
         "children_not_followed": accounting.children_not_followed,
         "hooks_missed": accounting.hooks_missed,
+        "charges_full": accounting.charges_full,
         "self": accounting.self_events,
         "unaccounted": accounting.unaccounted,
     }

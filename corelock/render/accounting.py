@@ -25,6 +25,8 @@ def accounting_lines(accounting: Accounting, *, width: int = 80) -> Iterator[str
     yield from _by_name("slow records lost:", a.slow_lost, width)
     if a.children_not_followed:
         yield f"  children not followed: {a.children_not_followed:,}"
+    if a.charges_full:
+        yield f"  pieces of waits without room to be charged: {a.charges_full:,}"
     if a.hooks_missed:
         yield f"  forks, renames and exits missed: {a.hooks_missed:,}"
     if a.self_events:

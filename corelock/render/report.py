@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Optional, TextIO
 
 from corelock.model import Report
 from corelock.render.accounting import accounting_lines
+from corelock.render.blame import blame_lines
+from corelock.render.columns import process_label
 from corelock.render.grouping import BY_FIELDS, Name
 from corelock.render.histogram import histograms
 from corelock.render.slow import slow_events
-from corelock.render.table import MIN_WIDTH, hold_times_table, process_label, sorted_groups
+from corelock.render.table import MIN_WIDTH, hold_times_table, sorted_groups
 from corelock.render.text import cut
 from corelock.render.units import duration
 
@@ -20,6 +23,7 @@ from corelock.render.units import duration
 # pipe gets the very same text.
 _STYLES = (
     (r"^mmap_lock .*|.* total +(p50 +)?p99 +max .*max$|^ *-+ WAIT -+ -+ HOLD -+$", "bold"),
+    (r"^CHARGED .*|^ +-+ WAITER -+ +-+ HOLDER -+$", "bold"),
     (r"^(wait|hold) +\d\S+", "bold"),
     (r"(?<= )(-|0n?)(?= |$)", "dim"),
     (r"(?<!\S)\*[^*]+?\[\d+\]|^\* foreign", "yellow"),
@@ -46,15 +50,49 @@ class TextOptions:
     colour: Optional[bool] = None
 
 
+@dataclass(frozen=True)
+class BlameOptions:
+    """As :class:`TextOptions`: ``top`` pairs of ``by``, and stacks of the ``stacks`` largest."""
+
+    by: str = "thread"
+    top: int = 20
+    stacks: int = 0
+    width: Optional[int] = None
+    colour: Optional[bool] = None
+
+
 def render_text(report: Report, options: TextOptions, stream: TextIO) -> None:
-    """Write ``report`` to ``stream``.
+    """Write ``report`` to ``stream``, and its blame, if it has any.
 
     Raises:
         ValueError: ``options.by`` or ``options.sort`` names no such field.
     """
-    colour = stream.isatty() if options.colour is None else options.colour
-    lines = text_lines(report, options)
-    if colour:
+    _write(text_lines(report, options), options.colour, stream)
+
+
+def render_blame(report: Report, options: BlameOptions, stream: TextIO) -> None:
+    """Write the blame of ``report``, which has one, to ``stream``.
+
+    Raises:
+        ValueError: ``options.by`` is no such grouping.
+    """
+    width = _width(options.width)
+    by, top, stacks = options.by, options.top, options.stacks
+    lines = chain(
+        [cut(_title(report), "", width)],
+        blame_lines(report, by=by, top=top, stacks=stacks, width=width),
+        [""],
+        accounting_lines(report.accounting, width=width),
+    )
+    _write(lines, options.colour, stream)
+
+
+def _width(given: Optional[int]) -> int:
+    return max(given or shutil.get_terminal_size().columns, MIN_WIDTH)
+
+
+def _write(lines: Iterable[str], colour: Optional[bool], stream: TextIO) -> None:
+    if stream.isatty() if colour is None else colour:
         _write_coloured(lines, stream)
     else:
         stream.writelines(f"{line}\n" for line in lines)
@@ -62,16 +100,19 @@ def render_text(report: Report, options: TextOptions, stream: TextIO) -> None:
 
 def text_lines(report: Report, options: TextOptions) -> Iterator[str]:
     """The lines of :func:`render_text`, without colour or line ends."""
-    width = max(options.width or shutil.get_terminal_size().columns, MIN_WIDTH)
+    width = _width(options.width)
     by, sort, top = options.by, options.sort, options.top
     yield cut(_title(report), "", width)
     yield from hold_times_table(report, by=by, sort=sort, top=top, width=width)
     if options.hist:
         groups = sorted_groups(report.rows, by, sort)
         yield from histograms(groups[:top] if top > 0 else groups, width)
+    if report.blame is not None:
+        yield ""
+        yield from blame_lines(report, by="thread", top=top, stacks=0, width=width)
     slow = list(slow_events(report, top=options.stacks, width=width))
     yield from slow
-    if options.hist or slow:
+    if options.hist or slow or report.blame is not None:
         yield ""
     yield from accounting_lines(report.accounting, width=width)
 

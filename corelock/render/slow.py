@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 from corelock.model import Frame, Report, ResolvedSlowEvent
+from corelock.render.columns import process_label, thread_label
 from corelock.render.grouping import Name
-from corelock.render.table import process_label, thread_label
 from corelock.render.text import cut, printable
 from corelock.render.units import duration
 
@@ -23,8 +23,15 @@ def slow_events(report: Report, *, top: int, width: int = 80) -> Iterator[str]:
         of_kind.sort(key=lambda slow: (-slow.event.duration_ns, slow.event.start_ns))
         for slow in of_kind[:top]:
             yield ""
-            yield _header(slow, report.start_ns, width, with_process=several)
-            yield from _frames(slow, width)
+            yield from event_lines(slow, report.start_ns, width, with_process=several)
+
+
+def event_lines(
+    slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process: bool
+) -> Iterator[str]:
+    """One wait or hold, and its stacks."""
+    yield _header(slow, start_ns, width, with_process=with_process)
+    yield from _frames(slow, width)
 
 
 def _header(slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process: bool) -> str:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from corelock.model import Report, Row, Times
 from corelock.render import units
+from corelock.render.columns import (
+    Label,
+    fitted,
+    least_width,
+    name_block,
+    number_block,
+    process_label,
+    thread_label,
+)  # fmt: skip
 from corelock.render.grouping import BY_FIELDS, Group, Name, group, several_processes
-from corelock.render.text import cells, cut, flow, pad, printable
+from corelock.render.text import flow
 
 MIN_WIDTH = 80
-_MIN_HEAD = 4  # of a name before its [id]: three letters and the mark of a cut
-_MIN_WHOLE = 10  # of a name without one: "page-fault"
 
 _SORT_KEYS: dict[str, Callable[[Group], int]] = {
     "hold": lambda g: g.hold.total_ns,
@@ -25,23 +31,6 @@ _SORT_KEYS: dict[str, Callable[[Group], int]] = {
     "thread": lambda g: 0,  # what breaks ties is by thread
 }
 SORT_FIELDS = tuple(_SORT_KEYS)
-
-
-class Label(NamedTuple):
-    """A name for a column; ``tail`` stays whole when it has to be cut."""
-
-    head: str
-    tail: str = ""
-
-    @property
-    def width(self) -> int:
-        """Columns needed for all of it."""
-        return cells(self.head) + cells(self.tail)
-
-    @property
-    def enough(self) -> int:
-        """Columns needed to recognise it."""
-        return min(self.width, len(self.tail) + _MIN_HEAD if self.tail else _MIN_WHOLE)
 
 
 def sorted_groups(rows: Sequence[Row], by: Sequence[str], sort: str) -> list[Group]:
@@ -59,16 +48,6 @@ def sorted_groups(rows: Sequence[Row], by: Sequence[str], sort: str) -> list[Gro
 def _by_name(g: Group) -> tuple[Name, Name, str, str]:
     nobody = Name("", 0)
     return g.process or nobody, g.thread or nobody, g.operation or "", g.mode or ""
-
-
-def thread_label(thread: Name, foreign: bool) -> Label:
-    """``name[tid]``, with a star for a thread of another process."""
-    return Label(("*" if foreign else "") + printable(thread.comm), f"[{thread.id}]")
-
-
-def process_label(process: Name) -> Label:
-    """``name[pid]``; a child that was never seen after fork has no pid."""
-    return Label(printable(process.comm), f"[{process.id or '?'}]")
 
 
 def group_label(g: Group, *, with_process: bool) -> str:
@@ -124,29 +103,16 @@ def _name_columns(groups: list[Group], *, with_process: bool) -> list[list[Label
 
 
 def _layout(names: list[list[Label]], groups: list[Group], width: int) -> Iterator[str]:
-    widths = [max(label.width for label in column) for column in names]
-    enough = [max(label.enough for label in column) for column in names]
     blocks = _number_blocks(groups, ("p50", "p99"))
-    if _room(blocks, names, width) < sum(enough):
+    if _room(blocks, names, width) < sum(map(least_width, names)):
         blocks = _number_blocks(groups, ("p99",))
-    room = _room(blocks, names, width)
-    while sum(widths) > room:
-        spare = [width - least for width, least in zip(widths, enough)]
-        widths[spare.index(max(spare))] -= 1
-    yield from map(" ".join, zip(*(_name_block(*column) for column in zip(names, widths)), *blocks))
+    widths = fitted(names, _room(blocks, names, width))
+    yield from map(" ".join, zip(*map(name_block, names, widths), *blocks))
 
 
 def _room(blocks: list[list[str]], names: list[list[Label]], width: int) -> int:
     """Columns left for the names, without the blanks between them."""
     return width - sum(len(block[0]) + 1 for block in blocks) - max(len(names) - 1, 0)
-
-
-# A block is some columns of the table as finished text: a title, a header and
-# a line for each group, all of one width.
-
-
-def _name_block(labels: list[Label], width: int) -> list[str]:
-    return [" " * width, *(pad(cut(*label, width), width) for label in labels)]
 
 
 def _number_blocks(groups: list[Group], quantiles: tuple[str, ...]) -> list[list[str]]:
@@ -155,16 +121,10 @@ def _number_blocks(groups: list[Group], quantiles: tuple[str, ...]) -> list[list
     holds = [header, *(_times(g.hold, quantiles) for g in groups)]
     counts = [["COUNT"], *([units.count(g.holds)] for g in groups)]
     return [
-        _number_block("", counts),
-        _number_block(" WAIT ", waits),
-        _number_block(" HOLD ", holds),
+        number_block("", counts),
+        number_block(" WAIT ", waits),
+        number_block(" HOLD ", holds),
     ]
-
-
-def _number_block(title: str, lines: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    ruled = title.center(sum(widths) + len(widths) - 1, "-" if title else " ")
-    return [ruled, *(" ".join(map(str.rjust, line, widths)) for line in lines)]
 
 
 def _times(times: Times, quantiles: tuple[str, ...]) -> list[str]:

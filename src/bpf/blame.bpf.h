@@ -259,8 +259,8 @@ static __always_inline void charge_history(struct charging *wait, struct hold_hi
 }
 
 /* A wait for somebody, or a long one, has ended. Returns whether it was sent as an example. */
-static __noinline int charge_wait(void *ctx, struct corelock_row *row, const struct lock_slot *waited,
-				  __u64 now)
+static __noinline int charge_wait(void *ctx, struct corelock_row *row,
+				  const struct lock_slot *waited, __u64 now)
 {
 	struct corelock_contention *contention;
 	struct hold_history *history;
@@ -303,11 +303,13 @@ static __noinline int charge_wait(void *ctx, struct corelock_row *row, const str
 	return send_example(ctx, waited->row, CORELOCK_SLOW_WAIT, waited->since_ns, ns);
 }
 
-/* A row for a writer without a thread state: its hold began before tracing, or its state was lost. */
+/* A row for a writer without a thread state: its hold began before tracing, or its state was lost.
+ */
 static __always_inline __u32 owner_row(struct task_struct *owner, __u32 mm_id)
 {
-	struct row_key key = {
-		.mm_id = mm_id, .operation = CORELOCK_OPERATION_UNKNOWN, .mode = CORELOCK_MODE_WRITE};
+	struct row_key key = {.mm_id = mm_id,
+			      .operation = CORELOCK_OPERATION_UNKNOWN,
+			      .mode = CORELOCK_MODE_WRITE};
 	struct corelock_row *row;
 	__u32 *found, index, tid;
 
@@ -332,7 +334,8 @@ static __always_inline __u32 owner_row(struct task_struct *owner, __u32 mm_id)
 	return bpf_map_update_elem(&row_ids, &key, &index, BPF_NOEXIST) ? 0 : index;
 }
 
-/* Who has the lock for writing as a wait of the row `waiter` for it begins, as a row; 0: unknown. */
+/* Who has the lock for writing as a wait of the row `waiter` for it begins, as a row; 0: unknown.
+ */
 static __noinline int find_owner(struct mm_struct *mm, __u32 waiter)
 {
 	struct corelock_row *row = bpf_map_lookup_elem(&rows, &waiter);

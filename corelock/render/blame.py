@@ -1,0 +1,169 @@
+"""Blame as text for a terminal: a summary, foreign holders, who waited for whom, stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from corelock.blame import Blame, ResolvedBlame
+from corelock.model import Report
+from corelock.render import units
+from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_holders, pairs
+from corelock.render.columns import (
+    Label,
+    fitted,
+    name_block,
+    number_block,
+    process_label,
+    thread_label,
+)  # fmt: skip
+from corelock.render.slow import event_lines
+from corelock.render.text import flow
+
+_FOREIGN = 5  # processes worth a line of their own
+
+_MARKS = {"observed": "", "convoy": "c", "owner-word": "?"}
+_LEGEND = {
+    "convoy": "c convoy: readers behind readers, because a writer was queued between them",
+    "owner-word": "? the lock's owner when the wait began; its hold was not seen whole",
+}
+
+
+def blame_lines(report: Report, *, by: str, top: int, stacks: int, width: int) -> Iterator[str]:
+    """Lines of at most ``width`` columns; ``top`` 0 shows all pairs.
+
+    Raises:
+        ValueError: there is no such ``by``.
+    """
+    assert report.blame is not None
+    blame = report.blame.blame
+    yield from _summary(blame, width)
+    foreign = [each for each in foreign_holders(blame) if each.charged_ns]
+    for holder in foreign[:_FOREIGN]:
+        yield from flow(_sentence(holder, report), width, indent="  ")
+    found = pairs(blame, by)
+    shown = found[:top] if top else found
+    if shown:
+        yield ""
+        yield from _table(shown, blame.wait_ns, width)
+        if len(found) > len(shown):
+            yield f"... and {len(found) - len(shown):,} more (use -n)"
+        yield from _legend(shown)
+    yield from _examples(report.blame, report.start_ns, stacks, width)
+
+
+def _summary(blame: Blame, width: int) -> Iterator[str]:
+    waits = sum(row.wait.count for row in blame.rows)
+    if not waits:
+        yield "no lock was waited for"
+        return
+    share = f" ({_percent(blame.charged_ns, blame.wait_ns)})" if blame.wait_ns else ""
+    yield from flow(
+        (
+            f"waited {units.duration(blame.wait_ns)} in {units.count(waits)} waits:",
+            f"charged {units.duration(blame.charged_ns)}{share},",
+            f"unknown {units.duration(blame.unknown_ns)}",
+        ),
+        width,
+        indent="  ",
+    )
+    unheld = sum(each.unheld_ns for each in blame.contentions)
+    lost = blame.unknown_ns - blame.uncontended_ns - unheld
+    parts = [
+        f"{units.duration(blame.uncontended_ns)} uncontended",
+        f"{units.duration(unheld)} with no holder seen (waking up, waiting for a CPU)",
+    ]
+    if lost:
+        parts.append(f"{units.duration(lost)} with holds off the record")
+    commas = [f"{part}," for part in parts[:-1]]
+    yield from flow(("  unknown:", *commas, parts[-1]), width, indent="    ")
+    if blame.unaccounted_ns:
+        yield f"UNBALANCED by {blame.unaccounted_ns:,} ns: these numbers cannot be trusted"
+
+
+def _sentence(holder: ForeignHolder, report: Report) -> tuple[str, ...]:
+    least, most = holder.waits
+    waits = units.count(most) if least == most else f"{units.count(least)} to {units.count(most)}"
+    whose = f"{report.target.comm}'s waits" if report.target else "others' waits"
+    return (
+        f"*{''.join(process_label(holder.name))} {holder.mode}:",
+        f"{units.count(holder.holds)} holds,",
+        f"longest {units.duration(holder.longest_ns)},",
+        f"blocked {waits} of {whose}",
+        f"for {units.duration(holder.charged_ns)}",
+    )
+
+
+def _table(shown: Sequence[Pair], wait_ns: int, width: int) -> Iterator[str]:
+    numbers = number_block(
+        "",
+        [
+            ["CHARGED", "%", "WAITS", "LONGEST"],
+            *(
+                [
+                    units.duration(pair.charged_ns),
+                    _percent(pair.charged_ns, wait_ns)[:-1],
+                    ("" if pair.exact else "~") + units.count(pair.waits),
+                    units.duration(pair.longest_ns),
+                ]
+                for pair in shown
+            ),
+        ],
+    )
+    waiters = _side_columns([pair.waiter for pair in shown])
+    holders = _side_columns([pair.holder for pair in shown])
+    if any(pair.certainty != "observed" for pair in shown):
+        holders.append([Label(""), *(Label(_MARKS[pair.certainty]) for pair in shown)])
+    names = [*waiters, *holders]
+    between = "  "
+    room = width - len(numbers[0]) - len(names) - len(between)
+    widths = fitted(names, room)
+    left = _titled("WAITER", waiters, widths[: len(waiters)])
+    right = _titled("HOLDER", holders, widths[len(waiters) :])
+    for number, waiter, holder in zip(numbers, left, right):
+        yield f"{number} {waiter}{between}{holder}".rstrip()
+
+
+def _side_columns(sides: Sequence[Side]) -> list[list[Label]]:
+    columns = []
+    if sides[0].who:
+        title = "PROCESS" if sides[0].operation is None else "THREAD"
+        columns.append([Label(title), *(thread_label(s.who, s.foreign) for s in sides if s.who)])
+    if sides[0].operation is not None:
+        # Where no thread says so, the operation is whose it is.
+        starred = ("*" if s.foreign and not s.who else "" for s in sides)
+        labels = (Label(star + (s.operation or "")) for star, s in zip(starred, sides))
+        columns.append([Label("OPERATION"), *labels])
+    columns.append([Label("M"), *(Label("W" if s.mode == "write" else "R") for s in sides)])
+    return columns
+
+
+def _titled(title: str, columns: Sequence[list[Label]], widths: Sequence[int]) -> list[str]:
+    lines = [" ".join(cells) for cells in zip(*map(name_block, columns, widths))]
+    return [f" {title} ".center(len(lines[0]), "-"), *lines[1:]]
+
+
+def _legend(shown: Sequence[Pair]) -> Iterator[str]:
+    if any(pair.holder.foreign or pair.waiter.foreign for pair in shown):
+        yield "* foreign: another process's thread"
+    for certainty, words in _LEGEND.items():
+        if any(pair.certainty == certainty for pair in shown):
+            yield words
+    if not all(pair.exact for pair in shown):
+        yield "~ at most: waits behind several of these are counted for each"
+
+
+def _examples(resolved: ResolvedBlame, start_ns: int, stacks: int, width: int) -> Iterator[str]:
+    shown = set()
+    for charge in resolved.blame.largest(stacks) if stacks else ():
+        sides = ((charge.waiter, "wait"), (charge.holder, "hold"))
+        for row, kind in sides:
+            example = resolved.examples.get((row.key, kind))  # type: ignore[arg-type]
+            if example is None or (row.key, kind) in shown:
+                continue
+            shown.add((row.key, kind))
+            yield ""
+            yield from event_lines(example, start_ns, width, with_process=False)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}%" if whole else "-"

@@ -1,0 +1,144 @@
+"""Charges merged by thread, by operation or by process."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+from corelock.blame import Blame, Certainty, Charge
+from corelock.model import Mode, Row
+from corelock.render.grouping import Name
+
+BLAME_BY = ("thread", "operation", "process")
+
+
+class Side(NamedTuple):
+    """Who waited, or who held; what it was not grouped by is None."""
+
+    who: Optional[Name]
+    foreign: bool
+    operation: Optional[str]
+    mode: Mode
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Charges that agree in both sides and in certainty, added up.
+
+    ``exact`` says that no wait can be in ``waits`` twice, and that ``longest_ns``
+    is all that one wait was charged with; else the former is the most and the
+    latter the least it can be.
+    """
+
+    waiter: Side
+    holder: Side
+    certainty: Certainty
+    charged_ns: int
+    waits: int
+    longest_ns: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class ForeignHolder:
+    """What one other process did to the waits, in one mode.
+
+    ``waits`` is (least, most): a wait behind several of its threads or
+    operations is charged to each.
+    """
+
+    name: Name
+    mode: Mode
+    holds: int
+    longest_ns: int
+    waits: tuple[int, int]
+    charged_ns: int
+
+
+def pairs(blame: Blame, by: str) -> list[Pair]:
+    """The charges grouped, the largest first.
+
+    Raises:
+        ValueError: ``by`` is not in ``BLAME_BY``.
+    """
+    if by not in BLAME_BY:
+        raise ValueError(f"cannot group by {by!r}, only by {', '.join(BLAME_BY)}")
+    names = process_names(blame.rows, blame.charges)
+    groups: dict[tuple[object, ...], list[Charge]] = defaultdict(list)
+    for charge in blame.charges:
+        sides = _identity(charge.waiter, by), _identity(charge.holder, by)
+        groups[(*sides, charge.certainty)].append(charge)
+    merged = [_pair(charges, by, names) for charges in groups.values()]
+    return sorted(merged, key=lambda pair: (-pair.charged_ns, pair.waiter, pair.holder))
+
+
+def foreign_holders(blame: Blame) -> list[ForeignHolder]:
+    """Other processes that were in the way, the one with most of the time first."""
+    names = process_names(blame.rows, blame.charges)
+    groups: dict[tuple[int, Mode], list[Charge]] = defaultdict(list)
+    for charge in blame.charges:
+        if charge.holder.foreign:
+            groups[charge.holder.pid, charge.holder.mode].append(charge)
+    found = []
+    for (pid, mode), charges in groups.items():
+        held = [r.hold for r in blame.rows if r.foreign and r.pid == pid and r.mode == mode]
+        found.append(
+            ForeignHolder(
+                Name(names[pid], pid),
+                mode,
+                sum(hold.count for hold in held),
+                max((hold.max_ns for hold in held), default=0),
+                _waits(charges),
+                sum(charge.charged_ns for charge in charges),
+            )
+        )
+    return sorted(found, key=lambda each: (-each.charged_ns, each.name))
+
+
+def process_names(rows: Iterable[Row], charges: Iterable[Charge]) -> dict[int, str]:
+    """What each process is called: as the leader of its threads, or else as one of them."""
+    names: dict[int, str] = {}
+    leaders: dict[int, str] = {}
+    for row in (*rows, *(each.holder for each in charges)):
+        names.setdefault(row.pid, row.comm)
+        leaders.setdefault(row.mm_pid, row.mm_comm)
+        if row.tid == row.pid:
+            leaders[row.pid] = row.comm
+    return {**names, **leaders}
+
+
+def _identity(row: Row, by: str) -> tuple[object, ...]:
+    if by == "thread":
+        return row.key
+    if by == "operation":
+        return row.foreign, row.operation, row.mode
+    return row.foreign, row.pid, row.mode
+
+
+def _pair(charges: list[Charge], by: str, names: dict[int, str]) -> Pair:
+    first = charges[0]
+    least, most = _waits(charges)
+    return Pair(
+        _side(first.waiter, by, names),
+        _side(first.holder, by, names),
+        first.certainty,
+        sum(charge.charged_ns for charge in charges),
+        most,
+        max(charge.longest_ns for charge in charges),
+        least == most,
+    )
+
+
+def _side(row: Row, by: str, names: dict[int, str]) -> Side:
+    who = {"thread": Name(row.comm, row.tid), "process": Name(names[row.pid], row.pid)}.get(by)
+    return Side(who, row.foreign, None if by == "process" else row.operation, row.mode)
+
+
+def _waits(charges: Iterable[Charge]) -> tuple[int, int]:
+    """How many waits these charges were made to, at least and at most."""
+    by_waiter: dict[object, list[int]] = defaultdict(list)
+    for charge in charges:
+        by_waiter[charge.waiter.key].append(charge.waits)
+    return sum(map(max, by_waiter.values())), sum(map(sum, by_waiter.values()))
