@@ -58,8 +58,24 @@ typedef struct {
 	__s64 counter;
 } atomic_long_t;
 
+struct list_head {
+	struct list_head *next, *prev;
+};
+
 struct rw_semaphore {
+	atomic_long_t count;
 	atomic_long_t owner;
+};
+
+enum rwsem_waiter_type {
+	RWSEM_WAITING_FOR_WRITE,
+	RWSEM_WAITING_FOR_READ,
+};
+
+struct rwsem_waiter {
+	struct list_head list;
+	struct task_struct *task;
+	enum rwsem_waiter_type type;
 };
 
 struct mm_struct {
@@ -70,6 +86,7 @@ struct mm_struct {
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
+	int on_cpu;
 	struct mm_struct *mm;
 	int pid;
 	int tgid;
@@ -83,7 +100,9 @@ struct pt_regs {
 	/* Differs by architecture: flavours in kernel.bpf.h. */
 };
 
-struct bpf_iter_meta;
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
 
 struct bpf_iter__bpf_map_elem {
 	struct bpf_iter_meta *meta;
