@@ -21,6 +21,7 @@ from corelock.version import VERSION
 #: Command, its module in this package, and its line in the overview.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
+    "holders": ("holders", "Who holds mmap_lock now, and who waits for it."),
 }
 
 
