@@ -134,13 +134,16 @@ class HoldWatch:
 
 
 def _same_hold(before: LockState, now: LockState) -> _Same:
-    """Why a lock that is held in both is held by the same hold, or None when it is not."""
-    if before.mode != now.mode or before.sequence != now.sequence:
+    """Why a lock that is held in both is held by the same hold, or None when it is not.
+
+    Addresses of address spaces are used again, so the processes must be the same, too.
+    """
+    same_place = before.mode == now.mode and before.processes == now.processes
+    if not same_place or before.sequence != now.sequence:
         return None
-    if now.mode == "write" and now.sequence is not None:
-        return "exact"
-    names = _identity(before.holder.thread), _identity(now.holder.thread)
-    return "likely" if names[0] == names[1] else None
+    if _identity(before.holder.thread) != _identity(now.holder.thread):
+        return None
+    return "exact" if now.mode == "write" and now.sequence is not None else "likely"
 
 
 def _identity(thread: Optional[LockThread]) -> Optional[tuple[int, int]]:

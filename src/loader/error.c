@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "failure.h"
+#include "session.h"
 
 /*
  * libbpf has one print callback for the whole process. It is borrowed while a
@@ -105,4 +105,9 @@ int failure_set(struct failure *failure, enum corelock_code code, int sys_errno,
 	failure->error.code = code;
 	failure->error.sys_errno = sys_errno;
 	return -(int)code;
+}
+
+CORELOCK_EXPORT const struct corelock_error *corelock_last_error(const corelock_session *session)
+{
+	return &session->error;
 }

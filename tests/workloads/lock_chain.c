@@ -82,6 +82,7 @@ static void *queue_up(void *number)
 static void run_target(const char *path)
 {
 	pthread_t threads[MAX_CHAIN + 1];
+	struct stat status;
 	int fd;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -91,6 +92,8 @@ static void run_target(const char *path)
 	close(fuse);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	workload_check(fd >= 0, path);
+	/* Until it is asked, the kernel takes the file for empty. */
+	workload_check(!fstat(fd, &status), "fstat");
 	dirty = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	workload_check(dirty != MAP_FAILED, "mmap");
 	*dirty = 1;
