@@ -20,9 +20,7 @@ from corelock.symbolize.syscalls import operation_name
 _MODES: tuple[Mode, Mode] = ("read", "write")
 
 
-def convert(
-    held: Any, flags: Any, name: Callable[[bytes], str], machine: str
-) -> HoldersSnapshot:
+def convert(held: Any, flags: Any, name: Callable[[bytes], str], machine: str) -> HoldersSnapshot:
     """A ``struct corelock_held`` as a snapshot.
 
     ``flags`` has the constants of the header, ``name`` makes text of a comm.
@@ -31,9 +29,7 @@ def convert(
 
 
 class _Converter:
-    def __init__(
-        self, held: Any, flags: Any, name: Callable[[bytes], str], machine: str
-    ) -> None:
+    def __init__(self, held: Any, flags: Any, name: Callable[[bytes], str], machine: str) -> None:
         self._held = held
         self._flags = flags
         self._name = name

@@ -86,7 +86,7 @@ struct mm_struct {
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
-	int on_cpu;
+	unsigned int on_cpu; /* a __u8 in newer kernels: only unsigned ones are resized */
 	struct mm_struct *mm;
 	int pid;
 	int tgid;

@@ -231,8 +231,7 @@ int name_tasks(struct bpf_iter__task *ctx)
 	role = bpf_map_lookup_elem(&roles, &address);
 	process.mm = (__u64)BPF_CORE_READ(task, mm);
 	process.tgid = task->tgid;
-	if (!process.mm || task->flags & PF_KTHREAD ||
-	    !bpf_map_lookup_elem(&locks, &process.mm) ||
+	if (!process.mm || task->flags & PF_KTHREAD || !bpf_map_lookup_elem(&locks, &process.mm) ||
 	    bpf_map_lookup_elem(&processes, &process))
 		process.mm = 0;
 	if (!role && !process.mm)

@@ -62,8 +62,8 @@ static __always_inline void rwsem_read(struct rw_semaphore *lock, struct rwsem_w
 	words->count = BPF_CORE_READ(lock, count.counter);
 	words->owner = BPF_CORE_READ(lock, owner.counter);
 	if (rwsem_has_list()) {
-		words->first = (__u64)BPF_CORE_READ((struct rw_semaphore___list *)lock,
-						    wait_list.next);
+		words->first =
+			(__u64)BPF_CORE_READ((struct rw_semaphore___list *)lock, wait_list.next);
 		if (words->first == rwsem_list_head(lock))
 			words->first = 0;
 	} else {
@@ -133,7 +133,7 @@ static __always_inline bool rwsem_walk(struct rw_semaphore *lock, __u64 first,
 			named->task = (__u64)task;
 			named->waiter = (__u64)waiter;
 			named->mode = type == RWSEM_WAITING_FOR_WRITE ? CORELOCK_MODE_WRITE
-								       : CORELOCK_MODE_READ;
+								      : CORELOCK_MODE_READ;
 			named->reserved = 0;
 		}
 		found->waiter_count = at + 1;
@@ -155,8 +155,7 @@ static __always_inline bool rwsem_waits(__u64 waiter, struct task_struct *task)
 static __always_inline bool mm_write_sequence(struct mm_struct *mm, __u32 *sequence)
 {
 	if (bpf_core_field_exists(struct mm_struct___seqcount, mm_lock_seq.sequence))
-		*sequence =
-			BPF_CORE_READ((struct mm_struct___seqcount *)mm, mm_lock_seq.sequence);
+		*sequence = BPF_CORE_READ((struct mm_struct___seqcount *)mm, mm_lock_seq.sequence);
 	else if (bpf_core_field_exists(struct mm_struct___number, mm_lock_seq))
 		*sequence = BPF_CORE_READ((struct mm_struct___number *)mm, mm_lock_seq);
 	else

@@ -146,7 +146,7 @@ struct corelock_held {
 	uint64_t not_kept; /* locks and tasks that stay without names, as a table was full */
 	uint64_t lock_count;
 	uint64_t task_count;
-	const struct corelock_lock *locks;	/* held or waited for; one for each mm */
+	const struct corelock_lock *locks;	      /* held or waited for; one for each mm */
 	const struct corelock_lock_task *tasks_named; /* in no order; each task once */
 };
 

@@ -42,14 +42,14 @@ int permission_fail(struct failure *failure, const char *what)
 
 	if (*missing)
 		return failure_set(failure, CORELOCK_E_PRIVILEGE, 0,
-				    "Run as root, or give it CAP_BPF and CAP_PERFMON (setcap, "
-				    "systemd AmbientCapabilities=, or a container's cap_add).",
-				    "missing capability: %s", missing);
+				   "Run as root, or give it CAP_BPF and CAP_PERFMON (setcap, "
+				   "systemd AmbientCapabilities=, or a container's cap_add).",
+				   "missing capability: %s", missing);
 	return failure_set(failure, CORELOCK_E_PRIVILEGE, EPERM,
-			    "The capabilities are there, so a policy forbids it: kernel lockdown "
-			    "(/sys/kernel/security/lockdown), a user namespace, seccomp of a "
-			    "container, or an LSM.",
-			    "%s", what);
+			   "The capabilities are there, so a policy forbids it: kernel lockdown "
+			   "(/sys/kernel/security/lockdown), a user namespace, seccomp of a "
+			   "container, or an LSM.",
+			   "%s", what);
 }
 
 /* The number of parameters of a tracepoint's prototype (with the leading void *), 0: none such. */

@@ -9,7 +9,8 @@
  *
  * Unmapping a dirty page of a FUSE file waits, inside the lock, until the file
  * system has written it back. The file system is this program's first process,
- * which answers when told to: no time is involved.
+ * which answers when told to: no time is involved. (Kernels before v6.16 do not
+ * wait: there FUSE writes back from a copy of the page.)
  */
 #include "workload.h"
 
