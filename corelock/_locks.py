@@ -20,17 +20,23 @@ from corelock.symbolize.syscalls import operation_name
 _MODES: tuple[Mode, Mode] = ("read", "write")
 
 
-def convert(held: Any, flags: Any, name: Callable[[bytes], str], machine: str) -> HoldersSnapshot:
+def convert(
+    held: Any, waiters: bool, flags: Any, name: Callable[[bytes], str], machine: str
+) -> HoldersSnapshot:
     """A ``struct corelock_held`` as a snapshot.
 
-    ``flags`` has the constants of the header, ``name`` makes text of a comm.
+    ``waiters`` says whether they were asked for; ``flags`` has the constants of
+    the header; ``name`` makes text of a comm.
     """
-    return _Converter(held, flags, name, machine).snapshot()
+    return _Converter(held, waiters, flags, name, machine).snapshot()
 
 
 class _Converter:
-    def __init__(self, held: Any, flags: Any, name: Callable[[bytes], str], machine: str) -> None:
+    def __init__(
+        self, held: Any, waiters: bool, flags: Any, name: Callable[[bytes], str], machine: str
+    ) -> None:
         self._held = held
+        self._most_waiters = flags.CORELOCK_NAMED_WAITERS if waiters else 0
         self._flags = flags
         self._name = name
         self._machine = machine
@@ -53,7 +59,7 @@ class _Converter:
     def _lock_state(self, lock: Any) -> LockState:
         flags = self._flags
         processes = self._processes.get(lock.mm, [])
-        named = lock.waiters[0 : min(lock.waiter_count, flags.CORELOCK_NAMED_WAITERS)]
+        named = lock.waiters[0 : min(lock.waiter_count, self._most_waiters)]
         return LockState(
             mm_key=lock.mm,
             taken_ns=lock.taken_ns,

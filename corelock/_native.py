@@ -321,4 +321,4 @@ class LockReader:
         self._check(
             self._lib.corelock_holders_snapshot(self._holders, pid, self_tgid, waiters, held)
         )
-        return convert(held, self._lib, _name, self._machine)
+        return convert(held, waiters, self._lib, _name, self._machine)

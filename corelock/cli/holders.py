@@ -161,19 +161,20 @@ class _Run:
 
     def _snapshot(self, sampler: HolderSampler) -> Optional[HoldersSnapshot]:
         """None, and said, when the process has gone."""
+        options, wanted = self._options, self._target
         for _ in range(_TRIES):
-            snapshot = sampler.snapshot(self._options.pid, waiters=self._options.waiters)
-            if self._target is None or snapshot.mms:
+            snapshot = sampler.snapshot(options.pid, waiters=options.waiters)
+            if wanted is None or snapshot.mms:
                 return snapshot
             # In the middle of an exec it has none for a moment.
             try:
-                target.check_process(self._target.pid)
+                target.check_process(wanted.pid)
             except NoSuchTarget:
-                self._say(f"{self._target.comm}[{self._target.pid}] has exited.")
+                self._say(f"{wanted.comm}[{wanted.pid}] has exited.")
                 return None
         raise NoSuchTarget(
-            f"{self._target.comm}[{self._target.pid}] lives, but is not shown to BPF iterators",
-            "A policy of this kernel hides it. Look at others, or at all (without --pid).",
+            f"{options.pid} lives, but this kernel does not show it to BPF iterators",
+            "A policy hides it: nothing can be said of its lock.",
         )
 
     def _long_held(self, snapshot: HoldersSnapshot) -> list[SeenLock]:
