@@ -79,10 +79,10 @@ class LockState:
     let go and the first waiter has not taken it. ``readers`` counts those
     inside for reading. ``waiters``, if they were asked for, are the first 64 in
     the order of the queue; ``waiter_count`` counts all, up to 1024
-    (``waiters_counted`` False: there are more). ``consistent`` False: it changed
-    whenever it was read, so that parts of it may be of different moments. ``sequence`` changes with every
-    write hold (None: not in this kernel). ``mm_key`` is the same as long as the
-    address space lives.
+    (``waiters_counted`` False: there are more). ``consistent`` False: it
+    changed whenever it was read, so that parts of it may be of different
+    moments. ``sequence`` changes with every write hold (None: not in this
+    kernel). ``mm_key`` is the same as long as the address space lives.
     """
 
     __slots__ = (

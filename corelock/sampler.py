@@ -143,7 +143,8 @@ def _same_hold(before: LockState, now: LockState) -> _Same:
         return None
     if _identity(before.holder.thread) != _identity(now.holder.thread):
         return None
-    return "exact" if now.mode == "write" and now.sequence is not None else "likely"
+    numbered = now.mode == "write" and now.sequence is not None
+    return "exact" if numbered and before.consistent and now.consistent else "likely"
 
 
 def _identity(thread: Optional[LockThread]) -> Optional[tuple[int, int]]:

@@ -77,6 +77,10 @@ def test_a_write_hold_keeps_its_number() -> None:
     assert watched(lock(10), lock(30), lock(60)) == [(50, 3, "exact")]
 
 
+def test_what_changed_while_it_was_read_proves_less() -> None:
+    assert watched(lock(10), lock(30, consistent=False)) == [(20, 2, "likely")]
+
+
 def test_another_number_is_another_hold() -> None:
     assert watched(lock(10), lock(30, sequence=9)) == [(0, 1, None)]
 
