@@ -79,11 +79,7 @@ class HolderSampler:
         return self._reader
 
     def snapshot(self, pid: Optional[int] = None, *, waiters: bool = True) -> HoldersSnapshot:
-        """As :func:`holders`, but a process that has gone is no error: ``mms`` is 0 if so.
-
-        A process that was never there is one in the first snapshot of it; ask
-        :func:`corelock.target.check_process` if that matters.
-        """
+        """As :func:`holders`, but a process that is not there is no error: ``mms`` is 0 then."""
         if pid is not None:
             target.check_positive(pid)
         own = os.getpid()
