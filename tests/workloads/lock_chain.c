@@ -32,6 +32,7 @@
 static const char *chain;
 static int go_pipe[MAX_CHAIN + 1][2], tid_pipe[2], held_pipe[2];
 static int fuse;
+static size_t asked; /* of the chain */
 static atomic_int letting_go;
 static char *dirty, *anonymous;
 static int hold_for_read;
@@ -191,10 +192,8 @@ static void mount_file(const char *path)
 
 static void let_next_ask(void)
 {
-	static int next;
-
-	workload_check(next++ < (int)strlen(chain), "no more in the chain");
-	pass_on(go_pipe[next][1], "g", 1);
+	workload_check(asked < strlen(chain), "no more in the chain");
+	pass_on(go_pipe[++asked][1], "g", 1);
 }
 
 int main(int argc, char **argv)
@@ -232,6 +231,8 @@ int main(int argc, char **argv)
 			let_next_ask();
 	letting_go = 1;
 	answer_write(write);
+	while (asked < strlen(chain))
+		let_next_ask();
 	workload_check(waitpid(target, &status, 0) == target && !status, "target");
 	return 0;
 }
