@@ -21,6 +21,7 @@ from corelock.symbolize.kernel import KernelSymbols, resolve_kernel_stack
 
 _LONGEST_S = 1e9
 _TRIES = 20
+_RETRY_S = 0.1
 
 
 def _above_zero(
@@ -166,12 +167,13 @@ class _Run:
             snapshot = sampler.snapshot(options.pid, waiters=options.waiters)
             if wanted is None or snapshot.mms:
                 return snapshot
-            # In the middle of an exec it has none for a moment.
+            # In the middle of an exec or of its exit it has no address space for a moment.
             try:
                 target.check_process(wanted.pid)
             except NoSuchTarget:
                 self._say(f"{wanted.comm}[{wanted.pid}] has exited.")
                 return None
+            time.sleep(_RETRY_S)
         raise NoSuchTarget(
             f"{options.pid} lives, but this kernel does not show it to BPF iterators",
             "A policy hides it: nothing can be said of its lock.",
