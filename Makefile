@@ -31,13 +31,15 @@ BENCH_PACKAGES := bpftrace linux-perf
 BPF_TYPES := vmlinux
 WARNINGS := -Wall -Wextra -Werror
 BPF_FLAGS := -target bpf -mcpu=v3 -g -O2 $(WARNINGS) -Wno-unused-parameter -I$(BPF_TYPES) -Isrc/abi
-LIB_FLAGS := -std=gnu11 -D_GNU_SOURCE -O2 -g -fPIC -fvisibility=hidden $(WARNINGS) \
+# -fms-extensions: a struct may take in another one's members, as the kernel's do.
+LIB_FLAGS := -std=gnu11 -fms-extensions -D_GNU_SOURCE -O2 -g -fPIC -fvisibility=hidden $(WARNINGS) \
 	-isystem $(BUILD) -Isrc/loader
 WORKLOAD_FLAGS := -O1 -g -fno-omit-frame-pointer -pthread $(WARNINGS)
 
 ABI := src/abi/corelock_abi.h src/loader/corelock.h
 LIBRARY := corelock/libcorelock.so
 GENERATED := corelock/_ffi/_generated.py
+SKELETONS := $(patsubst src/bpf/%.bpf.c,$(BUILD)/%.skel.h,$(wildcard src/bpf/*.bpf.c))
 LIB_OBJECTS := $(patsubst src/loader/%.c,$(BUILD)/%.o,$(wildcard src/loader/*.c))
 WORKLOADS := $(patsubst tests/workloads/%.c,$(BUILD)/workloads/%,$(wildcard tests/workloads/*.c))
 
@@ -62,8 +64,8 @@ bench: all workloads $(BUILD)/floor
 	$(Q)$(PYTHON) bench/bench.py $(BENCH_ARGS)
 
 # What the programs touch of the kernel's types, by the running kernel's BTF.
-vmlinux: $(BUILD)/mmap_lock.bpf.o
-	$(Q)$(BPFTOOL) gen min_core_btf /sys/kernel/btf/vmlinux $(BUILD)/used.btf $<
+vmlinux: $(SKELETONS:.skel.h=.bpf.o)
+	$(Q)$(BPFTOOL) gen min_core_btf /sys/kernel/btf/vmlinux $(BUILD)/used.btf $^
 	$(Q)$(BPFTOOL) btf dump file $(BUILD)/used.btf format c | grep -Ev '^\s*(long|int|short|char): [0-9]+;'
 
 format: $(VENV)/.checkers
@@ -129,7 +131,7 @@ $(BUILD)/.abi_checked: $(BUILD)/abi_check.c $(BUILD)/public_check.c $(BUILD)/.pa
 
 # --- the library ----------------------------------------------------------------
 
-$(BUILD)/%.o: src/loader/%.c $(BUILD)/mmap_lock.skel.h $(BUILD)/fingerprint.h $(BUILD)/.abi_checked
+$(BUILD)/%.o: src/loader/%.c $(SKELETONS) $(BUILD)/fingerprint.h $(BUILD)/.abi_checked
 	$(call say,CC,$<)$(CC) $(LIB_FLAGS) -MMD -c $< -o $@
 
 $(LIBRARY): $(LIB_OBJECTS) src/loader/libcorelock.map

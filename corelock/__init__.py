@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from corelock.errors import (
     CommandError,
     CorelockError,
@@ -19,8 +21,38 @@ from corelock.version import VERSION
 
 __version__ = VERSION
 
+if TYPE_CHECKING:
+    from corelock.locks import (
+        Holder,
+        HoldersSnapshot,
+        LockState,
+        LockThread,
+        Process,
+        SeenLock,
+        Waiter,
+    )
+    from corelock.sampler import HolderSampler, holders
+
 __all__ = [
-    "Accounting", "CommandError", "CorelockError", "Histogram", "InvalidArgument", "LibraryError",
-    "LoadError", "MissingPrivilege", "NoSuchTarget", "Row", "SlowEvent", "Snapshot", "Times",
-    "Tracer", "Unsupported",
+    "Accounting", "CommandError", "CorelockError", "Histogram", "Holder", "HolderSampler",
+    "HoldersSnapshot", "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread",
+    "MissingPrivilege", "NoSuchTarget", "Process", "Row", "SeenLock", "SlowEvent", "Snapshot",
+    "Times", "Tracer", "Unsupported", "Waiter", "holders",
 ]  # fmt: skip
+
+_IN_LOCKS = (
+    "Holder", "HoldersSnapshot", "LockState", "LockThread", "Process", "SeenLock", "Waiter",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """What has to do with holders is imported on first use: tracing does not pay for it."""
+    if name in _IN_LOCKS:
+        from corelock import locks
+
+        return getattr(locks, name)
+    if name in ("HolderSampler", "holders"):
+        from corelock import sampler
+
+        return getattr(sampler, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from corelock import _ffi, errors
 from corelock._rows import RawCharge, Reading
@@ -16,6 +16,9 @@ from corelock.blame import Certainty
 from corelock.histogram import Histogram
 from corelock.model import Accounting, Row, SlowEvent, Times
 from corelock.symbolize.syscalls import operation_name
+
+if TYPE_CHECKING:
+    from corelock.locks import HoldersSnapshot
 
 _ROW_BATCH = 256
 _BUCKETS = 640 * 16
@@ -60,6 +63,16 @@ def _name(raw: bytes) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
+def _exception(ffi: Any, error: Any) -> errors.CorelockError:
+    """A ``struct corelock_error`` as what Python raises."""
+    message, remedy, log = (
+        ffi.string(text).decode(errors="replace")
+        for text in (error.message, error.remedy, error.log)
+    )
+    name = ffi.typeof("enum corelock_code").elements[error.code]
+    return _EXCEPTIONS[name](message, remedy, log)
+
+
 class Session:
     """One ``corelock_session``. Not thread-safe: the tracer holds the lock.
 
@@ -82,15 +95,9 @@ class Session:
         self._session = self._ffi.NULL
 
     def _check(self, result: int) -> int:
-        if result >= 0:
-            return result
-        error = self._lib.corelock_last_error(self._session)
-        message, remedy, log = (
-            self._ffi.string(text).decode(errors="replace")
-            for text in (error.message, error.remedy, error.log)
-        )
-        name = self._ffi.typeof("enum corelock_code").elements[error.code]
-        raise _EXCEPTIONS[name](message, remedy, log)
+        if result < 0:
+            raise _exception(self._ffi, self._lib.corelock_last_error(self._session))
+        return result
 
     def configure(self, options: Options) -> None:
         """Hand over the options."""
@@ -289,3 +296,48 @@ class Session:
         """An enum's members as the JSON names them, in order, without the count at the end."""
         members = self._ffi.typeof(f"enum {enum}").elements
         return [members[i][len(prefix) :].lower() for i in sorted(members)[:-1]]
+
+
+class LockReader:
+    """One ``corelock_holders``, loaded. Not thread-safe.
+
+    Every method raises a :class:`~corelock.errors.CorelockError` on failure.
+    """
+
+    def __init__(self) -> None:
+        self._ffi, self._lib = _ffi.library()
+        self._holders = self._lib.corelock_holders_new()
+        if self._holders == self._ffi.NULL:
+            raise MemoryError("corelock_holders_new")
+        self._free = weakref.finalize(self, self._lib.corelock_holders_free, self._holders)
+        self._machine = os.uname().machine
+        try:
+            self._check(self._lib.corelock_holders_load(self._holders))
+        except errors.CorelockError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Free; afterwards only ``close`` may be called."""
+        self._free()
+        self._holders = self._ffi.NULL
+
+    def _check(self, result: int) -> int:
+        if result < 0:
+            raise _exception(self._ffi, self._lib.corelock_holders_last_error(self._holders))
+        return result
+
+    def is_held(self, pid: int) -> bool:
+        """Whether a process's lock is held for writing or waited for."""
+        return bool(self._check(self._lib.corelock_holders_is_held(self._holders, pid)))
+
+    def snapshot(self, pid: int, self_tgid: int, waiters: bool) -> HoldersSnapshot:
+        """The locks in use, of all processes or (not 0) of ``pid``."""
+        # Not at the top: tracing does not pay for it.
+        from corelock._locks import convert
+
+        held = self._ffi.new("struct corelock_held *")
+        self._check(
+            self._lib.corelock_holders_snapshot(self._holders, pid, self_tgid, waiters, held)
+        )
+        return convert(held, waiters, self._lib, _name, self._machine)

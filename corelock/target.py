@@ -40,9 +40,18 @@ def check_thread(tid: int) -> int:
     return _check(tid, whole_process=False)
 
 
+def check_positive(pid: int) -> None:
+    """Make sure that ``pid`` can be a pid at all.
+
+    Raises:
+        InvalidArgument: not a positive number of 32 bits.
+    """
+    if not 0 < pid < 1 << 31:
+        raise InvalidArgument(f"not a pid: {pid}", "Pids are positive numbers.")
+
+
 def _check(tid: int, *, whole_process: bool) -> int:
-    if tid <= 0:
-        raise InvalidArgument(f"not a pid: {tid}", "Pids are positive numbers.")
+    check_positive(tid)
     _check_proc()
     try:
         stat = (PROC / str(tid) / "stat").read_text(errors="replace")

@@ -66,10 +66,25 @@ struct optimistic_spin_queue {
 	atomic_t tail;
 };
 
+struct list_head {
+	struct list_head *next, *prev;
+};
+
 struct rw_semaphore {
 	atomic_long_t count;
 	atomic_long_t owner;
 	struct optimistic_spin_queue osq;
+};
+
+enum rwsem_waiter_type {
+	RWSEM_WAITING_FOR_WRITE,
+	RWSEM_WAITING_FOR_READ,
+};
+
+struct rwsem_waiter {
+	struct list_head list;
+	struct task_struct *task;
+	enum rwsem_waiter_type type;
 };
 
 struct mm_struct {
@@ -80,6 +95,7 @@ struct mm_struct {
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
+	unsigned int on_cpu; /* a __u8 in newer kernels: only unsigned ones are resized */
 	struct mm_struct *mm;
 	int pid;
 	int tgid;
@@ -93,7 +109,9 @@ struct pt_regs {
 	/* Differs by architecture: flavours in kernel.bpf.h. */
 };
 
-struct bpf_iter_meta;
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
 
 struct bpf_iter__bpf_map_elem {
 	struct bpf_iter_meta *meta;

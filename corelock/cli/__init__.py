@@ -22,6 +22,7 @@ from corelock.version import VERSION
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "blame": ("blame", "Whose holds of mmap_lock each wait was due to."),
     "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
+    "holders": ("holders", "Who holds mmap_lock now, and who waits for it."),
 }
 
 

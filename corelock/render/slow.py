@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from corelock.model import Frame, Report, ResolvedSlowEvent
 from corelock.render.columns import process_label, thread_label
@@ -46,15 +46,19 @@ def _header(slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process:
 
 
 def _frames(slow: ResolvedSlowEvent, width: int) -> Iterator[str]:
-    width -= len(_INDENT)
-    stacks = ((slow.kernel_stack, "[{}]"), (slow.user_stack, "({})"))
-    for stack, module_format in stacks:
-        for frame in stack[:_FRAMES]:
-            yield _INDENT + _frame(frame, module_format, width)
-        if len(stack) > _FRAMES:
-            yield f"{_INDENT}... {len(stack) - _FRAMES} more"
+    yield from stack_lines(slow.kernel_stack, "[{}]", width)
+    yield from stack_lines(slow.user_stack, "({})", width)
     if slow.user_stack_note:
-        yield _INDENT + cut(f"[{printable(slow.user_stack_note)}", "]", width)
+        note = printable(slow.user_stack_note)
+        yield _INDENT + cut(f"[{note}", "]", width - len(_INDENT))
+
+
+def stack_lines(stack: Sequence[Frame], module_format: str, width: int) -> Iterator[str]:
+    """A line for each frame, innermost first, with its module as ``module_format`` says."""
+    for frame in stack[:_FRAMES]:
+        yield _INDENT + _frame(frame, module_format, width - len(_INDENT))
+    if len(stack) > _FRAMES:
+        yield f"{_INDENT}... {len(stack) - _FRAMES} more"
 
 
 def _frame(frame: Frame, module_format: str, width: int) -> str:

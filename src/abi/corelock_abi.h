@@ -43,6 +43,10 @@ typedef __u64 uint64_t;
 #define CORELOCK_KERNEL_STACK_DEPTH 48
 #define CORELOCK_USER_STACK_DEPTH 80
 
+/* Waiters of one lock that are named, and that are counted. */
+#define CORELOCK_NAMED_WAITERS 64
+#define CORELOCK_COUNTED_WAITERS 1024
+
 /* Open waits and holds of one thread at a time; fork and exec need two. */
 #define CORELOCK_SLOTS 4
 
@@ -198,6 +202,59 @@ struct corelock_slow {
 	int32_t user_stack_bytes;	    /* < 0: negative errno */
 	uint64_t kernel_stack[CORELOCK_KERNEL_STACK_DEPTH];
 	uint64_t user_stack[CORELOCK_USER_STACK_DEPTH];
+};
+
+/* A thread in a lock's queue. */
+struct corelock_waiter {
+	uint64_t task;	 /* its address, what corelock_lock_task has it by */
+	uint64_t waiter; /* address of its place in the queue */
+	uint32_t mode;
+	uint32_t reserved;
+};
+
+/* What is unusual about a corelock_lock. */
+enum corelock_lock_flag {
+	CORELOCK_LOCK_HAS_SEQUENCE = 1,
+	CORELOCK_LOCK_CHANGING = 2,	/* it changed whenever it was read: parts may not fit */
+	CORELOCK_LOCK_MORE_WAITERS = 4, /* than CORELOCK_COUNTED_WAITERS */
+};
+
+/* The mmap_lock of an mm, as found by an iterator: held, or waited for. */
+struct corelock_lock {
+	uint64_t mm; /* address */
+	uint64_t taken_ns;
+	uint64_t writer;      /* the task inside for writing; 0: none, or not yet written down */
+	uint64_t last_reader; /* the last task that came for reading and may have gone; 0: none */
+	uint64_t readers;
+	uint32_t write_held;
+	uint32_t sequence; /* another one for each write hold, with CORELOCK_LOCK_HAS_SEQUENCE */
+	uint32_t flags;
+	uint32_t waiter_count; /* CORELOCK_COUNTED_WAITERS at most; the first ones are named */
+	struct corelock_waiter waiters[CORELOCK_NAMED_WAITERS]; /* in the order of the queue */
+};
+
+/* What is known of a corelock_lock_task. */
+enum corelock_task_flag {
+	CORELOCK_TASK_NAMED = 1,   /* a holder or waiter: has a stack */
+	CORELOCK_TASK_HOLDS = 2,   /* was still the writer when its stack had been taken */
+	CORELOCK_TASK_WAITS = 4,   /* was still in the queue when its stack had been taken */
+	CORELOCK_TASK_RUNNING = 8, /* was on a CPU: its stack cannot be taken */
+};
+
+/* A thread that a corelock_lock names, or one that stands for a process with such an mm. */
+struct corelock_lock_task {
+	uint64_t task; /* address */
+	uint64_t mm;   /* of the process it stands for; 0: stands for none */
+	uint64_t start_ns;
+	uint32_t pid;
+	uint32_t tid;
+	uint32_t operation;
+	uint32_t flags;
+	int32_t kernel_stack_bytes; /* < 0: negative errno */
+	uint32_t reserved;
+	uint8_t comm[CORELOCK_COMM_LEN];
+	uint8_t process_comm[CORELOCK_COMM_LEN];
+	uint64_t kernel_stack[CORELOCK_KERNEL_STACK_DEPTH];
 };
 
 /* Counters that the programs keep outside of rows. All in events unless said otherwise. */

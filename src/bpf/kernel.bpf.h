@@ -31,6 +31,15 @@ extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
 
 #define SIGKILL 9
 
+/* rw_semaphore.count and .owner, as in kernel/locking/rwsem.c. */
+#define RWSEM_WRITER_LOCKED (1ULL << 0)
+#define RWSEM_FLAG_WAITERS (1ULL << 1)
+#define RWSEM_FLAG_HANDOFF (1ULL << 2)
+#define RWSEM_READER_SHIFT 8
+#define RWSEM_FLAG_READFAIL (1ULL << 63)
+#define RWSEM_READER_OWNED 1ULL
+#define RWSEM_OWNER_FLAGS 7ULL
+
 /* Each architecture's registers, as flavours of one name: one object serves both. */
 struct pt_regs___x86 {
 	unsigned long orig_ax;
@@ -73,21 +82,14 @@ static __always_inline __u64 write_owner(struct mm_struct *mm)
 {
 	if (!bpf_core_field_exists(mm->mmap_lock.owner))
 		return 0;
-	/* The low bits are flags (RWSEM_OWNER_FLAGS_MASK). */
-	return mm->mmap_lock.owner.counter & ~7ULL;
+	return mm->mmap_lock.owner.counter & ~RWSEM_OWNER_FLAGS;
 }
-
-/* Bits of rw_semaphore.count. */
-#define RWSEM_WRITER_LOCKED (1UL << 0)
-#define RWSEM_FLAG_WAITERS (1UL << 1)
-#define RWSEM_FLAG_HANDOFF (1UL << 2)
-#define RWSEM_READER_SHIFT 8
 
 /* The lock's state word; on PREEMPT_RT, whose lock has none, all bits set. */
 static __always_inline __u64 lock_count(struct mm_struct *mm)
 {
 	if (!bpf_core_field_exists(mm->mmap_lock.count))
-		return ~0UL;
+		return ~0ULL;
 	return mm->mmap_lock.count.counter;
 }
 
@@ -101,10 +103,11 @@ static __always_inline bool lock_is_contended(struct mm_struct *mm, __u32 mode)
 		     : RWSEM_WRITER_LOCKED | RWSEM_FLAG_WAITERS | RWSEM_FLAG_HANDOFF | 1UL << 63);
 }
 
-/* Whether the owner word is that of readers, the last one of them (RWSEM_READER_OWNED). */
+/* Whether the owner word is that of readers, the last one of them. */
 static __always_inline bool lock_is_reader_owned(struct mm_struct *mm)
 {
-	return bpf_core_field_exists(mm->mmap_lock.owner) && mm->mmap_lock.owner.counter & 1;
+	return bpf_core_field_exists(mm->mmap_lock.owner) &&
+	       mm->mmap_lock.owner.counter & RWSEM_READER_OWNED;
 }
 
 /* Whether somebody waits for the lock: queued, or spinning until it may queue. */

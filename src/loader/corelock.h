@@ -2,7 +2,8 @@
 /*
  * libcorelock: times mmap_lock with BPF. The C library under the Python package.
  *
- * Life of a session:
+ * Two things to have: a session, which traces, and (at the end of this file) a
+ * corelock_holders, which looks at locks as they are. Life of a session:
  *
  *   corelock_new -> corelock_configure -> corelock_load -> corelock_attach
  *     -> corelock_begin_rows / corelock_next_rows / corelock_read_slow / corelock_read_totals
@@ -40,6 +41,7 @@ extern "C" {
 #define CORELOCK_SLOW_OFF 0xffffffffffffffff
 
 typedef struct corelock_session corelock_session;
+typedef struct corelock_holders corelock_holders;
 
 enum corelock_code {
 	CORELOCK_OK,
@@ -152,6 +154,19 @@ struct corelock_totals {
 	uint64_t rows;	   /* in use */
 };
 
+/* What corelock_holders_snapshot found. The arrays are the handle's, until its next call. */
+struct corelock_held {
+	uint64_t taken_ns;
+	uint64_t mms;	   /* whose locks were looked at */
+	uint64_t tasks;	   /* that the first pass met */
+	uint64_t self_mms; /* left out: the caller's own */
+	uint64_t not_kept; /* locks and tasks that stay without names, as a table was full */
+	uint64_t lock_count;
+	uint64_t task_count;
+	const struct corelock_lock *locks;	      /* held or waited for; one for each mm */
+	const struct corelock_lock_task *tasks_named; /* in no order; each task once */
+};
+
 /* No session needed. Static memory. */
 const struct corelock_handshake *corelock_handshake(void);
 
@@ -235,6 +250,41 @@ int corelock_read_totals(corelock_session *session, struct corelock_totals *tota
 int corelock_spawn(corelock_session *session, char *const *argv, int32_t *pid);
 int corelock_resume(corelock_session *session, int32_t pid);
 int corelock_abandon(corelock_session *session, int32_t pid);
+
+/*
+ * Who holds which mmap_lock now, without tracing:
+ *
+ *   corelock_holders_new -> corelock_holders_load
+ *     -> corelock_holders_snapshot / corelock_holders_is_held, any number of times
+ *     -> corelock_holders_free
+ *
+ * A handle of its own, with the same rules as a session: the caller's from new
+ * to free, for one thread at a time, with errors of its own. It takes no
+ * mmap_lock, and attaches to nothing that others run through.
+ */
+corelock_holders *corelock_holders_new(void);
+void corelock_holders_free(corelock_holders *holders);
+const struct corelock_error *corelock_holders_last_error(const corelock_holders *holders);
+
+/* Checks what the kernel offers, then loads the programs. Once; after a failure only free. */
+int corelock_holders_load(corelock_holders *holders);
+
+/*
+ * Looks at the lock of every mm, or of process pid's if that is not 0, and then
+ * names the tasks that hold it, or also those that wait with_waiters. Waiters
+ * are counted in any case. Leaves out the mm of process self_tgid (0: none).
+ * A pid that has gone is no failure: then held->mms is 0.
+ */
+int corelock_holders_snapshot(corelock_holders *holders, uint32_t pid, uint32_t self_tgid,
+			      uint32_t with_waiters, struct corelock_held *held);
+
+/*
+ * Whether who asks for process pid's mmap_lock now would have to wait, or wait
+ * behind others: 1 if it is held for writing or somebody waits for it, else 0,
+ * also for a process that has gone. One pass, over that process's threads only
+ * where the kernel can do so (v6.1).
+ */
+int corelock_holders_is_held(corelock_holders *holders, uint32_t pid);
 
 #ifdef __cplusplus
 }

@@ -10,18 +10,18 @@
 
 /*
  * libbpf has one print callback for the whole process. It is borrowed while a
- * session loads; words of other threads' libbpf calls in that time go where
+ * handle loads; words of other threads' libbpf calls in that time go where
  * they went before.
  */
 static pthread_mutex_t print_lock = PTHREAD_MUTEX_INITIALIZER;
 static libbpf_print_fn_t previous_print;
-static __thread corelock_session *logging;
+static __thread struct failure *logging;
 
-static void log_append(corelock_session *session, const char *text, size_t length)
+static void log_append(struct failure *failure, const char *text, size_t length)
 {
-	if (!session->log) {
-		session->log = calloc(1, LOG_LEN + 1);
-		if (!session->log)
+	if (!failure->log) {
+		failure->log = calloc(1, LOG_LEN + 1);
+		if (!failure->log)
 			return;
 	}
 	/* The end of a long log is what explains the failure. */
@@ -29,15 +29,15 @@ static void log_append(corelock_session *session, const char *text, size_t lengt
 		text += length - LOG_LEN;
 		length = LOG_LEN;
 	}
-	if (session->log_len + length > LOG_LEN) {
+	if (failure->log_len + length > LOG_LEN) {
 		size_t keep = LOG_LEN - length;
 
-		memmove(session->log, session->log + session->log_len - keep, keep);
-		session->log_len = keep;
+		memmove(failure->log, failure->log + failure->log_len - keep, keep);
+		failure->log_len = keep;
 	}
-	memcpy(session->log + session->log_len, text, length);
-	session->log_len += length;
-	session->log[session->log_len] = '\0';
+	memcpy(failure->log + failure->log_len, text, length);
+	failure->log_len += length;
+	failure->log[failure->log_len] = '\0';
 }
 
 static int print_capture(enum libbpf_print_level level, const char *format, va_list arguments)
@@ -57,10 +57,10 @@ static int print_capture(enum libbpf_print_level level, const char *format, va_l
 	return length;
 }
 
-void log_begin(corelock_session *session)
+void failure_log_begin(struct failure *failure)
 {
 	pthread_mutex_lock(&print_lock);
-	logging = session;
+	logging = failure;
 	previous_print = libbpf_set_print(print_capture);
 }
 
@@ -71,22 +71,39 @@ void log_end(void)
 	pthread_mutex_unlock(&print_lock);
 }
 
-int session_fail(corelock_session *session, enum corelock_code code, int sys_errno,
-		 const char *remedy, const char *message, ...)
+void failure_show_log(struct failure *failure)
+{
+	failure->error.log = failure->log ?: "";
+}
+
+void failure_init(struct failure *failure)
+{
+	failure->error.message = failure->message;
+	failure->error.remedy = failure->remedy;
+	failure->error.log = "";
+}
+
+void failure_free(struct failure *failure)
+{
+	free(failure->log);
+}
+
+int failure_set(struct failure *failure, enum corelock_code code, int sys_errno, const char *remedy,
+		const char *message, ...)
 {
 	va_list arguments;
 	size_t length;
 
 	va_start(arguments, message);
-	vsnprintf(session->message, sizeof(session->message), message, arguments);
+	vsnprintf(failure->message, sizeof(failure->message), message, arguments);
 	va_end(arguments);
-	length = strlen(session->message);
+	length = strlen(failure->message);
 	if (sys_errno)
-		snprintf(session->message + length, sizeof(session->message) - length, ": %s",
+		snprintf(failure->message + length, sizeof(failure->message) - length, ": %s",
 			 strerror(sys_errno));
-	snprintf(session->remedy, sizeof(session->remedy), "%s", remedy);
-	session->error.code = code;
-	session->error.sys_errno = sys_errno;
+	snprintf(failure->remedy, sizeof(failure->remedy), "%s", remedy);
+	failure->error.code = code;
+	failure->error.sys_errno = sys_errno;
 	return -(int)code;
 }
 

@@ -36,20 +36,20 @@ static const char *missing_capabilities(void)
 	return has_capability(data, CAP_PERFMON) ? "" : "CAP_PERFMON";
 }
 
-int features_fail_permission(corelock_session *session, const char *what)
+int permission_fail(struct failure *failure, const char *what)
 {
 	const char *missing = missing_capabilities();
 
 	if (*missing)
-		return session_fail(session, CORELOCK_E_PRIVILEGE, 0,
-				    "Run as root, or give it CAP_BPF and CAP_PERFMON (setcap, "
-				    "systemd AmbientCapabilities=, or a container's cap_add).",
-				    "missing capability: %s", missing);
-	return session_fail(session, CORELOCK_E_PRIVILEGE, EPERM,
-			    "The capabilities are there, so a policy forbids it: kernel lockdown "
-			    "(/sys/kernel/security/lockdown), a user namespace, seccomp of a "
-			    "container, or an LSM.",
-			    "%s", what);
+		return failure_set(failure, CORELOCK_E_PRIVILEGE, 0,
+				   "Run as root, or give it CAP_BPF and CAP_PERFMON (setcap, "
+				   "systemd AmbientCapabilities=, or a container's cap_add).",
+				   "missing capability: %s", missing);
+	return failure_set(failure, CORELOCK_E_PRIVILEGE, EPERM,
+			   "The capabilities are there, so a policy forbids it: kernel lockdown "
+			   "(/sys/kernel/security/lockdown), a user namespace, seccomp of a "
+			   "container, or an LSM.",
+			   "%s", what);
 }
 
 /* The number of parameters of a tracepoint's prototype (with the leading void *), 0: none such. */
@@ -68,22 +68,30 @@ static unsigned int tracepoint_arity(const struct btf *btf, const char *name)
 	return type && btf_is_func_proto(type) ? btf_vlen(type) : 0;
 }
 
-static int check_tracepoints(corelock_session *session, enum event_layout *layout)
+static struct btf *open_btf(struct failure *failure)
 {
 	struct btf *btf = btf__parse(VMLINUX_BTF, NULL);
+
+	if (!btf)
+		failure_set(failure, CORELOCK_E_UNSUPPORTED, errno,
+			    "The kernel must be built with CONFIG_DEBUG_INFO_BTF=y (distribution "
+			    "kernels since about 2020 are), and /sys must be mounted.",
+			    "no kernel BTF in " VMLINUX_BTF);
+	return btf;
+}
+
+static int check_tracepoints(struct failure *failure, enum event_layout *layout)
+{
+	struct btf *btf = open_btf(failure);
 	unsigned int arity;
 
 	if (!btf)
-		return session_fail(
-			session, CORELOCK_E_UNSUPPORTED, errno,
-			"The kernel must be built with CONFIG_DEBUG_INFO_BTF=y (distribution "
-			"kernels since about 2020 are), and /sys must be mounted.",
-			"no kernel BTF in " VMLINUX_BTF);
+		return -failure->error.code;
 	arity = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
 	btf__free(btf);
 	if (arity != 3 && arity != 4)
-		return session_fail(
-			session, CORELOCK_E_UNSUPPORTED, 0,
+		return failure_set(
+			failure, CORELOCK_E_UNSUPPORTED, 0,
 			arity ? "This version of corelock does not know their arguments; "
 				"use a newer one."
 			      : "They came with Linux 5.11 and need CONFIG_TRACEPOINTS=y; use a "
@@ -93,16 +101,52 @@ static int check_tracepoints(corelock_session *session, enum event_layout *layou
 	return 0;
 }
 
-int features_check(corelock_session *session, enum event_layout *layout)
+static bool has_member(const struct btf *btf, const char *name, const char *member)
+{
+	int id = btf__find_by_name_kind(btf, name, BTF_KIND_STRUCT);
+	const struct btf_type *type = id < 0 ? NULL : btf__type_by_id(btf, id);
+
+	for (int i = 0; type && i < btf_vlen(type); i++)
+		if (!strcmp(btf__name_by_offset(btf, btf_members(type)[i].name_off), member))
+			return true;
+	return false;
+}
+
+int lock_words_check(struct failure *failure)
+{
+	struct btf *btf = open_btf(failure);
+	bool has_words;
+
+	if (!btf)
+		return -failure->error.code;
+	has_words = has_member(btf, "rw_semaphore", "count") &&
+		    has_member(btf, "rw_semaphore", "owner");
+	btf__free(btf);
+	if (!has_words)
+		return failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
+				   "It is built with PREEMPT_RT, whose locks do not say so. "
+				   "hold-times works there.",
+				   "this kernel's mmap_lock does not say who holds it");
+	return 0;
+}
+
+int caller_check(struct failure *failure)
 {
 	struct stat namespace;
 
 	if (*missing_capabilities())
-		return features_fail_permission(session, "");
+		return permission_fail(failure, "");
 	/* A pid means another process outside: measuring that one would be wrong. */
 	if (!stat("/proc/self/ns/pid", &namespace) && namespace.st_ino != INIT_PID_NAMESPACE)
-		return session_fail(session, CORELOCK_E_UNSUPPORTED, 0,
-				    "Run it on the host, with the pid as the host sees it.",
-				    "this is not the host's pid namespace");
-	return check_tracepoints(session, layout);
+		return failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
+				   "Run it on the host, with the pid as the host sees it.",
+				   "this is not the host's pid namespace");
+	return 0;
+}
+
+int features_check(corelock_session *session, enum event_layout *layout)
+{
+	int error = caller_check(&session->failure);
+
+	return error ?: check_tracepoints(&session->failure, layout);
 }

@@ -1,26 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the files of the library share. Nothing here is exported. */
+/* What the files of the library share about a session. Nothing here is exported. */
 #ifndef CORELOCK_SESSION_H
 #define CORELOCK_SESSION_H
 
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-
-#include "corelock.h"
+#include "failure.h"
 #include "mmap_lock.skel.h"
-
-#define CORELOCK_EXPORT __attribute__((visibility("default")))
-
-#define MESSAGE_LEN 512
-#define LOG_LEN (64 * 1024)
 
 struct slow_read;
 
 struct corelock_session {
+	union {
+		struct failure failure;
+		struct failure; /* its members are the session's own */
+	};
 	struct corelock_options options;
 	struct mmap_lock_bpf *skel;
 	struct ring_buffer *ring;
@@ -40,11 +32,6 @@ struct corelock_session {
 	uint32_t row_count, next_row; /* indices: row 0 is nobody's */
 	uint32_t batch_start, batch_count;
 	uint32_t interval; /* the one that ended when the pass began */
-
-	struct corelock_error error;
-	char message[MESSAGE_LEN], remedy[MESSAGE_LEN];
-	char *log;
-	size_t log_len;
 };
 
 /* Argument layout of the tracepoints. */
@@ -53,20 +40,12 @@ enum event_layout {
 	LAYOUT_MEMCG_PATH, /* (mm, path, write[, success]) */
 };
 
-/* Records a failure and returns -code. The message is a format; errno 0: none. */
-int session_fail(corelock_session *session, enum corelock_code code, int sys_errno,
-		 const char *remedy, const char *message, ...)
-	__attribute__((format(printf, 5, 6)));
-
-/* Routes libbpf's words into the session's log, for the calling thread, until log_end. */
-void log_begin(corelock_session *session);
-void log_end(void);
+#define session_fail(session, ...) failure_set(&(session)->failure, __VA_ARGS__)
+#define log_begin(session) failure_log_begin(&(session)->failure)
+#define features_fail_permission(session, what) permission_fail(&(session)->failure, what)
 
 /* Fails with a remedy unless this kernel and caller can do the job. */
 int features_check(corelock_session *session, enum event_layout *layout);
-
-/* Says why bpf() was refused with EPERM. */
-int features_fail_permission(corelock_session *session, const char *what);
 
 void rows_free(corelock_session *session);
 int slow_open(corelock_session *session);

@@ -19,7 +19,6 @@ from tools import generate_ffi
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 LIBRARY = ROOT / "corelock" / _ffi.LIBRARY_NAME
-BPF_OBJECT = BUILD / "mmap_lock.bpf.o"
 VERSION = "CORELOCK_1"
 
 ffi, lib = _ffi.library()
@@ -67,7 +66,7 @@ def test_every_struct_that_python_knows_is_asserted() -> None:
     text = (BUILD / "abi_check.c").read_text() + (BUILD / "public_check.c").read_text()
     asserted = set(re.findall(r"sizeof\(struct (\w+)\)", text))
     _, structs, unions = ffi.list_types()
-    assert asserted == set(structs) - {"corelock_session"}
+    assert asserted == set(structs) - {"corelock_session", "corelock_holders"}
     assert unions == []
 
 
@@ -328,8 +327,9 @@ def test_options_without_a_size_are_refused(size: int) -> None:
 # --- the BPF object -------------------------------------------------------------
 
 
-def test_the_bpf_object_has_types_and_no_dwarf() -> None:
-    with BPF_OBJECT.open("rb") as file:
+@pytest.mark.parametrize("name", ["mmap_lock", "holders"])
+def test_the_bpf_object_has_types_and_no_dwarf(name: str) -> None:
+    with (BUILD / f"{name}.bpf.o").open("rb") as file:
         elf = ELFFile(file)
         assert elf["e_machine"] == "EM_BPF"
         sizes = {section.name: section["sh_size"] for section in elf.iter_sections()}
@@ -338,9 +338,10 @@ def test_the_bpf_object_has_types_and_no_dwarf() -> None:
     assert not [name for name in sizes if "debug_" in name]
 
 
-def test_the_library_carries_the_stripped_object() -> None:
-    stripped = BPF_OBJECT.read_bytes()
-    sizes = re.findall(r"^\t\*sz = (\d+);", (BUILD / "mmap_lock.skel.h").read_text(), re.MULTILINE)
+@pytest.mark.parametrize("name", ["mmap_lock", "holders"])
+def test_the_library_carries_the_stripped_object(name: str) -> None:
+    stripped = (BUILD / f"{name}.bpf.o").read_bytes()
+    sizes = re.findall(r"^\t\*sz = (\d+);", (BUILD / f"{name}.skel.h").read_text(), re.MULTILINE)
     assert sizes == [str(len(stripped))]
-    assert len(stripped) < (BUILD / "mmap_lock.full.bpf.o").stat().st_size
+    assert len(stripped) < (BUILD / f"{name}.full.bpf.o").stat().st_size
     assert stripped in LIBRARY.read_bytes()

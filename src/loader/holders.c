@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Who holds which mmap_lock now: runs the two iterators of holders.bpf.c. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "failure.h"
+#include "holders.skel.h"
+
+/* The kernel's buffer for an iterator: what one read gives at most. */
+#define READ_BYTES (32 * 1024)
+
+_Static_assert(sizeof(struct corelock_lock) <= READ_BYTES / 8, "a record must fit, and several");
+
+struct bytes {
+	char *data;
+	size_t used, room;
+};
+
+struct corelock_holders {
+	struct failure failure;
+	struct holders_bpf *skel;
+	bool failed;
+	struct bytes locks, tasks;
+};
+
+CORELOCK_EXPORT corelock_holders *corelock_holders_new(void)
+{
+	corelock_holders *holders = calloc(1, sizeof(*holders));
+
+	if (holders)
+		failure_init(&holders->failure);
+	return holders;
+}
+
+CORELOCK_EXPORT void corelock_holders_free(corelock_holders *holders)
+{
+	if (!holders)
+		return;
+	holders_bpf__destroy(holders->skel);
+	free(holders->locks.data);
+	free(holders->tasks.data);
+	failure_free(&holders->failure);
+	free(holders);
+}
+
+CORELOCK_EXPORT const struct corelock_error *
+corelock_holders_last_error(const corelock_holders *holders)
+{
+	return &holders->failure.error;
+}
+
+static int check_and_load(corelock_holders *holders)
+{
+	struct failure *failure = &holders->failure;
+	int error = caller_check(failure);
+
+	if (!error)
+		error = lock_words_check(failure);
+	if (error)
+		return error;
+	holders->skel = holders_bpf__open();
+	if (!holders->skel)
+		return failure_set(failure, CORELOCK_E_LOAD, errno, "",
+				   "cannot open the BPF object");
+	error = holders_bpf__load(holders->skel);
+	if (error == -EPERM)
+		return permission_fail(failure, "the kernel refused the BPF programs");
+	if (error)
+		return failure_set(failure, CORELOCK_E_LOAD, -error,
+				   "Please report this with the log (-v) and the kernel's version.",
+				   "the kernel refused the BPF programs");
+	return 0;
+}
+
+CORELOCK_EXPORT int corelock_holders_load(corelock_holders *holders)
+{
+	int error;
+
+	if (holders->skel || holders->failed)
+		return failure_set(&holders->failure, CORELOCK_E_ARGUMENT, 0, "",
+				   "load comes once");
+	failure_log_begin(&holders->failure);
+	error = check_and_load(holders);
+	log_end();
+	if (error) {
+		failure_show_log(&holders->failure);
+		holders->failed = true;
+		holders_bpf__destroy(holders->skel);
+		holders->skel = NULL;
+	}
+	return error;
+}
+
+static bool make_room(struct bytes *bytes, size_t more)
+{
+	size_t room = bytes->room ?: more;
+	char *data;
+
+	while (room - bytes->used < more)
+		room *= 2;
+	if (room == bytes->room)
+		return true;
+	data = realloc(bytes->data, room);
+	if (!data)
+		return false;
+	bytes->data = data;
+	bytes->room = room;
+	return true;
+}
+
+static int read_all(int fd, struct bytes *bytes)
+{
+	ssize_t got;
+
+	do {
+		if (!make_room(bytes, READ_BYTES))
+			return ENOMEM;
+		got = read(fd, bytes->data + bytes->used, READ_BYTES);
+		if (got > 0)
+			bytes->used += got;
+	} while (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)));
+	return got < 0 ? errno : 0;
+}
+
+/*
+ * A pass over the tasks of process pid, or (0) over all. Since Linux kernel commit f0d74c4da1f0
+ * ("bpf: Parameterize task iterators.") in v6.1 the kernel can leave out the others by itself;
+ * before, it ignores the wish or refuses it as too long, and the program leaves them out.
+ */
+static struct bpf_link *attach_pass(struct bpf_program *program, uint32_t pid)
+{
+	union bpf_iter_link_info info = {.task.pid = pid};
+	DECLARE_LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = &info,
+			    .link_info_len = sizeof(info));
+	struct bpf_link *link = NULL;
+
+	if (pid)
+		link = bpf_program__attach_iter(program, &options);
+	return link ?: bpf_program__attach_iter(program, NULL);
+}
+
+static int run_pass(corelock_holders *holders, struct bpf_program *program, uint32_t pid,
+		    struct bytes *bytes)
+{
+	struct bpf_link *link;
+	int error = 0, fd;
+
+	bytes->used = 0;
+	failure_log_begin(&holders->failure);
+	link = attach_pass(program, pid);
+	log_end();
+	fd = link ? bpf_iter_create(bpf_link__fd(link)) : -1;
+	if (fd < 0)
+		error = errno;
+	else {
+		error = read_all(fd, bytes);
+		close(fd);
+	}
+	bpf_link__destroy(link);
+	if (error)
+		return failure_set(&holders->failure, CORELOCK_E_SYSTEM, error, "",
+				   "cannot look at the tasks (%s)", bpf_program__name(program));
+	return 0;
+}
+
+/* Empties a table of the last snapshot: the next one may see other tasks at its addresses. */
+static void clear(struct bpf_map *map)
+{
+	uint64_t key[2], next[2];
+	bool more = !bpf_map_get_next_key(bpf_map__fd(map), NULL, next);
+
+	while (more) {
+		memcpy(key, next, sizeof(key));
+		more = !bpf_map_get_next_key(bpf_map__fd(map), key, next);
+		bpf_map_delete_elem(bpf_map__fd(map), key);
+	}
+}
+
+static int find_locks(corelock_holders *holders, uint32_t pid, uint32_t self_tgid, bool waiters)
+{
+	struct holders_bpf__bss *bss;
+
+	if (!holders->skel)
+		return failure_set(&holders->failure, CORELOCK_E_ARGUMENT, 0, "",
+				   "nothing is loaded");
+	bss = holders->skel->bss;
+	bss->wanted_tgid = pid;
+	bss->self_tgid = self_tgid;
+	bss->name_waiters = waiters;
+	bss->mms_seen = bss->tasks_seen = bss->self_mms = bss->not_kept = 0;
+	clear(holders->skel->maps.locks);
+	clear(holders->skel->maps.roles);
+	clear(holders->skel->maps.processes);
+	return run_pass(holders, holders->skel->progs.find_locks, pid, &holders->locks);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+CORELOCK_EXPORT int corelock_holders_snapshot(corelock_holders *holders, uint32_t pid,
+					      uint32_t self_tgid, uint32_t with_waiters,
+					      struct corelock_held *held)
+{
+	uint64_t taken_ns = now_ns();
+	int error = find_locks(holders, pid, self_tgid, with_waiters);
+
+	holders->tasks.used = 0;
+	if (!error && holders->locks.used)
+		error = run_pass(holders, holders->skel->progs.name_tasks, 0, &holders->tasks);
+	if (error)
+		return error;
+	*held = (struct corelock_held){
+		.taken_ns = taken_ns,
+		.mms = holders->skel->bss->mms_seen,
+		.tasks = holders->skel->bss->tasks_seen,
+		.self_mms = holders->skel->bss->self_mms,
+		.not_kept = holders->skel->bss->not_kept,
+		.lock_count = holders->locks.used / sizeof(struct corelock_lock),
+		.task_count = holders->tasks.used / sizeof(struct corelock_lock_task),
+		.locks = (const struct corelock_lock *)holders->locks.data,
+		.tasks_named = (const struct corelock_lock_task *)holders->tasks.data,
+	};
+	return 0;
+}
+
+CORELOCK_EXPORT int corelock_holders_is_held(corelock_holders *holders, uint32_t pid)
+{
+	const struct corelock_lock *lock;
+	int error = find_locks(holders, pid, 0, false);
+
+	if (error || !holders->locks.used)
+		return error;
+	lock = (const struct corelock_lock *)holders->locks.data;
+	return lock->write_held || lock->waiter_count;
+}
