@@ -353,8 +353,10 @@ class _Run:
         if self._symbols.note:
             self._say(f"corelock: {self._symbols.note}")
         if self._options.verbose:
-            for problem, times in self._symbols.problems.items():
-                self._say(f"corelock: symbols: {problem} ({times} x)")
+            from corelock.render.symbolization import symbolization
+
+            for line in symbolization(self._symbols.summary):
+                self._say(line)
 
     def _say(self, text: str) -> None:
         if not self._options.quiet:
