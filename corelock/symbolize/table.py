@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from bisect import bisect_right
 from itertools import compress
 from typing import Optional
 
@@ -12,6 +13,7 @@ _IS_FUNCTION = bytes(kind & 0xF in (2, 10) for kind in range(256))  # STT_FUNC, 
 _IS_SET = bytes(byte != 0 for byte in range(256))
 
 _CODES = "IQQI"
+_STRIDE = 64
 #: Bytes that a function takes in ``pack``.
 ROW_BYTES = 24
 
@@ -28,6 +30,9 @@ class SymbolTable:
     def __init__(self, columns: Columns, strings: bytes) -> None:
         self._columns = columns
         self._strings = strings
+        order, starts, *_ = columns
+        # To have all starts in order would take as long as the sorting itself.
+        self._strides = array("Q", map(starts.__getitem__, order[::_STRIDE]))
 
     def __len__(self) -> int:
         return len(self._columns[0])
@@ -103,9 +108,10 @@ class SymbolTable:
         return min(filter(None, covering), key=lambda name: (len(name), name)), start
 
     def _count_up_to(self, address: int) -> int:
-        """How many functions start at or below ``address``. (bisect has a key from 3.10 on.)"""
+        """How many functions start at or below ``address``."""
         order, starts, *_ = self._columns
-        low, high = 0, len(order)
+        stride = bisect_right(self._strides, address)
+        low, high = max(0, stride - 1) * _STRIDE, min(len(order), stride * _STRIDE)
         while low < high:
             middle = (low + high) // 2
             if address < starts[order[middle]]:
