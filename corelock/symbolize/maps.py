@@ -143,6 +143,8 @@ class MapsReader:
             problem = "process {} has exited"
         except OSError as error:
             problem = "mappings of {} not read: " + why(error)
+        except ValueError:
+            problem = "mappings of {} not read: they make no sense"
         # With the old time: it is tried again for the next event.
         return old._replace(problem=problem)
 

@@ -68,9 +68,7 @@ def test_a_corrupt_file_is_ignored_and_written_again(
     assert cache.get("key") == DATA
 
 
-def test_what_others_may_write_is_not_trusted(
-    cache: Cache, folder: Path, problems: Counts
-) -> None:
+def test_what_others_may_write_is_not_trusted(cache: Cache, folder: Path, problems: Counts) -> None:
     cache.put("key", DATA)
     (folder / "key").chmod(0o620)
     assert cache.get("key") is None

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from elf_image import BASE, symbols_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from elf_image import BASE, symbols_image
 from stack_program import build
 
 from corelock.symbolize.cache import Cache
