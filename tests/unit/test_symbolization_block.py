@@ -13,7 +13,7 @@ def test_block() -> None:
     assert list(symbolization(summary)) == [
         "symbolization",
         "  frames resolved 120, unresolved 10",
-        "         7  a\\x1bb: no symbol",
+        "         7  a?b: no symbol",
         "         3  libc.so.6: no symbol",
         "  problems",
         "         2  perf map: bad line",
