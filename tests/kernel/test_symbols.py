@@ -299,7 +299,10 @@ def test_a_lock_that_is_held_is_not_waited_for(by_query: bool) -> None:
         workload.go()
         # It goes on until it is told: all of this is while it holds its lock.
         notes, seconds, waits = [], [], []
-        for _ in range(10):
+        # Not every time: between two of its holds there is room for a reader.
+        # By query it may be that no lock is needed that is held (since Linux 6.18).
+        while len(notes) < 10 or (notes.count(held) < 3 and not by_query):
+            assert len(notes) < 60
             untold = Symbolizer(maps_timeout_s=0.02)
             untold._reader._by_query = by_query
             note, took = resolved(untold, pid, address)
@@ -312,8 +315,6 @@ def test_a_lock_that_is_held_is_not_waited_for(by_query: bool) -> None:
         # Who does wait is stopped for some tenths of a second; we are not.
         assert max(waits) > 0.1
         assert sorted(seconds)[len(seconds) // 2] < min(0.1, max(waits))
-        # By query it may be that no lock is needed that is held (since Linux 6.18).
-        assert notes.count(held) >= 5 or by_query
         assert told._reader.reads == 0
         workload.go()
         workload.wait_done()
