@@ -6,16 +6,15 @@ an event, and nothing is read before the first one is resolved.
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from functools import cached_property
+from typing import TYPE_CHECKING, Callable, Optional
 
 from corelock.model import Frame, ResolvedSlowEvent, SlowEvent, Symbolization
-from corelock.symbolize.cache import Cache, default_folder
 from corelock.symbolize.counts import Counts
-from corelock.symbolize.jit import PerfMaps
 from corelock.symbolize.kernel import KernelSymbols, resolve_kernel_stack
-from corelock.symbolize.maps import MapsReader
-from corelock.symbolize.modules import Modules
-from corelock.symbolize.user import UserSymbols
+
+if TYPE_CHECKING:
+    from corelock.symbolize.user import UserSymbols
 
 __all__ = ["Symbolizer"]
 
@@ -50,18 +49,32 @@ class Symbolizer:
         cache_folder: Optional[str] = _DEFAULT,
         host_root: str = "/",
     ) -> None:
-        folder = default_folder() if cache_folder is _DEFAULT else cache_folder
+        self._proc = proc
+        self._maps_timeout_s = maps_timeout_s
+        self._lock_is_held = lock_is_held
+        self._cache_folder = cache_folder
+        self._host_root = host_root
         self._named = 0
         self._unnamed = Counts()
         self._problems = Counts()
         self._kernel = KernelSymbols(kallsyms)
-        self._reader = MapsReader(proc, maps_timeout_s, lock_is_held)
+
+    @cached_property
+    def _user(self) -> UserSymbols:
+        # Many runs have no slow event, and start sooner without these.
+        from corelock.symbolize.cache import Cache, default_folder
+        from corelock.symbolize.jit import PerfMaps
+        from corelock.symbolize.maps import MapsReader
+        from corelock.symbolize.modules import Modules
+        from corelock.symbolize.user import UserSymbols
+
+        folder = default_folder() if self._cache_folder is _DEFAULT else self._cache_folder
         cache = Cache(folder, self._problems)
-        self._user = UserSymbols(
-            proc,
-            self._reader,
-            Modules(proc, host_root, cache, self._problems),
-            PerfMaps(proc, host_root, self._problems),
+        return UserSymbols(
+            self._proc,
+            MapsReader(self._proc, self._maps_timeout_s, self._lock_is_held),
+            Modules(self._proc, self._host_root, cache, self._problems),
+            PerfMaps(self._proc, self._host_root, self._problems),
         )
 
     def observe(self, event: SlowEvent) -> None:

@@ -53,7 +53,7 @@ class UserSymbols:
         self.named = 0
         self.unnamed = Counts()
         self._proc = proc
-        self._reader = reader
+        self.reader = reader
         self._modules = modules
         self._perf_maps = perf_maps
         self._vdso = Vdso()
@@ -107,7 +107,7 @@ class UserSymbols:
             older = known.read_ns < event.start_ns + event.duration_ns
             if not older or all(map(known.covers, probes[:needed])):
                 return known
-        maps = self._reader.read(event.pid, probes, known)
+        maps = self.reader.read(event.pid, probes, known)
         if maps.problem is None:
             keep(self._maps, event.pid, maps, _PROCESSES)
             # Now, as it may be gone when its symbols are looked up.

@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -173,7 +174,7 @@ def test_postgres(corelock_background: Background, tmp_path: Path, by: str) -> N
         backend = ask("set work_mem = '64MB'; select pg_backend_pid();")
         target = {"--pid": [by, backend], "--comm": [by, "postgres"], "--all": [by]}[by]
         corelock = corelock_background(
-            "hold-times", "-v", *target, "--slow-us", "0", "-s", "500", "--json"
+            "hold-times", "-v", *target, "--slow-us", "0", "-s", "3000", "--json"
         )
         assert ask(SCAN) == "t"
         for _ in range(3):
@@ -304,7 +305,7 @@ def test_a_lock_that_is_held_is_not_waited_for(by_query: bool) -> None:
         while len(notes) < 10 or (notes.count(held) < 3 and not by_query):
             assert len(notes) < 60
             untold = Symbolizer(maps_timeout_s=0.02)
-            untold._reader._by_query = by_query
+            untold._user.reader._by_query = by_query
             note, took = resolved(untold, pid, address)
             notes.append(note)
             seconds.append(took)
@@ -315,10 +316,45 @@ def test_a_lock_that_is_held_is_not_waited_for(by_query: bool) -> None:
         # Who does wait is stopped for some tenths of a second; we are not.
         assert max(waits) > 0.1
         assert sorted(seconds)[len(seconds) // 2] < min(0.1, max(waits))
-        assert told._reader.reads == 0
+        assert told._user.reader.reads == 0
         workload.go()
         workload.wait_done()
         # Tried again, now that it is free.
         assert resolved(untold, pid, address)[0] != held
         assert untold.summary.resolved >= 1
         workload.finish()
+
+
+# --- code without a file, by a process that does not know its pid as we do ----------------------
+
+JIT = """
+import mmap, os, sys
+page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+maps = open("/proc/self/maps").read().splitlines()
+start = next(int(line.split("-")[0], 16) for line in maps if " rwxp " in line)
+with open(f"/tmp/perf-{os.getpid()}.map", "w") as file:
+    file.write(f"{start:x} 800 py::made_at_run_time:/app/main.py\\n")
+print(os.getpid(), hex(start), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_perf_map_in_other_namespaces() -> None:
+    # The venv may be in what is then hidden.
+    python = os.path.realpath(sys.executable)
+    script = 'mount -t tmpfs none /tmp && exec "$0" -c "$1"'
+    command = ["unshare", "-pfm", "--mount-proc", "sh", "-c", script, python, JIT]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        own_pid, start = (int(word, 0) for word in process.stdout.readline().split())
+        assert own_pid == 1
+        (pid,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        symbolizer = Symbolizer()
+        resolved = symbolizer.resolve(event_of(int(pid), start + 0x123, start + 0x900))
+        assert process.stdin is not None
+        process.stdin.close()
+    found = [(frame.name, frame.offset) for frame in resolved.user_stack]
+    assert found == [("py::made_at_run_time:/app/main.py", 0x123), (None, 0x900)]
+    assert symbolizer.summary.unresolved == {"[anon]: not in the perf map": 1}

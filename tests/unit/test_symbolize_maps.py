@@ -70,14 +70,14 @@ def test_a_real_stack_by_queries(tmp_path: Path) -> None:
     program = build(tmp_path)
     with running(program) as (process, stack):
         symbolizer = Symbolizer()
-        symbolizer._reader._by_query = True
+        symbolizer._user.reader._by_query = True
         garbage = (*stack, 0x10, 0x20)
         for _ in range(3):
             resolved = symbolizer.resolve(later(slow_event(process.pid, *garbage)))
             assert [frame.name for frame in resolved.user_stack[:3]] == ["inner", "outer", "main"]
             assert len(resolved.user_stack) == 4
     # What is no code was asked for once.
-    assert symbolizer._reader.reads == 1
+    assert symbolizer._user.reader.reads == 1
 
 
 def test_what_is_new_replaces_what_was_there(
@@ -135,7 +135,7 @@ def test_nothing_is_read_while_the_lock_is_held(tmp_path: Path) -> None:
     event = slow_event(7, 0x1010, 0x1020)
     symbolizer.observe(event)
     resolved = symbolizer.resolve(event)
-    assert symbolizer._reader.reads == 0
+    assert symbolizer._user.reader.reads == 0
     assert [(frame.address, frame.module) for frame in resolved.user_stack] == [
         (0x1010, None), (0x1020, None),
     ]  # fmt: skip
@@ -145,14 +145,14 @@ def test_nothing_is_read_while_the_lock_is_held(tmp_path: Path) -> None:
     # Another process's may be read; this one's when the lock is free again.
     held.clear()
     symbolizer.observe(event)
-    assert symbolizer._reader.reads == 1
+    assert symbolizer._user.reader.reads == 1
     held.add(7)
     resolved = symbolizer.resolve(later(event))
     assert [frame.module for frame in resolved.user_stack] == ["[anon:jit]"] * 2
     # Known, though something new was not: what is known is used.
     resolved = symbolizer.resolve(later(slow_event(7, 0x1010, 0x5000)))
     assert [frame.module for frame in resolved.user_stack] == ["[anon:jit]", None]
-    assert symbolizer._reader.reads == 1
+    assert symbolizer._user.reader.reads == 1
 
 
 def test_patience() -> None:

@@ -45,7 +45,7 @@ def test_real_stack(tmp_path: Path, flags: list[str]) -> None:
     assert [frame.address for frame in frames] == stack
     assert resolved.user_stack_note is None
     assert not [reason for reason in symbolizer.problems if "program" in reason]
-    assert symbolizer._reader.reads == 1
+    assert symbolizer._user.reader.reads == 1
     # Where outer() starts, by the frame's offset and by nm.
     inner, outer = frames[:2]
     assert inner.offset == 0
@@ -103,7 +103,7 @@ def test_process_that_has_exited(tmp_path: Path) -> None:
         event = slow_event(process.pid, *stack)
         remembering.observe(event)
         remembering.observe(event)
-        assert remembering._reader.reads == 1
+        assert remembering._user.reader.reads == 1
 
     resolved = Symbolizer().resolve(event)
     assert [frame.name for frame in resolved.user_stack] == [None] * 4
@@ -142,7 +142,7 @@ def test_held_lock_is_given_up(tmp_path: Path) -> None:
         note = "mappings of 7 not read: its mmap_lock is held"
         assert resolved.user_stack_note == note
     # Tried once: a read that hangs is not joined by others.
-    assert symbolizer._reader.reads == 1
+    assert symbolizer._user.reader.reads == 1
     os.close(os.open(proc / "7" / "maps", os.O_WRONLY))  # lets the reader go
 
 
@@ -158,9 +158,9 @@ def test_mappings_are_read_again_for_a_newer_library(tmp_path: Path) -> None:
 
     before = slow_event(7, 0x1010, 0x5010)
     assert modules(before) == ["[vdso]"]
-    assert symbolizer._reader.reads == 1
+    assert symbolizer._user.reader.reads == 1
     assert modules(later(before)) == ["[vdso]", "[anon:jit]"]
-    assert symbolizer._reader.reads == 2
+    assert symbolizer._user.reader.reads == 2
 
 
 def test_memory_without_symbols_is_named(tmp_path: Path) -> None:
@@ -225,3 +225,23 @@ def test_construction_reads_nothing() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert output.stdout.split() == ["None", "False"]
+
+
+def test_names_are_demangled(tmp_path: Path) -> None:
+    """C++ and Rust, by the names that their compilers give to functions."""
+    names = {
+        "inner": "_ZN5arena5purgeERKSt6vectorIiSaIiEE",
+        "outer": "_RNvC6_123foo3bar",
+        "main": "main",
+    }
+    program = build(tmp_path)
+    renames = [f"--redefine-sym={plain}={mangled}" for plain, mangled in names.items()]
+    subprocess.run(["objcopy", *renames, str(program)], check=True)
+    with running(program) as (process, stack):
+        frames = Symbolizer().resolve(slow_event(process.pid, *stack)).user_stack
+    found = [frame.name for frame in frames[:3]]
+    if sys.version_info < (3, 10):  # no library there
+        assert found == list(names.values())
+    else:
+        purge = "arena::purge(std::vector<int, std::allocator<int>> const&)"
+        assert found == [purge, "123foo::bar", "main"]
