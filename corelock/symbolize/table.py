@@ -31,6 +31,7 @@ class SymbolTable:
         self._columns = columns
         self._strings = strings
         order, starts, *_ = columns
+        self._known: dict[int, list[tuple[int, str]]] = {}
         # To have all starts in order would take as long as the sorting itself.
         self._strides = array("Q", map(starts.__getitem__, order[::_STRIDE]))
 
@@ -91,21 +92,33 @@ class SymbolTable:
 
         Of several names the shortest is taken: ``mmap`` of ``__mmap`` and ``mmap64``.
         """
-        order, starts, sizes, names = self._columns
         last = self._count_up_to(address)
         if last == 0:
             return None
-        start = starts[order[last - 1]]
-        covering = []
+        candidates = self._known.get(last)
+        if candidates is None:
+            candidates = self._known[last] = self._ending_at(last)
+        start = self._columns[1][self._columns[0][last - 1]]
+        for size, name in candidates:
+            if not size or address - start < size:
+                return name, start
+        return None
+
+    def _ending_at(self, last: int) -> list[tuple[int, str]]:
+        """Sizes and names of the functions that start where the one before ``last`` does.
+
+        The best name first. Linkers make one of equal functions: there may be hundreds.
+        """
+        order, starts, sizes, names = self._columns
+        found = []
         for index in range(last - 1, -1, -1):
             row = order[index]
-            if starts[row] != start:
+            if starts[row] != starts[order[last - 1]]:
                 break
-            if not sizes[row] or address - start < sizes[row]:
-                covering.append(self._name(names[row]))
-        if not any(covering):
-            return None
-        return min(filter(None, covering), key=lambda name: (len(name), name)), start
+            name = self._name(names[row])
+            if name:
+                found.append((sizes[row], name))
+        return sorted(found, key=lambda each: (len(each[1]), each[1]))
 
     def _count_up_to(self, address: int) -> int:
         """How many functions start at or below ``address``."""

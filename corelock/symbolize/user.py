@@ -122,19 +122,22 @@ class UserSymbols:
         # Offsets are of the address, symbols of the probe before it.
         after = address - probe
         offset = probe - region.start + region.offset
-        found: Union[tuple[str, int], str]
-        if region.has_file or region.path == VDSO:
-            symbols = self._symbols(pid, region)
-            linked = None if isinstance(symbols, str) else symbols.address_of(offset)
-            if isinstance(symbols, str) or linked is None:
-                found = symbols if isinstance(symbols, str) else "no code at that offset"
+        in_file = region.has_file or region.path == VDSO
+        symbols = self._symbols(pid, region) if in_file else "no file"
+        found: Union[tuple[str, int], str] = "no code at that offset"
+        if isinstance(symbols, str):
+            # Code that is made at run time may be in a file, too, a deleted or a nameless one.
+            made = self._perf_maps.find(pid, self._processes.get(pid), probe)
+            if isinstance(made, str):
+                found = symbols if in_file else made
             else:
-                offset = linked
+                found, offset = made, probe
+        else:
+            linked = symbols.address_of(offset)
+            if linked is not None:
                 stripped = "no symbol (stripped, no debug file)"
                 found = symbols.find(linked) or (stripped if symbols.stripped else "no symbol")
-        else:
-            found = self._perf_maps.find(pid, self._processes.get(pid), probe)
-            offset = offset if isinstance(found, str) else probe
+                offset = linked
         if isinstance(found, str):
             unnamed = Frame(address, None, offset + after, region.module)
             return _Resolved(unnamed, f"{region.module}: {found}")

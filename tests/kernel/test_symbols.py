@@ -329,9 +329,10 @@ def test_a_lock_that_is_held_is_not_waited_for(by_query: bool) -> None:
 
 JIT = """
 import mmap, os, sys
-page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+flags = mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if sys.argv[1] == "shared" else mmap.MAP_PRIVATE)
+page = mmap.mmap(-1, 4096, flags, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 maps = open("/proc/self/maps").read().splitlines()
-start = next(int(line.split("-")[0], 16) for line in maps if " rwxp " in line)
+start = next(int(line.split("-")[0], 16) for line in maps if " rwx" in line)
 with open(f"/tmp/perf-{os.getpid()}.map", "w") as file:
     file.write(f"{start:x} 800 py::made_at_run_time:/app/main.py\\n")
 print(os.getpid(), hex(start), flush=True)
@@ -339,11 +340,13 @@ sys.stdin.read()
 """
 
 
-def test_a_perf_map_in_other_namespaces() -> None:
+@pytest.mark.parametrize("how", ["private", "shared"])
+def test_a_perf_map_in_other_namespaces(how: str) -> None:
+    """Shared memory without a file has a path all the same: /dev/zero (deleted)."""
     # The venv may be in what is then hidden.
     python = os.path.realpath(sys.executable)
-    script = 'mount -t tmpfs none /tmp && exec "$0" -c "$1"'
-    command = ["unshare", "-pfm", "--mount-proc", "sh", "-c", script, python, JIT]
+    script = 'mount -t tmpfs none /tmp && exec "$0" -c "$1" "$2"'
+    command = ["unshare", "-pfm", "--mount-proc", "sh", "-c", script, python, JIT, how]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -357,4 +360,8 @@ def test_a_perf_map_in_other_namespaces() -> None:
         process.stdin.close()
     found = [(frame.name, frame.offset) for frame in resolved.user_stack]
     assert found == [("py::made_at_run_time:/app/main.py", 0x123), (None, 0x900)]
-    assert symbolizer.summary.unresolved == {"[anon]: not in the perf map": 1}
+    reason = {
+        "private": "[anon]: not in the perf map",
+        "shared": "zero (deleted): the file was deleted",
+    }[how]
+    assert symbolizer.summary.unresolved == {reason: 1}
