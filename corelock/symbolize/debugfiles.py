@@ -22,9 +22,14 @@ def separate_table(
     """The functions of the debug file of ``elf``, or None; a bad one counts in ``problems``.
 
     It is looked for in each of ``roots``, by build-id and by the name in
-    ``.gnu_debuglink``, and taken only if it has that id, or that checksum.
+    ``.gnu_debuglink``, and taken only if it has that id, or that checksum: a
+    symbolic link in a target's root leads to our files, and may be any.
     """
-    build_id, link = elf.build_id(), elf.debuglink()
+    try:
+        build_id, link = elf.build_id(), elf.debuglink()
+    except BadElf as error:
+        problems.add(f"{os.path.basename(path)}: {error}")
+        return None
     for root in roots:
         for candidate, crc in _candidates(path, build_id, link):
             try:
@@ -45,7 +50,7 @@ def _candidates(
     path: str, build_id: Optional[str], link: Optional[tuple[str, int]]
 ) -> Iterator[tuple[str, Optional[int]]]:
     """Where it may be, and the checksum it must have there, or None to go by the id."""
-    if build_id is not None and len(build_id) > 2:
+    if build_id is not None:
         yield f"{_DEBUG}/.build-id/{build_id[:2]}/{build_id[2:]}.debug", None
     if link is None or not link[0]:
         return

@@ -21,6 +21,7 @@ _EXECUTABLE = 1  # PF_X
 _NT_GNU_BUILD_ID = 3
 
 _MOST_BYTES = 1 << 30
+_MOST_ID_BYTES = 64
 _MOST_DEBUGDATA_BYTES = 64 << 20
 #: Smaller tables are sorted in about the time that the cache would take.
 _WORTH_CACHING = 50_000
@@ -156,8 +157,19 @@ class ElfSymbols:
             whole = separate(elf)
         #: Whether functions may be missing, for lack of a debug file.
         self.stripped = whole is None
-        tables = [elf.table("SHT_DYNSYM", cache), elf.debugdata()] if whole is None else [whole]
+        #: What is wrong with a part of it that can be done without, or None.
+        self.problem: Optional[str] = None
+        tables: list[Optional[SymbolTable]] = [whole]
+        if not whole:  # there may be one that has no functions
+            tables = [elf.table("SHT_DYNSYM", cache), self._debugdata(elf)]
         self._tables = [table for table in tables if table is not None]
+
+    def _debugdata(self, elf: ElfFile) -> Optional[SymbolTable]:
+        try:
+            return elf.debugdata()
+        except BadElf as error:
+            self.problem = f".gnu_debugdata: {error}"
+            return None
 
     def address_of(self, file_offset: int) -> Optional[int]:
         """The address of the code at ``file_offset``, or None where there is no code."""
@@ -222,6 +234,7 @@ def _build_id(notes: bytes, little: bool) -> Optional[str]:
         name = notes[at : at + name_size]
         at += name_size + 3 & ~3
         if kind == _NT_GNU_BUILD_ID and name == b"GNU\0":
-            return notes[at : at + size].hex() or None
+            # It becomes the name of a file.
+            return notes[at : at + size].hex() if 2 <= size <= _MOST_ID_BYTES else None
         at += size + 3 & ~3
     return None

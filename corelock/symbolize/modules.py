@@ -63,7 +63,7 @@ class Modules:
         roots = (f"{self._proc}/{pid}/root", self._host_root)
         try:
             with self._open(pid, region) as file:
-                return ElfSymbols(
+                symbols = ElfSymbols(
                     file,
                     self._cache,
                     lambda elf: separate_table(
@@ -72,6 +72,9 @@ class Modules:
                 )
         except BadElf as error:
             return str(error)
+        if symbols.problem:
+            self._problems.add(f"{region.module}: {symbols.problem}")
+        return symbols
 
     def _open(self, pid: int, region: Region) -> BinaryIO:
         """The mapped file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import os
 import random
@@ -16,6 +17,7 @@ from stack_program import build, running
 from test_symbolize_user import fake_proc, mapped, slow_event
 
 from corelock.symbolize import Symbolizer
+from corelock.symbolize.elf import ElfFile
 
 
 def run(*command: object) -> str:
@@ -56,12 +58,10 @@ class Stripped:
 
     def symbolizer(self, folder: Path, **options: Optional[str]) -> Symbolizer:
         """For process 7, which has the program at its link address, and sees it in /bin."""
-        proc = folder / "proc"
-        if not proc.exists():
-            maps = mapped(self.program, "/bin/program")
-            proc = fake_proc(folder, 7, maps)
-            (proc / "7" / "root").unlink()
-            (proc / "7" / "root").symlink_to(self.root)
+        shutil.rmtree(folder / "proc", ignore_errors=True)
+        proc = fake_proc(folder, 7, mapped(self.program, "/bin/program"))
+        (proc / "7" / "root").unlink()
+        (proc / "7" / "root").symlink_to(self.root)
         options = {"host_root": str(folder / "nothing"), "cache_folder": None, **options}
         return Symbolizer(proc=str(proc), **options)  # type: ignore[arg-type]
 
@@ -158,15 +158,37 @@ def test_a_fifo_in_place_of_a_debug_file_is_a_problem(stripped: Stripped, tmp_pa
 
 def test_mini_debuginfo(stripped: Stripped, tmp_path: Path) -> None:
     """As Fedora has it in every file: the symbols alone, compressed."""
-    run("objcopy", "-S", "--remove-section=.text", stripped.debug, tmp_path / "unused")
     mini = tmp_path / "mini"
     mini.write_bytes(lzma.compress(stripped.debug.read_bytes()))
     run("objcopy", f"--add-section=.gnu_debugdata={mini}", stripped.program)
     assert stripped.name(stripped.symbolizer(tmp_path)) == "inner"
     mini.write_bytes(lzma.compress(stripped.debug.read_bytes())[:-50])
-    shutil.rmtree(tmp_path / "proc")
     run("objcopy", f"--update-section=.gnu_debugdata={mini}", stripped.program)
-    assert stripped.name(stripped.symbolizer(tmp_path)) is None
+    symbolizer = stripped.symbolizer(tmp_path)
+    assert stripped.name(symbolizer) is None
+    (problem,) = symbolizer.summary.problems
+    assert problem.startswith("program: .gnu_debugdata: corrupt ELF file")
+
+
+@pytest.mark.parametrize("section", [".gnu_debuglink", ".gnu_debugdata"])
+def test_damage_to_a_part_leaves_the_other_names(tmp_path: Path, section: str) -> None:
+    program = build(tmp_path, "-rdynamic")
+    inner = next(
+        int(line.split()[0], 16) for line in run("nm", program).splitlines() if " inner" in line
+    )
+    (tmp_path / "damage").write_bytes(b"x")
+    run("strip", program)
+    run("objcopy", f"--add-section={section}={tmp_path / 'damage'}", program)
+    symbolizer = Symbolizer(proc=str(fake_proc(tmp_path, 7, mapped(program))))
+    (frame,) = symbolizer.resolve(slow_event(7, 0x1000 + inner)).user_stack
+    assert frame.name == "inner"
+    assert len(symbolizer.summary.problems) == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 65, 4000])
+def test_a_build_id_that_is_none_is_not_used(tmp_path: Path, size: int) -> None:
+    image = symbols_image([(BASE, 16, b"f")], bytes(size) or b"\0")
+    assert ElfFile(io.BytesIO(image)).build_id() is None
 
 
 def test_a_cached_table_does_not_hide_a_debug_file_installed_later(tmp_path: Path) -> None:
