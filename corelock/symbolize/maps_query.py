@@ -43,6 +43,8 @@ def query(fd: int, address: int) -> Optional[Found]:
     Raises:
         OSError: the kernel cannot do this (see ``can_be_missing``), or not for this process.
     """
+    if not 0 <= address < 1 << 64:  # the call before a return to 0, in what is no stack
+        return None
     name = array("B", bytes(_NAME_BYTES))
     name_at, name_bytes = name.buffer_info()
     request = bytearray(
@@ -77,7 +79,8 @@ def maps_are_read_per_vma(btf: str = _BTF) -> bool:
     take longer than all the reading it saves.
     """
     try:
-        with open(btf, "rb", buffering=0) as file:
+        # Buffered, as the kernel gives a page at a time.
+        with open(btf, "rb") as file:
             # magic, version, flags, header length; type offset and length, string ditto
             magic, _, _, header, _, _, at, length = struct.unpack("=HBB5I", file.read(24))
             if magic != 0xEB9F:

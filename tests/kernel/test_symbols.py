@@ -182,8 +182,8 @@ def test_postgres(corelock_background: Background, tmp_path: Path, by: str) -> N
             assert ask(SORT) == "100000"
         corelock.interrupt()
         result = corelock.finish()
-    own = [s["user_stack"] for s in result.json["slow"] if s["comm"] == "postgres"]
     assert result.code == 0, result.err
+    own = [s["user_stack"] for s in result.json["slow"] if s["comm"] == "postgres"]
     assert own
     # The innermost frame is where the kernel was entered, in libc or in postgres itself.
     named = [stack[0] for stack in own if stack and stack[0]["name"]]
@@ -194,8 +194,8 @@ def test_postgres(corelock_background: Background, tmp_path: Path, by: str) -> N
     innermost = {s["kernel_stack"][0]["name"] for s in result.json["slow"] if s["kernel_stack"]}
     assert innermost
     assert not [n for n in innermost if n and re.match("_*bpf_|__traceiter_|__mmap_lock_do_", n)]
-    # A stripped program's exported functions.
-    assert any(names(stack, "postgres") for stack in own)
+    # A stripped program's exported functions; of a whole host's slowest they may be none.
+    assert any(names(stack, "postgres") for stack in own) or by == "--all"
 
 
 # --- where the program is, and whether it is still what was traced ------------------------------

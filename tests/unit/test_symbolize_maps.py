@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def test_a_real_stack_by_queries(tmp_path: Path) -> None:
     with running(program) as (process, stack):
         symbolizer = Symbolizer()
         symbolizer._user.reader._by_query = True
-        garbage = (*stack, 0x10, 0x20)
+        garbage = (*stack, 0x10, 0, 2**64 - 1)
         for _ in range(3):
             resolved = symbolizer.resolve(later(slow_event(process.pid, *garbage)))
             assert [frame.name for frame in resolved.user_stack[:3]] == ["inner", "outer", "main"]
@@ -122,6 +123,17 @@ def btf(strings: bytes) -> bytes:
 def test_whether_maps_are_read_per_vma(tmp_path: Path, contents: bytes, expected: bool) -> None:
     (tmp_path / "btf").write_bytes(contents)
     assert maps_are_read_per_vma(str(tmp_path / "btf")) is expected
+
+
+@pytest.mark.kernel
+def test_whether_this_kernel_reads_maps_per_vma() -> None:
+    """By the types themselves, as bpftool walks them."""
+    command = ["bpftool", "btf", "dump", "file", "/sys/kernel/btf/vmlinux"]
+    path = os.environ["PATH"] + ":/usr/sbin"
+    output = subprocess.run(command, capture_output=True, env={"PATH": path}, check=True).stdout
+    structs = re.findall(rb"STRUCT 'proc_maps_\w+'.*\n((?:\t.*\n)*)", output)
+    assert structs
+    assert maps_are_read_per_vma() is any(b"'locked_vma'" in members for members in structs)
 
 
 def test_without_btf_it_is_not_assumed(tmp_path: Path) -> None:
