@@ -14,6 +14,8 @@ from corelock.symbolize.maps_query import Found, can_be_missing, maps_are_read_p
 from corelock.symbolize.patience import Patience, TimedOut
 
 _DELETED = " (deleted)"
+#: Stacks without frame pointers end in ever new numbers that are no addresses.
+_MOST_ABSENT = 4096
 
 
 class Region(NamedTuple):
@@ -170,6 +172,8 @@ class MapsReader:
 def _queried(fd: int, addresses: Sequence[int], old: Maps, read_ns: int) -> Maps:
     """``old`` with the regions of those addresses that it has not."""
     regions, absent = list(old.regions), set(old.absent)
+    if len(absent) > _MOST_ABSENT:
+        absent.clear()
     new: list[Region] = []
     # The innermost was executed: it is asked for again if there was nothing there.
     absent.difference_update(addresses[:1])

@@ -52,6 +52,8 @@ class Modules:
         except OSError as error:
             # Not kept: another process may show the same file.
             return why(error)
+        except ValueError as error:  # such as a path that cannot be one
+            return str(error)
         keep(self._files, key, symbols, _FILES)
         return symbols
 
