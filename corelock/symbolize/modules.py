@@ -109,8 +109,7 @@ def _is_mapped_in(status: os.stat_result, region: Region) -> bool:
     """Whether a file is the one that is mapped there.
 
     On btrfs and overlayfs, whose device numbers are made up, what maps shows may
-    be another one than fstat's: then the inode decides. Two devices that are
-    both real, or both the same file system's, must agree.
+    be another one than fstat's: then the inode decides. Real devices must agree.
     """
     if status.st_ino != region.inode:
         return False
