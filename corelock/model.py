@@ -206,6 +206,20 @@ class ResolvedSlowEvent:
 
 
 @dataclass(frozen=True)
+class Symbolization:
+    """What became of the stack frames that were resolved.
+
+    ``unresolved`` counts those without a name by reason, as ``{"libfoo.so: no
+    symbol": 3}``. ``problems`` counts what went wrong besides and may have cost
+    names: bad debug files, lines of perf maps, cache files.
+    """
+
+    resolved: int
+    unresolved: Mapping[str, int]
+    problems: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Accounting:
     """Where every event went.
 

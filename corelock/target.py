@@ -1,7 +1,7 @@
 """Asking /proc about a target, only through files that never take an mmap_lock.
 
 ``stat``, ``status``, ``comm`` and the listing of ``task`` are safe in that
-sense; ``maps``, ``smaps``, ``cmdline`` and ``environ`` are not.
+sense; ``maps``, ``smaps``, ``environ`` and the arguments are not.
 """
 
 from __future__ import annotations

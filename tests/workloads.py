@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Optional
@@ -18,7 +20,8 @@ TIMEOUT_S = 120.0
 class Workload:
     """One workload, idle until :meth:`run`, idle again after it, killed on exit if need be.
 
-    ``pid`` is the process to trace, ``extra`` whatever numbers followed it.
+    ``pid`` is the process to trace, ``extra`` whatever numbers followed it. A
+    ``command`` runs it, or another program that keeps to the handshake.
 
     >>> with Workload("storm", "4", "2000") as storm:  # doctest: +SKIP
     ...     attach(storm.pid)
@@ -27,13 +30,15 @@ class Workload:
     ...     storm.finish()
     """
 
-    def __init__(self, name: str, *arguments: str) -> None:
-        self.command = [str(BUILD / name), *arguments]
+    def __init__(
+        self, name: str, *arguments: str, command: Optional[Sequence[object]] = None
+    ) -> None:
+        self.command = list(map(str, command or [BUILD / name, *arguments]))
         self.pid = 0
         self.extra: tuple[int, ...] = ()
 
     def __enter__(self) -> Workload:
-        if not os.path.exists(self.command[0]):
+        if shutil.which(self.command[0]) is None:
             raise FileNotFoundError(f"{self.command[0]} is not built: run make")
         self._process = subprocess.Popen(
             self.command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -266,8 +266,10 @@ class TracedRun(ABC):
         if self.symbols.note:
             self.say(f"corelock: {self.symbols.note}")
         if self._traced.verbose:
-            for problem, times in self.symbols.problems.items():
-                self.say(f"corelock: symbols: {problem} ({times} x)")
+            from corelock.render.symbolization import symbolization
+
+            for line in symbolization(self.symbols.summary):
+                self.say(line)
 
     def say(self, text: str) -> None:
         """To stderr, unless -q."""

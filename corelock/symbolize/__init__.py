@@ -6,14 +6,19 @@ an event, and nothing is read before the first one is resolved.
 
 from __future__ import annotations
 
-from typing import Optional
+from functools import cached_property
+from typing import TYPE_CHECKING, Callable, Optional
 
-from corelock.model import ResolvedSlowEvent, SlowEvent
+from corelock.model import Frame, ResolvedSlowEvent, SlowEvent, Symbolization
+from corelock.symbolize.counts import Counts
 from corelock.symbolize.kernel import KernelSymbols, resolve_kernel_stack
-from corelock.symbolize.maps import MapsReader
-from corelock.symbolize.user import UserSymbols
+
+if TYPE_CHECKING:
+    from corelock.symbolize.user import UserSymbols
 
 __all__ = ["Symbolizer"]
+
+_DEFAULT = "the user's"
 
 
 class Symbolizer:
@@ -21,20 +26,61 @@ class Symbolizer:
 
     A frame without a symbol has ``name`` None; its ``offset`` is then the
     address in ``module`` as linked (what addr2line takes), or the offset in
-    the file where its headers could not be read. C++ names stay mangled.
+    the file where its headers could not be read. C++ and Rust names are
+    demangled.
+
+    Args:
+        lock_is_held: whether a pid's mmap_lock is held or queued for now. While
+            it is, nothing is read of that process; the next event of it tries
+            again. Must not raise, nor wait for that lock.
+        cache_folder: where large symbol tables are kept for the next run; None
+            is nowhere, the default is the user's cache (``$XDG_CACHE_HOME/corelock``).
+        host_root: below which our own files are, for debug files and for those of
+            processes that have exited.
     """
 
     def __init__(
-        self, kallsyms: str = "/proc/kallsyms", proc: str = "/proc", maps_timeout_s: float = 1.0
+        self,
+        kallsyms: str = "/proc/kallsyms",
+        proc: str = "/proc",
+        maps_timeout_s: float = 1.0,
+        *,
+        lock_is_held: Optional[Callable[[int], bool]] = None,
+        cache_folder: Optional[str] = _DEFAULT,
+        host_root: str = "/",
     ) -> None:
+        self._proc = proc
+        self._maps_timeout_s = maps_timeout_s
+        self._lock_is_held = lock_is_held
+        self._cache_folder = cache_folder
+        self._host_root = host_root
+        self._named = 0
+        self._unnamed = Counts()
+        self._problems = Counts()
         self._kernel = KernelSymbols(kallsyms)
-        self._reader = MapsReader(proc, maps_timeout_s)
-        self._user = UserSymbols(proc, self._reader)
+
+    @cached_property
+    def _user(self) -> UserSymbols:
+        # Many runs have no slow event, and start sooner without these.
+        from corelock.symbolize.cache import Cache, default_folder
+        from corelock.symbolize.jit import PerfMaps
+        from corelock.symbolize.maps import MapsReader
+        from corelock.symbolize.modules import Modules
+        from corelock.symbolize.user import UserSymbols
+
+        folder = default_folder() if self._cache_folder is _DEFAULT else self._cache_folder
+        cache = Cache(folder, self._problems)
+        return UserSymbols(
+            self._proc,
+            MapsReader(self._proc, self._maps_timeout_s, self._lock_is_held),
+            Modules(self._proc, self._host_root, cache, self._problems),
+            PerfMaps(self._proc, self._host_root, self._problems),
+        )
 
     def observe(self, event: SlowEvent) -> None:
         """Make sure that the mappings the event was in are known, while its process lives.
 
-        Reads them if they are not, or if the innermost user address is in none
+        Learns them if they are not, or if the innermost user address is in none
         of those that are. Waits ``maps_timeout_s`` seconds at most.
         """
         self._user.observe(event)
@@ -45,11 +91,21 @@ class Symbolizer:
         The frames of the tracing itself are left out, and so are outermost
         user addresses that are no code. Never raises over what could not be
         read: such frames have no name, and ``user_stack_note``, :attr:`note`
-        and :attr:`problems` say why.
+        and :attr:`summary` say why.
         """
-        kernel_stack = resolve_kernel_stack(event.kernel_stack, self._kernel)
+        kernel_stack = self.resolve_kernel(event.kernel_stack)
         user_stack, user_stack_note = self._user.resolve(event)
         return ResolvedSlowEvent(event, kernel_stack, user_stack, user_stack_note)
+
+    def resolve_kernel(self, stack: tuple[int, ...]) -> tuple[Frame, ...]:
+        """The frames of a kernel stack, innermost first, those of the tracing left out."""
+        frames = resolve_kernel_stack(stack, self._kernel)
+        named = sum(frame.name is not None for frame in frames)
+        self._named += named
+        if named < len(frames):
+            reason = "kernel: symbols are hidden" if self.note else "kernel: no symbol"
+            self._unnamed.add(reason, len(frames) - named)
+        return frames
 
     @property
     def note(self) -> Optional[str]:
@@ -57,6 +113,14 @@ class Symbolizer:
         return self._kernel.note
 
     @property
+    def summary(self) -> Symbolization:
+        """What became of all frames that were resolved so far."""
+        unnamed = Counts(self._unnamed)
+        for reason, times in self._user.unnamed.items():
+            unnamed.add(reason, times)
+        return Symbolization(self._named + self._user.named, unnamed, dict(self._problems))
+
+    @property
     def problems(self) -> dict[str, int]:
-        """Files whose symbols could not be read: ``{"libfoo.so: reason": times}``."""
-        return self._user.problems
+        """All reasons of :attr:`summary`, of frames and of files: ``{reason: times}``."""
+        return {**self.summary.unresolved, **self._problems}

@@ -1,15 +1,21 @@
-"""The executable mappings of a process, read without waiting for its mmap_lock."""
+"""The executable mappings of a process, learnt without waiting for its mmap_lock."""
 
 from __future__ import annotations
 
+import errno
 import os
-import signal
-import threading
 import time
 from bisect import bisect_right
-from typing import NamedTuple, Optional, Union
+from collections.abc import Sequence
+from typing import Callable, NamedTuple, Optional
+
+from corelock.symbolize.files import why
+from corelock.symbolize.maps_query import Found, can_be_missing, maps_are_read_per_vma, query
+from corelock.symbolize.patience import Patience, TimedOut
 
 _DELETED = " (deleted)"
+#: Stacks without frame pointers end in ever new numbers that are no addresses.
+_MOST_ABSENT = 4096
 
 
 class Region(NamedTuple):
@@ -28,8 +34,8 @@ class Region(NamedTuple):
 
     @property
     def has_file(self) -> bool:
-        """Whether there is still a file of that path to read symbols from."""
-        return self.path.startswith("/") and self.inode != 0 and not self.deleted
+        """Whether it is of a file that has or had a name."""
+        return self.path.startswith("/") and self.inode != 0
 
     @property
     def deleted(self) -> bool:
@@ -45,14 +51,17 @@ class Region(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """What one read gave: ``regions`` in order of address, and ``problem`` if it failed.
+    """What is known: ``regions`` in order of address, and ``problem`` if reading them failed.
 
-    ``read_ns`` is on ``CLOCK_MONOTONIC``, from before the read began.
+    ``problem`` has ``{}`` where the pid belongs. ``read_ns`` is on
+    ``CLOCK_MONOTONIC``, from before the read began. ``absent`` are addresses that
+    were asked for one by one and lie in no executable mapping.
     """
 
     regions: tuple[Region, ...]
     read_ns: int
     problem: Optional[str] = None
+    absent: frozenset[int] = frozenset()
 
     def find(self, address: int) -> Optional[Region]:
         """The region ``address`` is in, or None."""
@@ -60,6 +69,10 @@ class Maps(NamedTuple):
         if index >= 0 and address < self.regions[index].end:
             return self.regions[index]
         return None
+
+    def covers(self, address: int) -> bool:
+        """Whether it is known what is at ``address``, be it nothing."""
+        return address in self.absent or self.find(address) is not None
 
 
 def parse_maps(text: bytes) -> tuple[Region, ...]:
@@ -92,57 +105,93 @@ def parse_maps(text: bytes) -> tuple[Region, ...]:
 
 
 class MapsReader:
-    """Reads mappings in a thread that can be given up.
+    """Learns mappings by the least intrusive means that the kernel has.
 
-    Reading ``/proc/PID/maps`` takes the mmap_lock of PID (before Linux 6.17
-    always), the very lock that may be held for minutes. A thread of this
-    process, because what this process locks is left out of its results; one
-    that is stuck ends with the process, as the wait is a killable one.
+    Where ``/proc/PID/maps`` is read under the locks of single mappings, by that;
+    else one ioctl for each mapping that is asked for, which takes the mmap_lock
+    for one look-up; else by ``/proc/PID/maps``, which holds it for pages of text.
+    All three may have to wait while a writer holds the lock, hence the patience.
     """
 
-    def __init__(self, proc: str = "/proc", timeout_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        proc: str = "/proc",
+        timeout_s: float = 1.0,
+        lock_is_held: Optional[Callable[[int], bool]] = None,
+        by_query: Optional[bool] = None,
+    ) -> None:
         #: How many reads were begun.
         self.reads = 0
         self._proc = proc
-        self._timeout_s = timeout_s
-        self._stuck: dict[int, threading.Thread] = {}
+        self._patience = Patience(timeout_s)
+        self._lock_is_held = lock_is_held
+        self._by_query = by_query
 
-    def read(self, pid: int) -> Maps:
-        """The mappings of ``pid`` now; waits ``timeout_s`` seconds at most, never raises."""
+    def read(self, pid: int, addresses: Sequence[int], known: Optional[Maps] = None) -> Maps:
+        """What ``known`` becomes by a look at ``pid`` now, with ``addresses`` in it.
+
+        Waits ``timeout_s`` seconds at most, never raises. Of what could not be
+        read, ``problem`` says why, and what was known stays known.
+        """
         read_ns = time.monotonic_ns()
-        held = Maps((), read_ns, f"mappings of {pid} not read: its mmap_lock is held")
-        stuck = self._stuck.pop(pid, None)
-        if stuck is not None and stuck.is_alive():
-            self._stuck[pid] = stuck
-            return held
-        result: list[Union[bytes, OSError]] = []
-        reader = threading.Thread(
-            target=_read, args=(f"{self._proc}/{pid}/maps", result), daemon=True
-        )
+        old = known or Maps((), read_ns)
+        try:
+            if self._lock_is_held is not None and self._lock_is_held(pid):
+                raise TimedOut
+            return self._patience.call(pid, lambda: self._read(pid, addresses, old, read_ns))
+        except TimedOut:
+            problem = "mappings of {} not read: its mmap_lock is held"
+        except (FileNotFoundError, ProcessLookupError):
+            problem = "process {} has exited"
+        except OSError as error:
+            problem = "mappings of {} not read: " + why(error)
+        except ValueError:
+            problem = "mappings of {} not read: they make no sense"
+        # With the old time: it is tried again for the next event.
+        return old._replace(problem=problem)
+
+    def _read(self, pid: int, addresses: Sequence[int], old: Maps, read_ns: int) -> Maps:
         self.reads += 1
-        reader.start()
-        reader.join(self._timeout_s)
-        if not result:
-            self._stuck[pid] = reader
-            return held
-        return _maps(pid, read_ns, result[0])
-
-
-def _read(path: str, result: list[Union[bytes, OSError]]) -> None:
-    # A signal must go to a thread that may be waiting for it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
+        path = f"{self._proc}/{pid}/maps"
+        if self._by_query is None:
+            self._by_query = not maps_are_read_per_vma()
         with open(path, "rb", buffering=0) as file:
-            result.append(b"".join(iter(lambda: file.read(1 << 16), b"")))
-    except OSError as error:
-        result.append(error)
+            if self._by_query:
+                try:
+                    return _queried(file.fileno(), addresses, old, read_ns)
+                except OSError as error:
+                    if not can_be_missing(error):
+                        raise
+                    self._by_query = False
+            regions = parse_maps(b"".join(iter(lambda: file.read(1 << 16), b"")))
+        if not regions:  # a zombie's mappings can be read, and there are none
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        return Maps(regions, read_ns)
 
 
-def _maps(pid: int, read_ns: int, result: Union[bytes, OSError]) -> Maps:
-    if isinstance(result, (FileNotFoundError, ProcessLookupError)):
-        return Maps((), read_ns, f"process {pid} has exited")
-    if isinstance(result, OSError):
-        return Maps((), read_ns, f"mappings of {pid} not read: {result.strerror}")
-    regions = parse_maps(result)
-    # A zombie's mappings can be read, and there are none.
-    return Maps(regions, read_ns, None if regions else f"process {pid} has exited")
+def _queried(fd: int, addresses: Sequence[int], old: Maps, read_ns: int) -> Maps:
+    """``old`` with the regions of those addresses that it has not."""
+    regions, absent = list(old.regions), set(old.absent)
+    if len(absent) > _MOST_ABSENT:
+        absent.clear()
+    new: list[Region] = []
+    # The innermost was executed: it is asked for again if there was nothing there.
+    absent.difference_update(addresses[:1])
+    for address in addresses:
+        if address in absent or any(r.start <= address < r.end for r in new):
+            continue
+        if old.find(address) is not None:
+            continue
+        found = query(fd, address)
+        if found is None:
+            absent.add(address)
+        else:
+            new.append(_region(found))
+    # What lies where something new is was unmapped.
+    kept = [r for r in regions if not any(r.start < n.end and n.start < r.end for n in new)]
+    return Maps(tuple(sorted(kept + new)), read_ns, None, frozenset(absent))
+
+
+def _region(found: Found) -> Region:
+    device = f"{found.major:02x}:{found.minor:02x}"
+    return Region(found.start, found.end, found.offset, device, found.inode, found.name)

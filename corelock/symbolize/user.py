@@ -1,17 +1,23 @@
-"""User stacks: addresses to functions of the files a process has mapped."""
+"""User stacks: addresses to functions, each by what its mapping is of."""
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Sequence
-from typing import BinaryIO, Optional, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 from corelock.model import Frame, SlowEvent
-from corelock.symbolize.elf import BadElf, ElfSymbols
+from corelock.symbolize.counts import Counts
+from corelock.symbolize.demangle import demangled
+from corelock.symbolize.jit import PerfMaps
 from corelock.symbolize.maps import Maps, MapsReader, Region
+from corelock.symbolize.modules import Modules, keep
 from corelock.symbolize.probes import return_probes
+from corelock.symbolize.process import Process, look_at
+from corelock.symbolize.vdso import VDSO, Vdso
+
+if TYPE_CHECKING:
+    from corelock.symbolize.elf import ElfSymbols
 
 _ENTRY = re.compile(
     r"main|_start|__libc_start_main.*|__libc_start_call_main"
@@ -24,30 +30,40 @@ _NO_FRAME_POINTER = "stack truncated (no frame pointer)"
 
 # Bounds what a tracer that runs for weeks keeps.
 _PROCESSES = 256
-_FILES = 64
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+
+class _Resolved(NamedTuple):
+    """A frame, and in words why it has no name, or None."""
+
+    frame: Frame
+    reason: Optional[str] = None
 
 
 class UserSymbols:
-    """Resolves user stacks; ``problems`` counts by reason what could not be read.
+    """Resolves user stacks.
 
-    Never waits for a lock of the traced process, and never raises over the
-    state of a process or a file.
+    ``named`` counts the frames that have a name, ``unnamed`` the others by
+    reason. Never waits for a lock of the traced process, and never raises over
+    the state of a process or a file.
     """
 
-    def __init__(self, proc: str, reader: MapsReader) -> None:
-        self.problems: dict[str, int] = {}
+    def __init__(
+        self, proc: str, reader: MapsReader, modules: Modules, perf_maps: PerfMaps
+    ) -> None:
+        self.named = 0
+        self.unnamed = Counts()
         self._proc = proc
-        self._reader = reader
+        self.reader = reader
+        self._modules = modules
+        self._perf_maps = perf_maps
+        self._vdso = Vdso()
         self._maps: dict[int, Maps] = {}
-        self._files: dict[tuple[str, int, str], Optional[ElfSymbols]] = {}
+        self._processes: dict[int, Optional[Process]] = {}
 
     def observe(self, event: SlowEvent) -> None:
-        """Read the mappings of the event's process if the ones known miss its innermost frame."""
+        """Learn the mappings of the event's process if those known miss its innermost frame."""
         if event.user_stack:
-            self._maps_for(event, event.user_stack[:1])
+            self._maps_for(event, return_probes(event.user_stack), needed=1)
 
     def resolve(self, event: SlowEvent) -> tuple[tuple[Frame, ...], Optional[str]]:
         """The frames of the user stack, and in words what is missing from it, or None."""
@@ -56,9 +72,9 @@ class UserSymbols:
             # A kernel thread's operation is its name; it has no user stack to miss.
             return (), None if event.operation == event.comm else "no user stack"
         probes = return_probes(stack)
-        maps = self._maps_for(event, probes)
-        frames = [self._frame(event.pid, *pair, maps) for pair in zip(stack, probes)]
-        notes = [maps.problem] if maps.problem else []
+        maps = self._maps_for(event, probes, needed=len(probes))
+        resolved = [self._resolve(event.pid, *pair, maps) for pair in zip(stack, probes)]
+        notes = [maps.problem.format(event.pid)] if maps.problem else []
         if event.user_stack_full:
             notes.append("stack truncated (depth limit)")
         elif maps.regions and not notes and maps.find(stack[0]) is None:
@@ -67,88 +83,72 @@ class UserSymbols:
             notes.append(f"process {event.pid} has changed its mappings since")
         elif maps.regions:
             garbage = _garbage(probes, maps)
-            del frames[len(frames) - garbage :]
-            if garbage or not _reaches_entry(frames):
+            del resolved[len(resolved) - garbage :]
+            if garbage or not _reaches_entry([each.frame for each in resolved]):
                 notes.append(_NO_FRAME_POINTER)
-        return tuple(frames), "; ".join(notes) or None
+        self._count(resolved)
+        return tuple(each.frame for each in resolved), "; ".join(notes) or None
 
-    def _maps_for(self, event: SlowEvent, probes: Sequence[int]) -> Maps:
-        """The mappings of the event's process, read again if they may miss something newer."""
+    def _count(self, resolved: Sequence[_Resolved]) -> None:
+        for each in resolved:
+            if each.reason is None:
+                self.named += 1
+            else:
+                self.unnamed.add(each.reason)
+
+    def _maps_for(self, event: SlowEvent, probes: Sequence[int], needed: int) -> Maps:
+        """The mappings of the event's process.
+
+        Learnt again if those known may miss something newer that one of the
+        first ``needed`` of ``probes`` is in.
+        """
         known = self._maps.get(event.pid)
         if known is not None:
             older = known.read_ns < event.start_ns + event.duration_ns
-            if not older or all(known.find(probe) for probe in probes):
+            if not older or all(map(known.covers, probes[:needed])):
                 return known
-        maps = self._reader.read(event.pid)
-        if known is not None and not maps.regions:
-            maps = maps._replace(regions=known.regions)
-        _keep(self._maps, event.pid, maps, _PROCESSES)
+        maps = self.reader.read(event.pid, probes, known)
+        if maps.problem is None:
+            keep(self._maps, event.pid, maps, _PROCESSES)
+            # Now, as it may be gone when its symbols are looked up.
+            keep(self._processes, event.pid, look_at(self._proc, event.pid), _PROCESSES)
         return maps
 
-    def _frame(self, pid: int, address: int, probe: int, maps: Maps) -> Frame:
+    def _resolve(self, pid: int, address: int, probe: int, maps: Maps) -> _Resolved:
         region = maps.find(probe)
         if region is None:
-            return Frame(address, None, None, None)
-        file_offset = probe - region.start + region.offset
-        symbols = self._symbols(pid, region)
-        linked = None if symbols is None else symbols.address_of(file_offset)
-        if symbols is None or linked is None:
-            return Frame(address, None, file_offset + address - probe, region.module)
-        linked_address = linked + address - probe
-        found = symbols.find(linked)
-        if found is None:
-            return Frame(address, None, linked_address, region.module)
+            reason = maps.problem.format("PID") if maps.problem else "no code is mapped there"
+            return _Resolved(Frame(address, None, None, None), reason)
+        # Offsets are of the address, symbols of the probe before it.
+        after = address - probe
+        offset = probe - region.start + region.offset
+        in_file = region.has_file or region.path == VDSO
+        symbols = self._symbols(pid, region) if in_file else "no file"
+        found: Union[tuple[str, int], str] = "no code at that offset"
+        if isinstance(symbols, str):
+            # Code that is made at run time may be in a file, too, a deleted or a nameless one.
+            made = self._perf_maps.find(pid, self._processes.get(pid), probe)
+            if isinstance(made, str):
+                found = symbols if in_file else made
+            else:
+                found, offset = made, probe
+        else:
+            linked = symbols.address_of(offset)
+            if linked is not None:
+                stripped = "no symbol (stripped, no debug file)"
+                found = symbols.find(linked) or (stripped if symbols.stripped else "no symbol")
+                offset = linked
+        if isinstance(found, str):
+            unnamed = Frame(address, None, offset + after, region.module)
+            return _Resolved(unnamed, f"{region.module}: {found}")
         name, start = found
-        return Frame(address, name, linked_address - start, region.module)
+        return _Resolved(Frame(address, demangled(name), offset - start + after, region.module))
 
-    def _symbols(self, pid: int, region: Region) -> Optional[ElfSymbols]:
-        key = (region.device, region.inode, region.path)
-        if key in self._files:
-            return self._files[key]
-        if not region.has_file:
-            if region.deleted:
-                self._count(f"{region.module}: no file to read symbols from")
-            return None
-        symbols = None
-        try:
-            with self._open(pid, region) as file:
-                symbols = ElfSymbols(file)
-        except BadElf as error:
-            self._count(f"{region.module}: {error}")
-        except OSError as error:
-            # Not kept: another process may show the same file.
-            self._count(f"{region.module}: {error.strerror or error}")
-            return None
-        _keep(self._files, key, symbols, _FILES)
-        return symbols
-
-    def _open(self, pid: int, region: Region) -> BinaryIO:
-        """The mapped file, as the process sees it if it still runs.
-
-        Not by way of ``/proc/PID/map_files``, which takes the mmap_lock.
-
-        Raises:
-            OSError: there is none, or another one in its place.
-        """
-        try:
-            return _open_regular(f"{self._proc}/{pid}/root{region.path}")
-        except OSError:
-            # Exited, or not ours to look into. Without its root the path may
-            # lead to another container's file: hence the inode.
-            return _open_regular(region.path, region.inode)
-
-    def _count(self, problem: str) -> None:
-        self.problems[problem] = self.problems.get(problem, 0) + 1
-
-
-def _open_regular(path: str, inode: Optional[int] = None) -> BinaryIO:
-    # O_NONBLOCK: what now has that name may be a FIFO that nobody writes to.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode) and inode in (None, status.st_ino):
-        return os.fdopen(fd, "rb")
-    os.close(fd)
-    raise OSError("the file of that name is another one now")
+    def _symbols(self, pid: int, region: Region) -> Union[ElfSymbols, str]:
+        if region.path != VDSO:
+            return self._modules.of(pid, region)
+        process = self._processes.get(pid)
+        return self._vdso.of(region, process.elf_class if process else 0) or "not ours"
 
 
 def _garbage(probes: Sequence[int], maps: Maps) -> int:
@@ -170,10 +170,3 @@ def _reaches_entry(frames: Sequence[Frame]) -> bool:
     # They are what calls code outside of libc with nothing further out.
     in_libc = [bool(_LIBC.match(frame.module or "")) for frame in frames[-2:]]
     return in_libc == [False, True] and frames[-1].name is None
-
-
-def _keep(cache: dict[Key, Value], key: Key, value: Value, limit: int) -> None:
-    cache.pop(key, None)
-    while len(cache) >= limit:
-        del cache[next(iter(cache))]
-    cache[key] = value

@@ -44,8 +44,8 @@ def test_real_stack(tmp_path: Path, flags: list[str]) -> None:
     assert [frame.module for frame in frames[:3]] == ["program"] * 3
     assert [frame.address for frame in frames] == stack
     assert resolved.user_stack_note is None
-    assert symbolizer.problems == {}
-    assert symbolizer._reader.reads == 1
+    assert not [reason for reason in symbolizer.problems if "program" in reason]
+    assert symbolizer._user.reader.reads == 1
     # Where outer() starts, by the frame's offset and by nm.
     inner, outer = frames[:2]
     assert inner.offset == 0
@@ -103,7 +103,7 @@ def test_process_that_has_exited(tmp_path: Path) -> None:
         event = slow_event(process.pid, *stack)
         remembering.observe(event)
         remembering.observe(event)
-        assert remembering._reader.reads == 1
+        assert remembering._user.reader.reads == 1
 
     resolved = Symbolizer().resolve(event)
     assert [frame.name for frame in resolved.user_stack] == [None] * 4
@@ -113,6 +113,13 @@ def test_process_that_has_exited(tmp_path: Path) -> None:
     resolved = remembering.resolve(later(event))
     assert [frame.name for frame in resolved.user_stack[:3]] == ["inner", "outer", "main"]
     assert resolved.user_stack_note is None
+
+
+def mapped(file: Path, shown_as: str = "", offset: int = 0) -> str:
+    """A line of maps: the file's first bytes from ``offset`` on at 0x1000, to 0x9000."""
+    status = file.stat()
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    return f"1000-9000 r-xp {offset:08x} {device} {status.st_ino} {shown_as or file}\n"
 
 
 def fake_proc(folder: Path, pid: int, maps: str) -> Path:
@@ -135,7 +142,7 @@ def test_held_lock_is_given_up(tmp_path: Path) -> None:
         note = "mappings of 7 not read: its mmap_lock is held"
         assert resolved.user_stack_note == note
     # Tried once: a read that hangs is not joined by others.
-    assert symbolizer._reader.reads == 1
+    assert symbolizer._user.reader.reads == 1
     os.close(os.open(proc / "7" / "maps", os.O_WRONLY))  # lets the reader go
 
 
@@ -151,9 +158,9 @@ def test_mappings_are_read_again_for_a_newer_library(tmp_path: Path) -> None:
 
     before = slow_event(7, 0x1010, 0x5010)
     assert modules(before) == ["[vdso]"]
-    assert symbolizer._reader.reads == 1
+    assert symbolizer._user.reader.reads == 1
     assert modules(later(before)) == ["[vdso]", "[anon:jit]"]
-    assert symbolizer._reader.reads == 2
+    assert symbolizer._user.reader.reads == 2
 
 
 def test_memory_without_symbols_is_named(tmp_path: Path) -> None:
@@ -171,15 +178,19 @@ def test_memory_without_symbols_is_named(tmp_path: Path) -> None:
         (None, "lib x.so (deleted)", 0x510),
         (None, "such.so", 0x510),
     ]
-    assert symbolizer.problems == {
-        "lib x.so (deleted): no file to read symbols from": 1,
+    assert symbolizer.summary.resolved == 0
+    assert symbolizer.summary.unresolved == {
+        "[vdso]: not ours": 1,
+        "[anon]: no file, and no perf map": 1,
+        "lib x.so (deleted): the file was deleted": 1,
         "such.so: No such file or directory": 1,
     }
 
 
 def test_corrupt_file_is_a_problem_and_no_error(tmp_path: Path) -> None:
-    (tmp_path / "bad.so").write_bytes(b"\x7fELF\x02\x01" + bytes(range(200)))
-    maps = "1000-2000 r-xp 00000500 00:01 9 /bad.so\n"
+    bad = tmp_path / "bad.so"
+    bad.write_bytes(b"\x7fELF\x02\x01" + bytes(range(200)))
+    maps = mapped(bad, "/bad.so", 0x500)
     symbolizer = Symbolizer(proc=str(fake_proc(tmp_path, 7, maps)))
     (frame,) = symbolizer.resolve(slow_event(7, 0x1010)).user_stack
     assert (frame.name, frame.module, frame.offset) == (None, "bad.so", 0x510)
@@ -193,7 +204,8 @@ def test_another_file_of_the_same_name_is_not_used(tmp_path: Path) -> None:
     (proc / "7" / "root").unlink()
     symbolizer = Symbolizer(proc=str(proc))
     assert symbolizer.resolve(slow_event(7, 0x1010)).user_stack[0].name is None
-    assert list(symbolizer.problems) == ["program: the file of that name is another one now"]
+    reason = "program: the file of that name is another one now"
+    assert symbolizer.summary.unresolved == {reason: 1}
 
 
 def test_maps_of_this_process() -> None:
@@ -213,3 +225,23 @@ def test_construction_reads_nothing() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert output.stdout.split() == ["None", "False"]
+
+
+def test_names_are_demangled(tmp_path: Path) -> None:
+    """C++ and Rust, by the names that their compilers give to functions."""
+    names = {
+        "inner": "_ZN5arena5purgeERKSt6vectorIiSaIiEE",
+        "outer": "_RNvC6_123foo3bar",
+        "main": "main",
+    }
+    program = build(tmp_path)
+    renames = [f"--redefine-sym={plain}={mangled}" for plain, mangled in names.items()]
+    subprocess.run(["objcopy", *renames, str(program)], check=True)
+    with running(program) as (process, stack):
+        frames = Symbolizer().resolve(slow_event(process.pid, *stack)).user_stack
+    found = [frame.name for frame in frames[:3]]
+    if sys.version_info < (3, 10):  # no library there
+        assert found == list(names.values())
+    else:
+        purge = "arena::purge(std::vector<int, std::allocator<int>> const&)"
+        assert found == [purge, "123foo::bar", "main"]

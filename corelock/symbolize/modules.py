@@ -1,0 +1,127 @@
+"""The files that processes have mapped, and the functions in them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, BinaryIO, Optional, TypeVar, Union
+
+from corelock.symbolize.cache import Cache
+from corelock.symbolize.counts import Counts
+from corelock.symbolize.files import open_regular, why
+from corelock.symbolize.maps import Region
+from corelock.symbolize.patience import Patience, TimedOut
+
+if TYPE_CHECKING:
+    from corelock.symbolize.elf import ElfSymbols
+
+# Bounds what a tracer that runs for weeks keeps.
+_FILES = 64
+#: Reading the largest takes a second or two; a file system that hangs takes forever.
+_FILE_TIMEOUT_S = 10.0
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Modules:
+    """Symbols of mapped files, each read once.
+
+    A file is looked for as its process sees it, and as we do, below
+    ``host_root``; it is taken only if it is the very file that was mapped.
+    Bad debug files count in ``problems``.
+    """
+
+    def __init__(self, proc: str, host_root: str, cache: Optional[Cache], problems: Counts) -> None:
+        self._proc = proc
+        self._host_root = host_root.rstrip("/")
+        self._cache = cache
+        self._problems = problems
+        self._patience = Patience(_FILE_TIMEOUT_S)
+        self._files: dict[tuple[str, int, str], Union[ElfSymbols, str]] = {}
+
+    def of(self, pid: int, region: Region) -> Union[ElfSymbols, str]:
+        """The symbols of the file of ``region``, or in words why there are none."""
+        key = (region.device, region.inode, region.path)
+        kept = self._files.get(key)
+        if kept is not None:
+            return kept
+        try:
+            symbols = self._patience.call(key, lambda: self._load(pid, region))
+        except TimedOut:
+            return "the file cannot be read: it takes too long"
+        except OSError as error:
+            # Not kept: another process may show the same file.
+            return why(error)
+        except ValueError as error:  # such as a path that cannot be one
+            return str(error)
+        keep(self._files, key, symbols, _FILES)
+        return symbols
+
+    def _load(self, pid: int, region: Region) -> Union[ElfSymbols, str]:
+        # pyelftools is slow to import, and not needed until now.
+        from corelock.symbolize.debugfiles import separate_table
+        from corelock.symbolize.elf import BadElf, ElfSymbols
+
+        roots = (f"{self._proc}/{pid}/root", self._host_root)
+        try:
+            with self._open(pid, region) as file:
+                symbols = ElfSymbols(
+                    file,
+                    self._cache,
+                    lambda elf: separate_table(
+                        elf, region.path, roots, self._problems, self._cache
+                    ),
+                )
+        except BadElf as error:
+            return str(error)
+        if symbols.problem:
+            self._problems.add(f"{region.module}: {symbols.problem}")
+        return symbols
+
+    def _open(self, pid: int, region: Region) -> BinaryIO:
+        """The mapped file.
+
+        Not by way of ``/proc/PID/map_files``, which takes the mmap_lock. The
+        program itself can be had even when it is deleted, by ``/proc/PID/exe``.
+
+        Raises:
+            OSError: there is none, or another one in its place.
+        """
+        paths = [f"{self._proc}/{pid}/exe"]
+        if not region.deleted:
+            paths[:0] = [f"{self._proc}/{pid}/root{region.path}", self._host_root + region.path]
+        reasons = []
+        for path in paths:
+            try:
+                file = open_regular(path)
+            except OSError as error:
+                reasons.append(error)
+                continue
+            if _is_mapped_in(os.fstat(file.fileno()), region):
+                return file
+            file.close()
+            if path != paths[-1]:
+                reasons.insert(0, OSError("the file of that name is another one now"))
+        raise OSError("the file was deleted") if region.deleted else reasons[0]
+
+
+def _is_mapped_in(status: os.stat_result, region: Region) -> bool:
+    """Whether a file is the one that is mapped there.
+
+    On btrfs and overlayfs, whose device numbers are made up, what maps shows may
+    be another one than fstat's: then the inode decides. Real devices must agree.
+    """
+    if status.st_ino != region.inode:
+        return False
+    major, minor = (int(number, 16) for number in region.device.split(":"))
+    if os.makedev(major, minor) == status.st_dev:
+        return True
+    return 0 in (major, os.major(status.st_dev))
+
+
+def keep(cache: dict[Key, Value], key: Key, value: Value, limit: int) -> None:
+    """Put it there as the newest, and drop the oldest if there are too many."""
+    cache.pop(key, None)
+    while len(cache) >= limit:
+        del cache[next(iter(cache))]
+    cache[key] = value

@@ -1,0 +1,56 @@
+"""The code that the kernel maps into every process, by this process's own copy of it."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Optional
+
+from corelock.symbolize.maps import Region, parse_maps
+
+if TYPE_CHECKING:
+    from corelock.symbolize.elf import ElfSymbols
+
+VDSO = "[vdso]"
+_OWN_CLASS = 2 if sys.maxsize > 1 << 32 else 1
+
+
+class Vdso:
+    """Symbols of the vdso, read when one is first looked up."""
+
+    def __init__(self) -> None:
+        self._region: Optional[Region] = None
+        self._symbols: Optional[ElfSymbols] = None
+        self._tried = False
+
+    def of(self, region: Region, elf_class: int) -> Optional[ElfSymbols]:
+        """The symbols for another process's vdso, or None if it has another one than ours.
+
+        The kernel has one for each ABI, so the same class (``EI_CLASS`` of the
+        program) and the same size are the same image.
+        """
+        if not self._tried:
+            self._tried = True
+            self._read()
+        if self._region is None or elf_class != _OWN_CLASS:
+            return None
+        same_size = region.end - region.start == self._region.end - self._region.start
+        return self._symbols if same_size else None
+
+    def _read(self) -> None:
+        from corelock.symbolize.elf import BadElf, ElfSymbols
+
+        try:
+            with open("/proc/self/maps", "rb", buffering=0) as file:
+                regions = parse_maps(b"".join(iter(lambda: file.read(1 << 16), b"")))
+            region = next(region for region in regions if region.path == VDSO)
+            memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                image = os.pread(memory, region.end - region.start, region.start)
+            finally:
+                os.close(memory)
+            self._symbols = ElfSymbols(io.BytesIO(image))
+            self._region = region
+        except (OSError, BadElf, StopIteration):
+            pass

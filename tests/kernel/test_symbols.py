@@ -1,0 +1,372 @@
+"""Names of functions in real programs, while they are traced and their lock is held."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from corelock.model import SlowEvent
+from corelock.symbolize import Symbolizer
+from tests.cli.command import Corelock, Result, environment, eventually
+from tests.workloads import BUILD, Workload
+
+pytestmark = pytest.mark.kernel
+
+Background = Callable[..., Corelock]
+
+SOURCES = Path(__file__).parent.parent / "workloads"
+
+
+def stacks(result: Result, **wanted: str) -> list[list[Any]]:
+    """The user stacks of the slow events that have these values."""
+    assert result.code == 0, result.err
+    chosen = [s for s in result.json["slow"] if all(s[k] == v for k, v in wanted.items())]
+    return [slow["user_stack"] for slow in chosen]
+
+
+def names(stack: list[Any], module: str = "") -> list[str]:
+    """Its functions, of one module or of all."""
+    return [f["name"] for f in stack if f["name"] and (f["module"] or "").startswith(module)]
+
+
+def package(command: str) -> str:
+    """The path of a program that ``make test`` installs."""
+    path = shutil.which(command)
+    if path is None:
+        pytest.skip(f"{command} is not installed: run make test as root")
+    return path
+
+
+# --- a JVM: code without a file, by a perf map; C++ in libjvm -----------------------------------
+
+
+def java(folder: Path, rounds: int, *options: str) -> Workload:
+    """A JVM whose own code has frame pointers."""
+    subprocess.run([package("javac"), "-d", folder, SOURCES / "Mappings.java"], check=True)
+    (folder / "file").write_bytes(bytes(4096))
+    options = ("-Xmx64m", "-XX:+PreserveFramePointer", *options)
+    command = [package("java"), *options, "-cp", folder, "Mappings", folder / "file", rounds]
+    return Workload("java", command=command)
+
+
+def test_java(corelock_background: Background, tmp_path: Path) -> None:
+    with java(tmp_path, 3000) as jvm:
+        corelock = corelock_background(
+            "hold-times", "-v", "--pid", jvm.pid, "--slow-us", "0", "-s", "300", "--json"
+        )
+        jvm.run()
+        perf_map = Path(f"/tmp/perf-{jvm.pid}.map")
+        subprocess.run(
+            [package("jcmd"), str(jvm.pid), "Compiler.perfmap"], check=True, capture_output=True
+        )
+        try:
+            corelock.interrupt()
+            result = corelock.finish()
+        finally:
+            perf_map.unlink()
+        jvm.finish()
+    mapping = stacks(result, operation="mmap")
+    assert any(
+        stack[0]["name"] == "mmap" and "void Mappings.mapOnce()" in names(stack, "[anon]")
+        for stack in mapping
+    )
+    committing = [names(stack, "libjvm") for stack in stacks(result) if names(stack, "libjvm")]
+    assert committing
+    assert all("JavaThread::run()" in each or "(" in each[0] for each in committing)
+    # To the function: nearly all frames of the slowest have names.
+    frames = [frame for stack in stacks(result) for frame in stack]
+    assert sum(frame["name"] is not None for frame in frames) >= 0.9 * len(frames)
+    assert "\nsymbolization\n  frames resolved " in result.err
+
+
+def test_java_that_writes_its_map_at_exit(corelock_background: Background, tmp_path: Path) -> None:
+    options = ("-XX:+UnlockDiagnosticVMOptions", "-XX:+DumpPerfMapAtExit")
+    with java(tmp_path, 3000, *options) as jvm:
+        perf_map = Path(f"/tmp/perf-{jvm.pid}.map")
+        corelock = corelock_background(
+            "hold-times", "--pid", jvm.pid, "--slow-us", "0", "-s", "300", "--json"
+        )
+        jvm.run()
+        # The target's exit ends the run.
+        jvm.finish()
+        try:
+            result = corelock.finish()
+        finally:
+            perf_map.unlink()
+    assert any("void Mappings.mapOnce()" in names(stack, "[anon]") for stack in stacks(result))
+
+
+# --- PostgreSQL: a stripped program, under an unprivileged user ---------------------------------
+
+
+class Postgres:
+    """A server of its own, and one session."""
+
+    def __init__(self, folder: Path) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        if not found:
+            pytest.skip("postgresql is not installed: run make test as root")
+        self._bin = found[-1]
+        self._user = pwd.getpwnam("postgres")
+        self._folder = folder
+        # The tests' own folder is root's alone.
+        for part in (folder, *folder.parents[:2]):
+            part.chmod(0o755)
+        os.chown(folder, self._user.pw_uid, self._user.pw_gid)
+
+    def start(self, program: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+        """Run one of its programs as its user."""
+        return subprocess.Popen(
+            [str(self._bin / program), *map(str, arguments)],
+            cwd=self._folder, env=environment(), text=True,
+            user=self._user.pw_uid, group=self._user.pw_gid, extra_groups=[], **options,
+        )  # fmt: skip
+
+    def run(self, program: str, *arguments: object) -> None:
+        """Run one of its programs to its end."""
+        with open(self._folder / "output", "w") as output:
+            process = self.start(program, *arguments, stdout=output, stderr=output)
+            assert process.wait(60) == 0, (self._folder / "output").read_text()
+
+    @contextmanager
+    def session(self) -> Iterator[Callable[[str], str]]:
+        """Asks a fresh server, and gives the first line of its answer."""
+        data = self._folder / "data"
+        self.run("initdb", "-D", data, "--no-sync", "-A", "trust")
+        where = f"-c listen_addresses= -k {self._folder}"
+        self.run("pg_ctl", "start", "-w", "-D", data, "-o", where, "-l", self._folder / "log")
+        try:
+            pipe = subprocess.PIPE
+            with self.start(
+                "psql", "-AtqX", "-h", self._folder, "postgres", stdin=pipe, stdout=pipe
+            ) as psql:
+
+                def ask(query: str) -> str:
+                    assert psql.stdin is not None and psql.stdout is not None
+                    psql.stdin.write(query + "\n")
+                    psql.stdin.flush()
+                    return psql.stdout.readline().strip()
+
+                yield ask
+                psql.kill()
+        finally:
+            self.run("pg_ctl", "stop", "-m", "immediate", "-D", data)
+
+
+# Reads from files into buffers that this session has not touched: the kernel faults them in.
+SCAN = "select count(prosrc) > 1000 from pg_proc;"
+SORT = "select count(*) from (select g from generate_series(1,100000) g order by random()) x;"
+
+
+@pytest.mark.parametrize("by", ["--pid", "--comm", "--all"])
+def test_postgres(corelock_background: Background, tmp_path: Path, by: str) -> None:
+    with Postgres(tmp_path).session() as ask:
+        backend = ask("set work_mem = '64MB'; select pg_backend_pid();")
+        target = {"--pid": [by, backend], "--comm": [by, "postgres"], "--all": [by]}[by]
+        corelock = corelock_background(
+            "hold-times", "-v", *target, "--slow-us", "0", "-s", "3000", "--json"
+        )
+        assert ask(SCAN) == "t"
+        for _ in range(3):
+            assert ask(SORT) == "100000"
+        corelock.interrupt()
+        result = corelock.finish()
+    assert result.code == 0, result.err
+    own = [s["user_stack"] for s in result.json["slow"] if s["comm"] == "postgres"]
+    assert own
+    # The innermost frame is where the kernel was entered, in libc or in postgres itself.
+    named = [stack[0] for stack in own if stack and stack[0]["name"]]
+    assert len(named) >= 0.9 * len([stack for stack in own if stack])
+    assert {frame["module"] for frame in named} <= {"libc.so.6", "postgres"}
+    assert {"mmap", "munmap", "brk", "mremap"} & {frame["name"] for frame in named}
+    # What we put between the kernel and the program under trace is in no stack.
+    innermost = {s["kernel_stack"][0]["name"] for s in result.json["slow"] if s["kernel_stack"]}
+    assert innermost
+    assert not [n for n in innermost if n and re.match("_*bpf_|__traceiter_|__mmap_lock_do_", n)]
+    # A stripped program's exported functions; of a whole host's slowest they may be none.
+    assert any(names(stack, "postgres") for stack in own) or by == "--all"
+
+
+# --- where the program is, and whether it is still what was traced ------------------------------
+
+
+@pytest.mark.parametrize("how", ["bind", "tmpfs", "overlay"])
+def test_another_mount_namespace(corelock_background: Background, tmp_path: Path, how: str) -> None:
+    """The path means another file to us, and only to us."""
+    inside, place = tmp_path / "inside", tmp_path / "place"
+    for folder in (inside, place, tmp_path / "upper", tmp_path / "work"):
+        folder.mkdir()
+    shutil.copy(BUILD / "storm", inside / "program")
+    shutil.copy("/bin/true", place / "program")
+    mount = {
+        "bind": f"mount --bind {inside} {place}",
+        "tmpfs": f"mount -t tmpfs none {place} && cp {inside}/program {place}",
+        "overlay": f"mount -t overlay none {place} -o lowerdir={inside},"
+        f"upperdir={tmp_path}/upper,workdir={tmp_path}/work",
+    }[how]
+    script = f"{mount} && exec {place}/program 2 200"
+    with Workload("storm", command=["unshare", "-m", "sh", "-c", script]) as storm:
+        corelock = corelock_background(
+            "hold-times", "-v", "--pid", storm.pid, "--slow-us", "0", "-s", "50", "--json"
+        )
+        storm.run()
+        corelock.interrupt()
+        result = corelock.finish()
+        storm.finish()
+    found = [names(stack, "program") for stack in stacks(result, operation="mprotect")]
+    assert found
+    assert all("workload_thread" in each for each in found), result.err
+    assert "another one now" not in result.err
+
+
+@pytest.mark.parametrize("how", ["link", "build-id"])
+def test_a_stripped_program_with_a_debug_file(
+    corelock_background: Background, tmp_path: Path, how: str
+) -> None:
+    program, debug = tmp_path / "program", tmp_path / ".debug" / "program.debug"
+    debug.parent.mkdir()
+    shutil.copy(BUILD / "storm", program)
+    commands = [["objcopy", "--only-keep-debug", program, debug], ["strip", program]]
+    if how == "link":
+        commands += [["objcopy", f"--add-gnu-debuglink={debug}", program]]
+    for command in commands:
+        subprocess.run(command, check=True)
+    traced = [program, "2", "200"]
+    if how == "build-id":
+        output = subprocess.run(["readelf", "-n", program], capture_output=True, text=True)
+        build_id = output.stdout.partition("Build ID:")[2].split()[0]
+        # In the target's root alone, so that ours stays as it is.
+        folder = f"/usr/lib/debug/.build-id/{build_id[:2]}"
+        traced = [
+            "unshare", "-m", "sh", "-c",
+            f"mkdir -p /usr/lib/debug && mount -t tmpfs none /usr/lib/debug && mkdir -p {folder}"
+            f" && cp {debug} {folder}/{build_id[2:]}.debug && exec {program} 2 200",
+        ]  # fmt: skip
+    with Workload("storm", command=traced) as storm:
+        corelock = corelock_background(
+            "hold-times", "-v", "--pid", storm.pid, "--slow-us", "0", "-s", "50", "--json"
+        )
+        storm.run()
+        corelock.interrupt()
+        result = corelock.finish()
+        storm.finish()
+    found = [names(stack, "program") for stack in stacks(result, operation="mprotect")]
+    assert found
+    assert all("workload_thread" in each for each in found), result.err
+
+
+# --- the lock is held ---------------------------------------------------------------------------
+
+
+def event_of(pid: int, *stack: int) -> SlowEvent:
+    now = time.monotonic_ns()
+    return SlowEvent(
+        kind="hold", start_ns=now, duration_ns=1, mm_pid=pid, mm_comm="p", pid=pid, tid=pid,
+        comm="p", mode="write", operation="mprotect", kernel_stack=(), user_stack=stack,
+        user_stack_full=False, stack_failed=False,
+    )  # fmt: skip
+
+
+def code_of(pid: int) -> int:
+    """An address in its program."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        if " r-xp " in line and line.endswith("/hold_long"):
+            return int(line.partition("-")[0], 16)
+    raise AssertionError("no code")
+
+
+def resolved(symbolizer: Symbolizer, pid: int, address: int) -> tuple[Optional[str], float]:
+    """The note on one event, and how long it took to observe and resolve it."""
+    began = time.monotonic()
+    event = event_of(pid, address)
+    symbolizer.observe(event)
+    note = symbolizer.resolve(event).user_stack_note
+    return note, time.monotonic() - began
+
+
+@pytest.mark.parametrize("by_query", [False, True])
+def test_a_lock_that_is_held_is_not_waited_for(by_query: bool) -> None:
+    with Workload("hold_long", "16") as workload:
+        pid = workload.pid
+        address = code_of(pid)
+        held = f"mappings of {pid} not read: its mmap_lock is held"
+        told = Symbolizer(lock_is_held=lambda pid: True)
+        workload.go()
+        # It goes on until it is told: all of this is while it holds its lock.
+        notes, seconds, waits = [], [], []
+        # Not every time: between two of its holds there is room for a reader.
+        # By query it may be that no lock is needed that is held (since Linux 6.18).
+        while len(notes) < 10 or (notes.count(held) < 3 and not by_query):
+            assert len(notes) < 60
+            untold = Symbolizer(maps_timeout_s=0.02)
+            untold._user.reader._by_query = by_query
+            note, took = resolved(untold, pid, address)
+            notes.append(note)
+            seconds.append(took)
+            assert resolved(told, pid, address)[0] == held
+            began = time.monotonic()
+            Path(f"/proc/{pid}/maps").read_bytes()
+            waits.append(time.monotonic() - began)
+        # Who does wait is stopped for some tenths of a second; we are not.
+        assert max(waits) > 0.1
+        assert sorted(seconds)[len(seconds) // 2] < min(0.1, max(waits))
+        assert told._user.reader.reads == 0
+        workload.go()
+        workload.wait_done()
+        # Tried again, now that it is free, and the read that hung comes to its end.
+        eventually(lambda: resolved(untold, pid, address)[0] != held)
+        assert untold.summary.resolved >= 1
+        workload.finish()
+
+
+# --- code without a file, by a process that does not know its pid as we do ----------------------
+
+JIT = """
+import mmap, os, sys
+flags = mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if sys.argv[1] == "shared" else mmap.MAP_PRIVATE)
+page = mmap.mmap(-1, 4096, flags, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+maps = open("/proc/self/maps").read().splitlines()
+start = next(int(line.split("-")[0], 16) for line in maps if " rwx" in line)
+with open(f"/tmp/perf-{os.getpid()}.map", "w") as file:
+    file.write(f"{start:x} 800 py::made_at_run_time:/app/main.py\\n")
+print(os.getpid(), hex(start), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", ["private", "shared"])
+def test_a_perf_map_in_other_namespaces(how: str) -> None:
+    """Shared memory without a file has a path all the same: /dev/zero (deleted)."""
+    # The venv may be in what is then hidden.
+    python = os.path.realpath(sys.executable)
+    script = 'mount -t tmpfs none /tmp && exec "$0" -c "$1" "$2"'
+    command = ["unshare", "-pfm", "--mount-proc", "sh", "-c", script, python, JIT, how]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        own_pid, start = (int(word, 0) for word in process.stdout.readline().split())
+        assert own_pid == 1
+        (pid,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        symbolizer = Symbolizer()
+        resolved = symbolizer.resolve(event_of(int(pid), start + 0x123, start + 0x900))
+        assert process.stdin is not None
+        process.stdin.close()
+    found = [(frame.name, frame.offset) for frame in resolved.user_stack]
+    assert found == [("py::made_at_run_time:/app/main.py", 0x123), (None, 0x900)]
+    reason = {
+        "private": "[anon]: not in the perf map",
+        "shared": "zero (deleted): the file was deleted",
+    }[how]
+    assert symbolizer.summary.unresolved == {reason: 1}

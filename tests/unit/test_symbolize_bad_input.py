@@ -1,0 +1,213 @@
+"""Whatever a target does to its files: a frame is an address then, and nothing raises or hangs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Callable, Optional
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stack_program import build, link_addresses, running
+from test_symbolize_user import fake_proc, mapped, slow_event
+
+from corelock.symbolize import Symbolizer, modules
+from corelock.symbolize.maps import Region
+from corelock.symbolize.modules import _is_mapped_in
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_kernel_is_never_asked_for_command_lines() -> None:
+    """Reading them takes the target's mmap_lock; names come from comm."""
+    word = "cmd" + "line"
+    sources = [p for p in (ROOT / "corelock").rglob("*.py") if word in p.read_text()]
+    assert sources == []
+    assert sum(1 for _ in (ROOT / "corelock").rglob("*.py")) > 30
+
+
+def test_a_process_that_exits_in_between(tmp_path: Path) -> None:
+    program = build(tmp_path)
+    with running(program) as (process, stack):
+        symbolizer = Symbolizer()
+        event = slow_event(process.pid, *stack)
+        symbolizer.observe(event)
+    program.unlink()
+    frames = symbolizer.resolve(event).user_stack
+    assert [frame.module for frame in frames[:3]] == ["program"] * 3
+    inner = frames[0]
+    assert inner.name is None and inner.offset is not None
+    assert symbolizer.summary.unresolved["program: No such file or directory"] == 3
+
+    gone = Symbolizer()
+    gone.observe(event)
+    gone.resolve(event)
+    assert gone.summary.unresolved == {"process PID has exited": len(stack)}
+
+
+def unreadable(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def a_text(path: Path) -> None:
+    path.write_bytes(b"no program\n" * 100)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("damage", [unreadable, a_text, empty])
+def test_a_file_that_changes_under_its_mapping(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """Written to in place: the inode is that of the mapping, and its contents are not."""
+    program = build(tmp_path)
+    proc = fake_proc(tmp_path, 7, mapped(program, "/program", 0x1000))
+    damage(program)
+    symbolizer = Symbolizer(proc=str(proc))
+    (frame,) = symbolizer.resolve(slow_event(7, 0x1010)).user_stack
+    assert (frame.name, frame.module, frame.offset) == (None, "program", 0x1010)
+    ((reason, times),) = symbolizer.summary.unresolved.items()
+    assert reason.startswith("program: corrupt ELF file")
+    assert times == 1
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: os.symlink("/dev/tty", p)])
+def test_something_else_in_place_of_a_file(tmp_path: Path, make: Callable[[str], None]) -> None:
+    program = build(tmp_path)
+    proc = fake_proc(tmp_path, 7, mapped(program, "/program", 0x1000))
+    program.unlink()
+    make(str(program))
+    symbolizer = Symbolizer(proc=str(proc), host_root=str(tmp_path / "none"))
+    (frame,) = symbolizer.resolve(slow_event(7, 0x1010)).user_stack
+    assert (frame.name, frame.module, frame.offset) == (None, "program", 0x1010)
+    assert symbolizer.summary.unresolved == {"program: not a regular file": 1}
+
+
+def test_a_file_on_a_file_system_that_hangs_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stand-in is an opening that waits: to mount one that hangs takes a server."""
+    free = threading.Event()
+
+    def hang(path: str) -> object:
+        free.wait()
+        raise OSError("late")
+
+    monkeypatch.setattr(modules, "open_regular", hang)
+    monkeypatch.setattr(modules, "_FILE_TIMEOUT_S", 0.05)
+    program = build(tmp_path)
+    symbolizer = Symbolizer(proc=str(fake_proc(tmp_path, 7, mapped(program))))
+    for _ in range(2):
+        (frame,) = symbolizer.resolve(slow_event(7, 0x1010)).user_stack
+        assert (frame.name, frame.module) == (None, "program")
+    free.set()
+    reason = "program: the file cannot be read: it takes too long"
+    assert symbolizer.summary.unresolved == {reason: 2}
+
+
+def test_a_deleted_program_is_read_while_it_runs(tmp_path: Path) -> None:
+    program = build(tmp_path)
+    with running(program) as (process, stack):
+        program.unlink()
+        frames = Symbolizer().resolve(slow_event(process.pid, *stack)).user_stack
+    assert [frame.name for frame in frames[:3]] == ["inner", "outer", "main"]
+    assert frames[0].module == "program (deleted)"
+
+
+def test_a_replaced_program_is_read_as_it_was(tmp_path: Path) -> None:
+    """A package upgrade: another file has the name, the process still runs the old one."""
+    program = build(tmp_path)
+    other = tmp_path / "other"
+    shutil.copy("/bin/true", other)
+    with running(program) as (process, stack):
+        other.rename(program)
+        frames = Symbolizer().resolve(slow_event(process.pid, *stack)).user_stack
+    assert [frame.name for frame in frames[:3]] == ["inner", "outer", "main"]
+
+
+def test_a_replaced_library_is_not_used(tmp_path: Path) -> None:
+    program = build(tmp_path)
+    inner = link_addresses(program)["inner"]
+    proc = fake_proc(tmp_path, 7, mapped(program))
+    copy = tmp_path / "copy"
+    shutil.copy(program, copy)
+
+    def name() -> Optional[str]:
+        symbolizer = Symbolizer(proc=str(proc))
+        (frame,) = symbolizer.resolve(slow_event(7, 0x1000 + inner)).user_stack
+        if frame.name is None:
+            reason = "program: the file of that name is another one now"
+            assert symbolizer.summary.unresolved == {reason: 1}
+        return frame.name
+
+    assert name() == "inner"
+    copy.rename(program)
+    assert name() is None
+
+
+def status_of(inode: int, device: tuple[int, int]) -> os.stat_result:
+    return os.stat_result((0o100755, inode, os.makedev(*device), 1, 0, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "file", "same"),
+    [
+        ((9, "fd:01"), (9, (0xFD, 1)), True),
+        ((9, "fd:01"), (8, (0xFD, 1)), False),
+        ((9, "fd:01"), (9, (0xFD, 2)), False),
+        # btrfs shows its own made-up device, overlayfs its layer's or its own.
+        ((9, "00:1b"), (9, (0, 0x22)), True),
+        ((9, "fd:01"), (9, (0, 0x22)), True),
+        ((9, "00:1b"), (9, (0xFD, 1)), True),
+        ((9, "00:1b"), (8, (0, 0x1B)), False),
+    ],
+)
+def test_which_file_is_the_mapped_one(
+    mapping: tuple[int, str], file: tuple[int, tuple[int, int]], same: bool
+) -> None:
+    region = Region(0, 1, 0, mapping[1], mapping[0], "/a")
+    assert _is_mapped_in(status_of(*file), region) is same
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(
+    text=st.lists(
+        st.sampled_from([b"1000-9000", b" ", b"r-xp", b"0", b"00:01", b"7", b"/a", b"\n", b"-",
+                         b"[vdso]", b"zz", b"\xff", b"[heap]", b"ffffffffffffffff"]),
+        max_size=40,
+    ),
+    status=st.binary(max_size=60) | st.just(b"NSpid:\t7\t\nUid:\t0\t0\n"),
+)  # fmt: skip
+def test_a_proc_that_makes_no_sense(
+    tmp_path_factory: pytest.TempPathFactory, text: list[bytes], status: bytes
+) -> None:
+    proc = fake_proc(tmp_path_factory.mktemp("proc"), 7, "")
+    (proc / "7" / "maps").write_bytes(b"".join(text))
+    (proc / "7" / "status").write_bytes(status)
+    symbolizer = Symbolizer(proc=str(proc), host_root="/none")
+    resolved = symbolizer.resolve(slow_event(7, 0x1010, 0x2010))
+    assert all(frame.name is None for frame in resolved.user_stack)
+    assert symbolizer.summary.resolved == 0
+
+
+def test_mappings_that_make_no_sense(tmp_path: Path) -> None:
+    symbolizer = Symbolizer(proc=str(fake_proc(tmp_path, 7, "1000-zz r-xp 0 0:0 0 /a\n")))
+    resolved = symbolizer.resolve(slow_event(7, 0x1010))
+    assert resolved.user_stack_note == "mappings of 7 not read: they make no sense"
+
+
+def test_reasons_are_bounded() -> None:
+    program = (
+        "from corelock.symbolize.counts import Counts; c = Counts()\n"
+        "for i in range(2000): c.add(str(i))\n"
+        "print(len(c), sum(c.values()), c['other reasons'])"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert output.stdout.split() == ["501", "2000", "1500"]
