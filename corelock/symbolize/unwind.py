@@ -6,6 +6,7 @@ code that has none, by the frame pointer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple, Optional
 
 from corelock.symbolize.cfi import ElfFrames, Row
@@ -16,12 +17,18 @@ _MAX_FRAMES = 128
 
 
 class Registers(NamedTuple):
-    """A thread's user registers: ``ip, sp, bp`` of x86-64; ``pc, sp, x29, x30`` of arm64."""
+    """A thread's user registers: ``ip, sp, bp`` of x86-64; ``pc, sp, x29, x30`` of arm64.
+
+    ``others`` are more of them, by DWARF number, if they were recorded. Few
+    frames need one before it is found saved on the stack: libc's lazy binding
+    has its frame in rbx (3).
+    """
 
     ip: int
     sp: int
     frame: int
     link: int = 0
+    others: Optional[Mapping[int, int]] = None
 
 
 class ModuleCode(NamedTuple):
@@ -73,9 +80,12 @@ def unwind(
     registers: Registers,
     stack: bytes,
     find_code: Callable[[int], Optional[ModuleCode]],
+    below: int = 0,
 ) -> UnwoundStack:
     """The stack of a thread with these ``registers``; ``stack`` is its memory from ``sp`` on.
 
+    Or from ``below`` bytes before: 128 are worth having, as what a function
+    restores at its end is, by its call frame information, still there.
     ``machine`` is as in ``uname -m``. ``find_code(address)`` says what is mapped
     there, None if it is nothing executable. Never raises over bad data: the
     stack ends with a reason then. The vDSO counts as code of no file unless
@@ -84,7 +94,7 @@ def unwind(
     addresses, probes = [registers.ip], [registers.ip]
     if machine not in _MACHINES:
         return UnwoundStack((registers.ip,), (registers.ip,), f"no unwinding on {machine}")
-    frame = _Frame(_MACHINES[machine], registers, stack)
+    frame = _Frame(_MACHINES[machine], registers, stack, registers.sp - below)
     end = None
     while True:
         code = find_code(probes[-1])
@@ -111,14 +121,17 @@ def unwind(
 class _Frame:
     """The registers of one frame after the other, as far as they are known."""
 
-    def __init__(self, machine: _Machine, registers: Registers, stack: bytes) -> None:
+    def __init__(
+        self, machine: _Machine, registers: Registers, stack: bytes, stack_start: int
+    ) -> None:
         self._machine = machine
         self._stack = stack
-        self._stack_start = registers.sp
+        self._stack_start = stack_start
         # Nothing of this frame and of its callers is below.
         self._floor = registers.sp
         self._interrupted = True
         self._known = {
+            **(registers.others or {}),
             machine.ip: registers.ip,
             machine.sp: registers.sp,
             machine.frame: registers.frame,

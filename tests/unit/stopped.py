@@ -22,8 +22,9 @@ _SINGLESTEP, _DETACH = 9, 17
 _GETREGSET, _SEIZE, _INTERRUPT = 0x4204, 0x4206, 0x4207
 _NT_PRSTATUS = 1
 _WALL = 0x40000000
-# Of struct user_regs_struct, in words: ip, sp, frame pointer, link.
-_PLACES = {"x86_64": (16, 19, 4, None), "aarch64": (32, 31, 29, 30)}
+# Of struct user_regs_struct, in words: ip, sp, frame pointer, link, rbx.
+_PLACES = {"x86_64": (16, 19, 4, None, 5), "aarch64": (32, 31, 29, 30, None)}
+_RBX = 3
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
@@ -81,8 +82,14 @@ class Stopped:
         words = (ctypes.c_uint64 * 64)()
         span = (ctypes.c_uint64 * 2)(ctypes.addressof(words), ctypes.sizeof(words))
         _ptrace(_GETREGSET, self.pid, _NT_PRSTATUS, ctypes.addressof(span))
-        ip, sp, frame, link = _PLACES[MACHINE]
-        return Registers(words[ip], words[sp], words[frame], 0 if link is None else words[link])
+        ip, sp, frame, link, rbx = _PLACES[MACHINE]
+        return Registers(
+            words[ip],
+            words[sp],
+            words[frame],
+            0 if link is None else words[link],
+            None if rbx is None else {_RBX: words[rbx]},
+        )
 
     def read(self, address: int, size: int) -> bytes:
         """Up to ``size`` bytes: a stack ends somewhere."""
@@ -91,10 +98,12 @@ class Stopped:
     def word(self, address: int) -> int:
         return int.from_bytes(self.read(address, 8), "little")
 
-    def unwind(self, copy_bytes: int = 1 << 16) -> UnwoundStack:
+    def unwind(self, copy_bytes: int = 1 << 16, below: int = 128, rbx: bool = True) -> UnwoundStack:
         registers = self.registers()
-        stack = self.read(registers.sp, copy_bytes)
-        return unwind(MACHINE, registers, stack, self.code.find)
+        if not rbx:
+            registers = registers._replace(others=None)
+        stack = self.read(registers.sp - below, below + copy_bytes)
+        return unwind(MACHINE, registers, stack, self.code.find, below)
 
     def step(self) -> None:
         """Execute one instruction."""
@@ -105,7 +114,7 @@ class Stopped:
 
 @contextmanager
 def stopped(pid: int, leave_stopped: bool = False) -> Iterator[Stopped]:
-    """Stop the child ``pid`` wherever it is; afterwards it goes on, or is left to another tracer."""
+    """Stop the child ``pid`` wherever it is, and let it go on, or leave it to another tracer."""
     _ptrace(_SEIZE, pid)
     _ptrace(_INTERRUPT, pid)
     os.waitpid(pid, _WALL)
