@@ -1,0 +1,80 @@
+"""Stacks of a large program without frame pointers, stopped anywhere, against gdb's."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from stopped import MACHINE, Code, stopped
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb to compare with"),
+    pytest.mark.skipif(MACHINE != "x86_64", reason="not tried on other machines"),
+]
+
+STOPS = 3
+
+BUSY_PYTHON = r"""
+import json, re, zlib, decimal
+print("ready", flush=True)
+text = json.dumps([{"name": "x" * (i % 7), "value": [i, str(i)]} for i in range(300)])
+while True:
+    json.dumps(json.loads(text), indent=1)
+    sorted(re.findall(r"(\w+)[^0-9]+(\d+)", text), key=lambda pair: pair[1])
+    zlib.decompress(zlib.compress(text.encode()))
+    decimal.Decimal(2).sqrt(decimal.Context(prec=500))
+"""
+
+
+def by_gdb(pid: int) -> list[int]:
+    """The stack of a stopped process; gdb leaves it stopped."""
+    command = ["gdb", "-batch", "-nx", "-p", str(pid)]
+    for line in ("set backtrace past-main on", "set backtrace past-entry off", "bt 200"):
+        command += ["-ex", line]
+    output = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return [int(field, 16) for field in re.findall(r"^#\d+ +(0x\w+) in", output.stdout, re.M)]
+
+
+def agreement(pid: int, stops: int) -> tuple[int, int, list[str]]:
+    """How many stacks are gdb's, of how many frames in all, and what the others are."""
+    same, frames, different = 0, 0, []
+    rng = random.Random(11)
+    for _ in range(stops):
+        time.sleep(rng.random() * 0.05)  # anywhere: no state is waited for
+        with stopped(pid, leave_stopped=True) as process:
+            stack = process.unwind(copy_bytes=1 << 18)
+            small = process.unwind(copy_bytes=1 << 12, below=0, rbx=False)
+        expected = by_gdb(pid)
+        Path(f"/proc/{pid}/stat").read_text()
+        subprocess.run(["kill", "-CONT", str(pid)], check=True)
+        assert len(expected) > 3
+        # What fewer registers and less of the stack give is never another stack.
+        assert small.addresses == stack.addresses[: len(small.addresses)], small.end
+        assert small.end or small.addresses == stack.addresses
+        frames += len(stack.addresses)
+        if (list(stack.addresses), stack.end) == (expected, None):
+            same += 1
+        else:
+            ours = " ".join(map(hex, stack.addresses))
+            different.append(f"{stack.end}: {ours} | gdb: {' '.join(map(hex, expected))}")
+    return same, frames, different
+
+
+def test_python() -> None:
+    command = [sys.executable, "-S", "-c", BUSY_PYTHON]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            same, frames, different = agreement(process.pid, STOPS)
+        finally:
+            process.kill()
+    print(f"{same} of {STOPS} stacks as gdb's, {frames} frames")
+    assert same == STOPS, "\n".join(different[:3])
+    assert any("python" in path for path in Code._files)
