@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,8 +112,8 @@ class Stopped:
 
 
 @contextmanager
-def stopped(pid: int, leave_stopped: bool = False) -> Iterator[Stopped]:
-    """Stop the child ``pid`` wherever it is, and let it go on, or leave it to another tracer."""
+def stopped(pid: int) -> Iterator[Stopped]:
+    """Stop the child ``pid`` wherever it is; then let it go on, unless SIGSTOP had stopped it."""
     _ptrace(_SEIZE, pid)
     _ptrace(_INTERRUPT, pid)
     os.waitpid(pid, _WALL)
@@ -123,4 +122,4 @@ def stopped(pid: int, leave_stopped: bool = False) -> Iterator[Stopped]:
         yield process
     finally:
         process.close()
-        _ptrace(_DETACH, pid, 0, signal.SIGSTOP if leave_stopped else 0)
+        _ptrace(_DETACH, pid)
