@@ -22,7 +22,8 @@ from corelock.symbolize.unwind import ModuleCode, Registers, unwind
 SOURCE = Path(__file__).with_name("unwind_program.c")
 
 _X86 = "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 ra".split()
-_ARM = [f"x{number}" for number in range(31)] + ["sp"]
+_ARM = [f"x{number}" for number in range(31)] + ["sp"] + [f"r{number}" for number in range(32, 64)]
+_ARM += [f"v{number}" for number in range(32)]
 _FDE = re.compile(r"\S+ \S+ \S+ FDE cie=\S+ pc=(\w+)\.\.(\w+)")
 
 
@@ -125,3 +126,178 @@ arm64 = pytest.mark.skipif(
 def test_rows_of_arm64(tmp_path: Path, flag: str) -> None:
     path = build(tmp_path, "aarch64-linux-gnu-gcc", flag, "-fasynchronous-unwind-tables")
     assert agree(path, _ARM, 1000) > 100
+
+
+@arm64
+def test_rows_of_arm64_libc() -> None:
+    path = Path("/usr/aarch64-linux-gnu/lib/libc.so.6")
+    if not path.exists():
+        pytest.skip("no libc for arm64")
+    assert agree(path, _ARM, 300) > 1000
+
+
+def large_file() -> Optional[Path]:
+    """A library of more than 30,000 functions."""
+    patterns = (
+        "lib/llvm-*/lib/libLLVM*.so*", "lib/jvm/*/lib/server/libjvm.so",
+        "lib/*-linux-gnu/libLLVM*.so*",
+    )  # fmt: skip
+    found = [path for pattern in patterns for path in Path("/usr").glob(pattern)]
+    return next((path for path in found if path.stat().st_size > 10 << 20), None)
+
+
+@pytest.mark.skipif(large_file() is None, reason="neither libLLVM nor libjvm is here")
+def test_one_function_is_parsed_of_a_large_file() -> None:
+    path = large_file()
+    assert path is not None
+    with open(path, "rb") as file:
+        frames = ElfFrames(file)
+    assert len(frames._table) // 2 > 30_000
+    assert frames.parsed == 0
+    starts = [frames._base + start for start in frames._table[::2]]
+    found = [frames.find(address) for address in random.Random(7).sample(starts, 20)]
+    assert None not in found
+    assert frames.parsed == 20
+    assert frames.find(starts[0]) == frames.find(starts[0])
+    assert frames.parsed <= 21
+
+
+@pytest.fixture(scope="module")
+def elf_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return build(tmp_path_factory.mktemp("cfi"), "gcc", "-s").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def section_offsets(elf_bytes: bytes) -> tuple[int, int]:
+    """Where .eh_frame_hdr and .eh_frame begin in the file, which is linked to its offsets there."""
+    frames = ElfFrames(io.BytesIO(elf_bytes))
+    return frames._base, frames._address
+
+
+def is_read_or_refused(data: bytes, addresses: list[int]) -> bool:
+    """Whether it is refused, or gives rows and stacks that end."""
+    try:
+        frames = ElfFrames(io.BytesIO(data))
+    except BadElf:
+        return True
+    stack = b"".join(struct.pack("<Q", addresses[i % len(addresses)]) for i in range(512))
+    for address in addresses:
+        for machine in ("x86_64", "aarch64"):
+            found = unwind(
+                machine,
+                Registers(address, 0x7000, 0x7100, addresses[0]),
+                stack,
+                lambda address: ModuleCode(frames, address),
+            )
+            if not 1 <= len(found.addresses) == len(found.probes) <= 128:
+                return False
+    return True
+
+
+@given(st.binary(max_size=500))
+def test_random_bytes_are_no_elf(data: bytes) -> None:
+    assert is_read_or_refused(data, [0, 2**64 - 1])
+    assert is_read_or_refused(b"\x7fELF\x02\x01\x01" + data, [0, 2**64 - 1])
+
+
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_damage_never_raises(
+    elf_bytes: bytes, section_offsets: tuple[int, int], data: st.DataObject
+) -> None:
+    header, entries = section_offsets
+    damaged = bytearray(elf_bytes)
+    places = (
+        st.integers(0, 0x300)
+        | st.integers(header, header + 0x40)
+        | st.integers(header, entries - 1)
+        | st.integers(entries, entries + 0x800)
+    )
+    for _ in range(data.draw(st.integers(1, 8))):
+        damaged[data.draw(places)] = data.draw(st.integers(0, 255) | st.sampled_from([0x7F, 0xFF]))
+    size = len(damaged)
+    if data.draw(st.booleans()):
+        size = data.draw(st.integers(header, entries + 0x800))
+    starts = [header + start for start in ElfFrames(io.BytesIO(elf_bytes))._table[::2]]
+    assert is_read_or_refused(bytes(damaged[:size]), [start + 5 for start in starts])
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=3000), st.data())
+def test_garbage_on_the_stack_never_raises(
+    elf_bytes: bytes, stack: bytes, data: st.DataObject
+) -> None:
+    frames = ElfFrames(io.BytesIO(elf_bytes))
+    word = st.integers(0, 2**64 - 1) | st.integers(0x7000, 0x7C00) | st.integers(0x1000, 0x1800)
+    registers = Registers(*(data.draw(word) for _ in range(4)))
+    for machine in ("x86_64", "aarch64"):
+        found = unwind(machine, registers, stack, lambda address: ModuleCode(frames, address))
+        assert 1 <= len(found.addresses) <= 128
+        assert found.end or len(found.addresses) > 0
+
+
+def eh_frame_file(frames: bytes, header: bytes) -> io.BytesIO:
+    """An ELF file of a header at 0x1000 and entries at 0x2000, both loaded where they are."""
+    segments = [(1, 0, 0x3000), (0x6474E550, 0x1000, len(header))]  # PT_LOAD, PT_GNU_EH_FRAME
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    elf = ident + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+    for kind, offset, size in segments:
+        elf += struct.pack("<IIQQQQQQ", kind, 4, offset, offset, offset, size, size, 1)
+    return io.BytesIO(
+        (elf.ljust(0x1000, b"\0") + header).ljust(0x2000, b"\0") + frames.ljust(0x1000, b"\0")
+    )
+
+
+def one_function(encoding: int, start: int, size: int, entry_at: int = 0x2000) -> bytes:
+    """A CIE for x86-64 with CFA = rsp + 8, and an FDE whose pointers have this encoding."""
+    body = bytes([1]) + b"zR\0" + bytes([1, 0x78, 16, 1, encoding, 0x0C, 7, 8, 0x90, 1])
+    cie = struct.pack("<II", 4 + len(body), 0) + body
+    form = {0x0: "Q", 0x3: "I", 0x4: "Q", 0xB: "i", 0xC: "q"}[encoding & 0xF]
+    base = entry_at + len(cie) + 8 if encoding & 0x10 else 0
+    pointers = struct.pack(f"<{form}{form}", start - base, size) + b"\0"
+    return cie + struct.pack("<II", 4 + len(pointers), len(cie) + 4) + pointers
+
+
+@pytest.mark.parametrize("encoding", [0x00, 0x03, 0x04, 0x0B, 0x0C, 0x1B, 0x1C])
+@pytest.mark.parametrize(
+    ("table_encoding", "form", "base"),
+    [(0x3B, "i", 0x1000), (0x3C, "q", 0x1000), (0x03, "I", 0), (0x04, "Q", 0), (0x00, "Q", 0)],
+)
+@pytest.mark.parametrize("frames_encoding", [0x1B, 0x3B, 0x03, 0x00])
+def test_pointer_encodings(
+    encoding: int, table_encoding: int, form: str, base: int, frames_encoding: int
+) -> None:
+    frames = one_function(encoding, 0x5000, 0x20)
+    (length,) = struct.unpack_from("<I", frames)
+    to_frames = {0x1B: 0x2000 - 0x1004, 0x3B: 0x1000}.get(frames_encoding, 0x2000)
+    header = bytes([1, frames_encoding, 0x03, table_encoding])
+    header += struct.pack("<Q" if frames_encoding == 0 else "<i", to_frames)
+    header += struct.pack(f"<I{form}{form}", 1, 0x5000 - base, 0x2000 + length + 4 - base)
+    found = ElfFrames(eh_frame_file(frames, header))
+    row = found.find(0x501F)
+    assert row is not None
+    assert (row.cfa.reg, row.cfa.offset, row.return_column) == (7, 8, 16)
+    assert (found.find(0x5000), found.find(0x4FFF), found.find(0x5020)) == (row, None, None)
+
+
+def test_file_without_frames_has_no_rows() -> None:
+    for header in (b"\x01\xff\x03\x3b", b"\x01\x1b\xff\x3b", b"\x01\x1b\x03\xff"):
+        assert ElfFrames(eh_frame_file(b"", header + bytes(8))).find(0x5000) is None
+
+
+@pytest.mark.parametrize("header", [b"\x02\x1b\x03\x3b", b"\x01\x1b\x03\x3b\xff\xff\xff\x7f", b""])
+def test_bad_header_is_refused(header: bytes) -> None:
+    with pytest.raises(BadElf):
+        ElfFrames(eh_frame_file(b"", header))
+
+
+def test_circular_entries_end_the_stack() -> None:
+    frames = bytearray(one_function(0x1B, 0x5000, 0x20))
+    (length,) = struct.unpack_from("<I", frames)
+    struct.pack_into("<I", frames, length + 8, 4)  # an FDE that is its own CIE
+    header = b"\x01\x1b\x03\x3b" + struct.pack("<iIii", 0xFFC, 1, 0x4000, 0x1000 + length + 4)
+    found = ElfFrames(eh_frame_file(bytes(frames), header))
+    stack = unwind("x86_64", Registers(0x5000, 0, 0), bytes(64), lambda at: ModuleCode(found, at))
+    assert stack.addresses == (0x5000,)
+    assert stack.end is not None
+    assert stack.end.startswith("corrupt call frame information")

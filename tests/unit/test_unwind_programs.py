@@ -9,8 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from stopped import MACHINE, Code, stopped
@@ -91,3 +94,45 @@ def test_python(tmp_path: Path) -> None:
     print(f"{same} of {STOPS} stacks as gdb's, {frames} frames")
     assert same == STOPS, "\n".join(different[:3])
     assert any("python" in path for path in Code._files)
+
+
+QUERY = (
+    "select sum(length(md5(a.i::text))), count(distinct a.i % 977) from generate_series(1, 300000)"
+    " a(i) join generate_series(1, 3000000) b(i) on a.i = b.i group by a.i % 31 order by 2\n"
+)
+
+
+def postgres_folder() -> Optional[Path]:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    return found[-1].parent if found and os.geteuid() == 0 else None
+
+
+@pytest.mark.skipif(postgres_folder() is None, reason="no PostgreSQL of Debian, or not root")
+def test_postgres(tmp_path: Path) -> None:
+    folder = postgres_folder()
+    assert folder is not None
+    user = "postgres"  # PostgreSQL refuses to be root
+    with tempfile.TemporaryDirectory() as name:
+        shutil.chown(name, user)
+        data = f"{name}/data"
+        initdb = [str(folder / "initdb"), "-D", data, "-A", "trust", "--no-sync"]
+        subprocess.run(initdb, user=user, cwd="/", stdout=subprocess.DEVNULL, check=True)
+        command = [str(folder / "postgres"), "--single", "-F", "-D", data, "postgres"]
+        with subprocess.Popen(
+            command, user=user, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("select 'ready' as state\n" + QUERY * 100)
+            process.stdin.flush()
+            while "ready" not in process.stdout.readline():
+                pass
+            drain = threading.Thread(target=process.stdout.read)
+            drain.start()
+            try:
+                same, frames, different = agreement(process.pid, STOPS, tmp_path)
+            finally:
+                process.kill()
+                drain.join()
+    print(f"{same} of {STOPS} stacks as gdb's, {frames} frames")
+    assert same == STOPS, "\n".join(different[:3])
