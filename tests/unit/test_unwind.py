@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Optional
 import pytest
 from stopped import MACHINE, Stopped, stopped
 
+from corelock.symbolize.cfi import ElfFrames
 from corelock.symbolize.unwind import ModuleCode, Registers, UnwoundStack, unwind
 
 pytestmark = pytest.mark.skipif(
@@ -169,6 +171,32 @@ int main(void)
     return (int)strtol(text, NULL, 10);
 }
 """
+
+
+EMULATED = shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")
+
+
+@pytest.mark.skipif(not EMULATED, reason="no emulator of arm64, or no compiler for it")
+@pytest.mark.parametrize("flag", ["-fomit-frame-pointer", "-mbranch-protection=standard"])
+@pytest.mark.parametrize("chain", [c for c in CHAINS if c not in ("handler", "trap")])
+def test_known_chain_of_arm64(tmp_path: Path, chain: str, flag: str) -> None:
+    program = tmp_path / "program"
+    compiler = ["aarch64-linux-gnu-gcc", *FLAGS, "-static", "-Wl,--eh-frame-hdr", flag]
+    subprocess.run([*compiler, "-o", str(program), str(SOURCE)], check=True)
+    command = ["qemu-aarch64", str(program), chain, "dump"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    callers, registers, copy = output.stdout.splitlines()
+    with open(program, "rb") as file:
+        frames = ElfFrames(file)
+    stack = unwind(
+        "aarch64",
+        Registers(*(int(field, 16) for field in registers.split())),
+        bytes.fromhex(copy),
+        lambda address: ModuleCode(frames, address),  # linked statically: not moved
+    )
+    expected = [int(field, 16) for field in callers.split()]
+    assert len(expected) >= 5
+    assert (list(stack.addresses[1:]), stack.end) == (expected, None)
 
 
 def test_what_is_no_code() -> None:

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-
 #ifdef __clang__
 #define NOINLINE __attribute__((noinline))
 #else
@@ -18,8 +17,31 @@
 
 volatile int sink;
 
+#ifdef __aarch64__
+static char *stack_end;
+
+/* What a tracer would record: under an emulator there is none. */
+#define DUMP()                                                                           \
+	do {                                                                             \
+		void *pc, *fp, *lr;                                                      \
+		unsigned char *sp;                                                       \
+		__asm__ volatile("adr %0, .\n\tmov %1, sp\n\tmov %2, x29\n\tmov %3, x30" \
+				 : "=&r"(pc), "=&r"(sp), "=&r"(fp), "=&r"(lr));          \
+		printf("%p %p %p %p\n", pc, (void *)sp, fp, lr);                         \
+		for (; (char *)sp < stack_end; sp++)                                     \
+			printf("%02x", *sp);                                             \
+		printf("\n");                                                            \
+		exit(fflush(stdout));                                                    \
+	} while (0)
+#endif
+
 /* Keeps what follows from becoming a jump. */
-#define RETURN_AFTER(call) ({ int result_ = (call); __asm__ volatile("" ::: "memory"); result_ + 1; })
+#define RETURN_AFTER(call)                         \
+	({                                         \
+		int result_ = (call);              \
+		__asm__ volatile("" ::: "memory"); \
+		result_ + 1;                       \
+	})
 
 int stop(void);
 NOINLINE int stop(void)
@@ -30,6 +52,10 @@ NOINLINE int stop(void)
 	for (int i = 1; i < count; i++)
 		printf("%p ", chain[i]);
 	printf("\n");
+#ifdef __aarch64__
+	if (stack_end)
+		DUMP();
+#endif
 	fflush(stdout);
 	return RETURN_AFTER(pause());
 }
@@ -40,7 +66,12 @@ NOINLINE int crowded(int depth)
 	long a = depth, b = a * 3, c = b ^ 5, d = c + a, e = d * b, f = e - c;
 
 	for (int i = 0; i < depth; i++) {
-		a += b; b ^= c; c += d; d ^= e; e += f; f ^= a;
+		a += b;
+		b ^= c;
+		c += d;
+		d ^= e;
+		e += f;
+		f ^= a;
 		sink = (int)f;
 	}
 	int result = depth ? crowded(depth - 1) : stop();
@@ -92,7 +123,7 @@ static int compare(const void *left, const void *right)
 
 NOINLINE int in_callback(void)
 {
-	int values[] = { 3, 1, 2 };
+	int values[] = {3, 1, 2};
 
 	qsort(values, 3, sizeof(int), compare);
 	return values[0];
@@ -105,9 +136,9 @@ static void handler(int signum)
 
 NOINLINE int in_handler(int signum, int flags)
 {
-	struct sigaction action = { .sa_handler = handler, .sa_flags = flags };
+	struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
 	static char other_stack[1 << 16] __attribute__((aligned(16)));
-	stack_t alternative = { .ss_sp = other_stack, .ss_size = sizeof(other_stack) };
+	stack_t alternative = {.ss_sp = other_stack, .ss_size = sizeof(other_stack)};
 
 	sigaltstack(&alternative, NULL);
 	sigaction(signum, &action, NULL);
@@ -155,7 +186,7 @@ __asm__(".text\n"
 	"	mov %rsp, %rbx\n"
 	"	.cfi_def_cfa_register %rbx\n"
 	"	sub $4096, %rsp\n"
-	"	.cfi_escape 0x2e, 0x20\n" /* GNU_args_size 32 */
+	"	.cfi_escape 0x2e, 0x20\n"	/* GNU_args_size 32 */
 	"	.cfi_escape 0x12, 0x03, 0x7e\n" /* def_cfa_sf rbx, -2 * -8 */
 	"	call stop_saving_rbx\n"
 	"	mov %rbx, %rsp\n"
@@ -189,6 +220,10 @@ int main(int argc, char **argv)
 	const char *chain = argc > 1 ? argv[1] : "";
 	int result = 0;
 
+#ifdef __aarch64__
+	if (argc > 2)
+		stack_end = argv[0];
+#endif
 	if (!strcmp(chain, "crowded"))
 		result = crowded(9);
 	else if (!strcmp(chain, "deep"))
