@@ -248,12 +248,18 @@ def eh_frame_file(frames: bytes, header: bytes) -> io.BytesIO:
     )
 
 
-def one_function(encoding: int, start: int, size: int, entry_at: int = 0x2000) -> bytes:
-    """A CIE for x86-64 with CFA = rsp + 8, and an FDE whose pointers have this encoding."""
-    body = bytes([1]) + b"zR\0" + bytes([1, 0x78, 16, 1, encoding, 0x0C, 7, 8, 0x90, 1])
+#: DW_CFA_def_cfa: rsp + 8, DW_CFA_offset: the return address at CFA - 8.
+OF_X86 = bytes([0x0C, 7, 8, 0x90, 1])
+
+
+def one_function(
+    encoding: int, start: int, size: int, rules: bytes = OF_X86, column: int = 16
+) -> bytes:
+    """A CIE of these rules, and an FDE whose pointers have this encoding, for 0x2000."""
+    body = bytes([1]) + b"zR\0" + bytes([1, 0x78, column, 1, encoding]) + rules
     cie = struct.pack("<II", 4 + len(body), 0) + body
     form = {0x0: "Q", 0x3: "I", 0x4: "Q", 0xB: "i", 0xC: "q"}[encoding & 0xF]
-    base = entry_at + len(cie) + 8 if encoding & 0x10 else 0
+    base = 0x2000 + len(cie) + 8 if encoding & 0x10 else 0
     pointers = struct.pack(f"<{form}{form}", start - base, size) + b"\0"
     return cie + struct.pack("<II", 4 + len(pointers), len(cie) + 4) + pointers
 
@@ -291,12 +297,43 @@ def test_bad_header_is_refused(header: bytes) -> None:
         ElfFrames(eh_frame_file(b"", header))
 
 
+def table_of(frames: bytes) -> bytes:
+    """A header for the one function, at 0x5000."""
+    (length,) = struct.unpack_from("<I", frames)
+    return b"\x01\x1b\x03\x3b" + struct.pack("<iIii", 0xFFC, 1, 0x4000, 0x1000 + length + 4)
+
+
+def test_link_register_holds_for_one_frame() -> None:
+    sp_plus_16 = bytes([0x0C, 31, 16])
+    frames = one_function(0x1B, 0x5000, 0x20, sp_plus_16, column=30)
+    found = ElfFrames(eh_frame_file(frames, table_of(frames)))
+    stack = unwind(
+        "aarch64",
+        Registers(0x5000, 0x7000, 0, 0x5010),
+        bytes(4096),
+        lambda address: ModuleCode(found, address),
+    )
+    assert (stack.addresses, stack.end) == ((0x5000, 0x5010), "register 30 is not known")
+
+
+def test_stack_that_does_not_shrink_ends() -> None:
+    # The CFA is the stack pointer: a caller has as much on the stack as what it calls.
+    frames = one_function(0x1B, 0x5000, 0x20, bytes([0x0C, 7, 0, 0x90, 0]))
+    found = ElfFrames(eh_frame_file(frames, table_of(frames)))
+    stack = unwind(
+        "x86_64",
+        Registers(0x5000, 0x7000, 0),
+        struct.pack("<Q", 0x5010) * 9,
+        lambda address: ModuleCode(found, address),
+    )
+    assert (stack.addresses, stack.end) == ((0x5000,), "no progress")
+
+
 def test_circular_entries_end_the_stack() -> None:
     frames = bytearray(one_function(0x1B, 0x5000, 0x20))
     (length,) = struct.unpack_from("<I", frames)
     struct.pack_into("<I", frames, length + 8, 4)  # an FDE that is its own CIE
-    header = b"\x01\x1b\x03\x3b" + struct.pack("<iIii", 0xFFC, 1, 0x4000, 0x1000 + length + 4)
-    found = ElfFrames(eh_frame_file(bytes(frames), header))
+    found = ElfFrames(eh_frame_file(bytes(frames), table_of(frames)))
     stack = unwind("x86_64", Registers(0x5000, 0, 0), bytes(64), lambda at: ModuleCode(found, at))
     assert stack.addresses == (0x5000,)
     assert stack.end is not None
