@@ -36,7 +36,7 @@ KEYS = ["schema", "host", "target", "start_ns", "duration_ns", "rows", "slow", "
 EVENTS = ["start_locking", "acquire_returned", "released"]
 ACCOUNTING_KEYS = {
     "events", "paired", "held_at_start", "held_at_end", "unmatched", "lost", "slow_recorded",
-    "slow_lost", "children_not_followed", "hooks_missed", "self", "unaccounted",
+    "slow_lost", "children_not_followed", "hooks_missed", "charges_full", "self", "unaccounted",
 }  # fmt: skip
 
 
