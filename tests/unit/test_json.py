@@ -91,8 +91,8 @@ def test_accounting_adds_up() -> None:
     got = hold_times_object(report(accounting=reports.lossy_accounting()))["accounting"]
     assert list(got) == [
         "events", "paired", "held_at_start", "held_at_end", "unmatched", "lost",
-        "slow_recorded", "slow_lost", "children_not_followed", "hooks_missed", "charges_full", "self",
-        "unaccounted",
+        "slow_recorded", "slow_lost", "children_not_followed", "hooks_missed", "charges_full",
+        "self", "unaccounted",
     ]  # fmt: skip
     went = got["paired"] + got["held_at_start"] + got["held_at_end"]
     went += sum(got["unmatched"].values()) + sum(got["lost"].values())
