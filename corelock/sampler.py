@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from types import TracebackType
 from typing import Literal, Optional
 
@@ -95,6 +96,18 @@ class HolderSampler:
         target.check_positive(pid)
         with self._lock:
             return self._open().is_held(pid)
+
+    def lock_stays_held(self, pid: int, for_s: float = 0.02) -> bool:
+        """Whether :meth:`lock_is_held` at every look for so many seconds: not just in passing.
+
+        Returns as soon as it is seen free.
+        """
+        deadline = time.monotonic() + for_s
+        while self.lock_is_held(pid):
+            if time.monotonic() >= deadline:
+                return True
+            time.sleep(for_s / 10)
+        return False
 
 
 _Same = Optional[Literal["exact", "likely"]]
