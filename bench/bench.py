@@ -22,11 +22,12 @@ from typing import NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from contenders import Bpftrace, Corelock, Floor, Perf, Unmeasurable, corelock_command, tracefs
-from measure import EVENTS, Cost, Load, Spread, program_cost, start_up, throughput
+from measure import EVENTS, Cost, Load, Spread, blame_cost, program_cost, start_up, throughput
 
 #: The reaches of the project: not to be exceeded.
 REACH_LOSS = 0.40  # of what bpftrace loses of the load's throughput
 REACH_COST = 1.35  # of a program that only reads the clock
+REACH_BLAME = 1.10  # of the same events without blame
 REACH_START = 1 / 3  # of bpftrace's start-up
 
 
@@ -89,23 +90,34 @@ def _measure(arguments: argparse.Namespace) -> dict[str, object]:
         loss_ratio = _print_throughput(kept)
         costs = program_cost(load, arguments.rounds, _progress)
         cost_ratio = _print_cost(costs)
+        blame_costs = blame_cost(load, arguments.rounds, _progress)
+        blame_ratio = _print_blame_cost(blame_costs)
         times = start_up(2 * arguments.rounds, _progress)
         start_ratio = _print_start_up(times)
     print()
     _print_reach("throughput lost, of bpftrace's", loss_ratio, REACH_LOSS)
     _print_reach("program cost, of the floor's", cost_ratio, REACH_COST)
+    _print_reach("cost of blame, uncontended", blame_ratio, REACH_BLAME)
     _print_reach("start-up, of bpftrace's", start_ratio, REACH_START)
     return {
         "machine": machine,
         "load": {"threads": load.threads, "iterations": load.iterations},
         "throughput_kept": kept,
-        "program_cost": [
-            {"corelock_ns": cost.corelock_ns, "mean_ns": cost.corelock_mean_ns,
-             "floor_mean_ns": cost.floor_mean_ns, "ratio": cost.ratio} for cost in costs
-        ],
+        "program_cost": [_cost(cost) for cost in costs],
+        "blame_cost": [_cost(cost) for cost in blame_costs],
         "start_up_s": [{"corelock": ours, "bpftrace": theirs} for ours, theirs in times],
-        "ratios": {"lost": loss_ratio, "cost": cost_ratio, "start_up": start_ratio},
+        "ratios": {"lost": loss_ratio, "cost": cost_ratio, "blame": blame_ratio,
+                   "start_up": start_ratio},
     }  # fmt: skip
+
+
+def _cost(cost: Cost) -> dict[str, object]:
+    return {
+        "by_event_ns": cost.by_event_ns,
+        "mean_ns": cost.mean_ns,
+        "other_mean_ns": cost.other_mean_ns,
+        "ratio": cost.ratio,
+    }
 
 
 def _print_throughput(kept: dict[str, list[float]]) -> float:
@@ -125,12 +137,21 @@ def _print_throughput(kept: dict[str, list[float]]) -> float:
 
 def _print_cost(costs: list[Cost]) -> float:
     print("\nnanoseconds of program per event (both in the same runs, in both orders)")
+    return _print_costs(costs, "corelock", "floor")
+
+
+def _print_blame_cost(costs: list[Cost]) -> float:
+    print("\nthe same for events of one thread, in nobody's way, with and without blame")
+    return _print_costs(costs, "with blame", "without")
+
+
+def _print_costs(costs: list[Cost], one: str, other: str) -> float:
     for event in EVENTS:
-        _print_line(f"corelock, {event}", Spread.of([cost.corelock_ns[event] for cost in costs]), 0)
-    _print_line("corelock, mean", Spread.of([cost.corelock_mean_ns for cost in costs]), 0)
-    _print_line("floor, mean", Spread.of([cost.floor_mean_ns for cost in costs]), 0)
+        _print_line(f"{one}, {event}", Spread.of([cost.by_event_ns[event] for cost in costs]), 0)
+    _print_line(f"{one}, mean", Spread.of([cost.mean_ns for cost in costs]), 0)
+    _print_line(f"{other}, mean", Spread.of([cost.other_mean_ns for cost in costs]), 0)
     ratio = Spread.of([cost.ratio for cost in costs])
-    _print_line("corelock / floor", ratio)
+    _print_line(f"{one} / {other}", ratio)
     return ratio.median
 
 

@@ -110,6 +110,15 @@ class Corelock(Contender):
         return [str(corelock_command()), "hold-times", "--pid", str(self._target)]
 
 
+class Blame(Corelock):
+    """``corelock blame``."""
+
+    name = "corelock blame"
+
+    def command(self) -> list[str]:
+        return [str(corelock_command()), "blame", "--pid", str(self._target)]
+
+
 class Bpftrace(Contender):
     """The same job as a bpftrace script, which says so when its last probe is attached."""
 

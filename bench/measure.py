@@ -1,4 +1,4 @@
-"""The three measurements. All compare neighbours in time, and yield ratios."""
+"""The four measurements. All compare neighbours in time, and yield ratios."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from contenders import Bpftrace, Contender, Corelock, Floor, Perf, Unmeasurable
+from contenders import Blame, Bpftrace, Contender, Corelock, Floor, Perf, Unmeasurable
 
 from tests.workloads import Workload
 
 Progress = Callable[[str], None]
 
 EVENTS = ("start", "acquire", "release")
-COMPARED: tuple[type[Contender], ...] = (Corelock, Bpftrace, Perf)
+COMPARED: tuple[type[Contender], ...] = (Corelock, Blame, Bpftrace, Perf)
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class Spread:
 
 @dataclass(frozen=True)
 class Cost:
-    """Nanoseconds per event, from one pair of runs."""
+    """Nanoseconds of program per event, of one contender and of what it is compared with."""
 
-    corelock_ns: dict[str, float]
-    corelock_mean_ns: float
-    floor_mean_ns: float
+    by_event_ns: dict[str, float]
+    mean_ns: float
+    other_mean_ns: float
 
     @property
     def ratio(self) -> float:
-        return self.corelock_mean_ns / self.floor_mean_ns
+        return self.mean_ns / self.other_mean_ns
 
 
 def throughput(load: Load, rounds: int, say: Progress) -> dict[str, list[float]]:
@@ -94,7 +94,20 @@ def _rate(load: Load, contender: Optional[type[Contender]]) -> float:
 
 
 def program_cost(load: Load, rounds: int, say: Progress) -> list[Cost]:
-    """What corelock's programs take per event, beside the floor's, by round.
+    """What corelock's programs take per event, beside the floor's, by round."""
+    return _costs(load, (Corelock, Floor), rounds, say)
+
+
+def blame_cost(load: Load, rounds: int, say: Progress) -> list[Cost]:
+    """What charging waits adds to events that are in nobody's way: one thread's."""
+    alone = Load(1, load.threads * load.iterations)
+    return _costs(alone, (Blame, Corelock), rounds, say)
+
+
+def _costs(
+    load: Load, pair: tuple[type[Contender], type[Contender]], rounds: int, say: Progress
+) -> list[Cost]:
+    """What the programs of the first take per event, beside those of the second, by round.
 
     Both are attached during the same run and see the same events. Whichever
     attached first runs first, finds the caches cold, and is dearer (here by an
@@ -103,12 +116,9 @@ def program_cost(load: Load, rounds: int, say: Progress) -> list[Cost]:
     costs = []
     with program_statistics():
         for number in range(rounds):
-            runs = [
-                _program_times(load, (Corelock, Floor)),
-                _program_times(load, (Floor, Corelock)),
-            ]
-            costs.append(_cost(runs))
-            say(f"program cost {number + 1}/{rounds}")
+            runs = [_program_times(load, pair), _program_times(load, pair[::-1])]
+            costs.append(_cost(runs, *pair))
+            say(f"cost of {pair[0].name} {number + 1}/{rounds}")
     return costs
 
 
@@ -116,19 +126,16 @@ def program_cost(load: Load, rounds: int, say: Progress) -> list[Cost]:
 ProgramTimes = dict[str, dict[str, tuple[int, int]]]
 
 
-def _cost(runs: list[ProgramTimes]) -> Cost:
-    def mean(contender: str, events: Sequence[str]) -> float:
-        times = [run[contender][event] for run in runs for event in events]
+def _cost(runs: list[ProgramTimes], one: type[Contender], other: type[Contender]) -> Cost:
+    def mean(contender: type[Contender], events: Sequence[str]) -> float:
+        times = [run[contender.name][event] for run in runs for event in events]
         count = sum(count for _, count in times)
         if not count:
-            raise Unmeasurable(f"the kernel counted no run of {contender}'s programs")
+            raise Unmeasurable(f"the kernel counted no run of {contender.name}'s programs")
         return sum(ns for ns, _ in times) / count
 
-    return Cost(
-        {event: mean("corelock", [event]) for event in EVENTS},
-        mean("corelock", EVENTS),
-        mean("floor", EVENTS),
-    )
+    by_event = {event: mean(one, [event]) for event in EVENTS}
+    return Cost(by_event, mean(one, EVENTS), mean(other, EVENTS))
 
 
 def _program_times(load: Load, order: Sequence[type[Contender]]) -> ProgramTimes:

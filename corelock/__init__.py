@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from corelock.blame import Blame, Charge, Contention
 from corelock.errors import (
     CommandError,
     CorelockError,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from corelock.sampler import HolderSampler, holders
 
 __all__ = [
-    "Accounting", "CommandError", "CorelockError", "Histogram", "Holder", "HolderSampler",
+    "Accounting", "Blame", "Charge", "CommandError", "Contention", "CorelockError", "Histogram", "Holder", "HolderSampler",
     "HoldersSnapshot", "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread",
     "MissingPrivilege", "NoSuchTarget", "Process", "Row", "SeenLock", "SlowEvent", "Snapshot",
     "Times", "Tracer", "Unsupported", "Waiter", "holders",

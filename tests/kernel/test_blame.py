@@ -144,7 +144,7 @@ def test_charged_and_unknown_are_all(name: str, arguments: tuple[int, ...]) -> N
             found, accounting = tracer.blame(), tracer.accounting()
         workload.finish()
     assert accounting.complete, accounting
-    assert found.charges
+    assert found.wait_ns > 0
     assert_balanced(found)
 
 
