@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from corelock.sampler import HolderSampler, holders
 
 __all__ = [
-    "Accounting", "Blame", "Charge", "CommandError", "Contention", "CorelockError", "Histogram", "Holder", "HolderSampler",
-    "HoldersSnapshot", "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread",
-    "MissingPrivilege", "NoSuchTarget", "Process", "Row", "SeenLock", "SlowEvent", "Snapshot",
-    "Times", "Tracer", "Unsupported", "Waiter", "holders",
+    "Accounting", "Blame", "Charge", "CommandError", "Contention", "CorelockError", "Histogram",
+    "Holder", "HolderSampler", "HoldersSnapshot", "InvalidArgument", "LibraryError", "LoadError",
+    "LockState", "LockThread", "MissingPrivilege", "NoSuchTarget", "Process", "Row", "SeenLock",
+    "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported", "Waiter", "holders",
 ]  # fmt: skip
 
 _IN_LOCKS = (
