@@ -116,12 +116,16 @@ class TracedOptions:
     verbose: bool
     command: tuple[str, ...]
 
-    def check(self) -> None:
-        """Raise ``click.UsageError`` unless one target is named and the options fit it."""
+    def check(self, *, tid: bool) -> None:
+        """Raise ``click.UsageError`` unless one target is named and the options fit it.
+
+        ``tid`` as of :func:`target_options`.
+        """
         named = [self.pid is not None, self.tid is not None, self.comm is not None]
         if sum([*named, self.everything, bool(self.command)]) != 1:
+            thread = "--tid N, " if tid else ""
             raise click.UsageError(
-                "Name one target: --pid N, --tid N, --comm NAME, --all, or -- CMD ARGS."
+                f"Name one target: --pid N, {thread}--comm NAME, --all, or -- CMD ARGS."
             )
         if self.interval and self.duration and self.interval > self.duration:
             raise click.UsageError("The interval (-i) is longer than the whole run (-d).")

@@ -83,12 +83,12 @@ def _summary(blame: Blame, width: int) -> Iterator[str]:
 def _sentence(holder: ForeignHolder, report: Report) -> tuple[str, ...]:
     least, most = holder.waits
     waits = units.count(most) if least == most else f"{units.count(least)} to {units.count(most)}"
-    whose = f"{report.target.comm}'s waits" if report.target else "others' waits"
+    whose = f"of {report.target.comm}'s waits" if report.target else "waits of others"
     return (
         f"*{''.join(process_label(holder.name))} {holder.mode}:",
         f"{units.count(holder.holds)} holds,",
         f"longest {units.duration(holder.longest_ns)},",
-        f"blocked {waits} of {whose}",
+        f"blocked {waits} {whose}",
         f"for {units.duration(holder.charged_ns)}",
     )
 
