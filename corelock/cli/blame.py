@@ -9,7 +9,7 @@ import click
 
 from corelock.blame import resolved
 from corelock.cli.run import Output
-from corelock.cli.traced import TracedOptions, TracedRun, common_options, target_options
+from corelock.cli.traced import TracedOptions, TracedRun, common_options, target_options, top_option
 from corelock.model import Accounting, Report
 from corelock.render.blame_grouping import BLAME_BY
 from corelock.tracer import Tracer
@@ -27,15 +27,7 @@ class _Options(TracedOptions):
 
 @click.command("blame")
 @target_options(tid=False)
-@click.option(
-    "-n",
-    "--top",
-    type=click.IntRange(min=0),
-    default=20,
-    metavar="N",
-    show_default=True,
-    help="Lines of the table; 0: all.",
-)
+@top_option
 @click.option(
     "--by",
     type=click.Choice(BLAME_BY),

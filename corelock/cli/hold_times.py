@@ -17,6 +17,7 @@ from corelock.cli.traced import (
     above_zero,
     common_options,
     target_options,
+    top_option,
 )
 from corelock.model import Accounting, Report, SlowEvent, Snapshot
 from corelock.render.grouping import BY_FIELDS
@@ -71,15 +72,7 @@ class _Options(TracedOptions):
     metavar="SEC",
     help="Print each interval, and then the whole.",
 )
-@click.option(
-    "-n",
-    "--top",
-    type=click.IntRange(min=0),
-    default=20,
-    metavar="N",
-    show_default=True,
-    help="Lines of the table; 0: all.",
-)
+@top_option
 @click.option(
     "-S",
     "--sort",

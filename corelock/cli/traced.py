@@ -78,6 +78,12 @@ _REST: dict[str, _Decorator] = {
 }  # fmt: skip
 
 
+top_option: _Decorator = click.option(
+    "-n", "--top", type=click.IntRange(min=0), default=20, metavar="N", show_default=True,
+    help="Lines of the table; 0: all.",
+)  # fmt: skip
+
+
 def target_options(*, tid: bool) -> _Decorator:
     """What is traced, and for how long. ``tid``: one thread makes sense, too."""
     return _all(option for name, option in _TARGET.items() if tid or name != "tid")

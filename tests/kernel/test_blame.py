@@ -120,7 +120,7 @@ def test_foreign_reader_of_smaps() -> None:
 
 def test_reader_convoy() -> None:
     """Readers behind a queued writer are charged to the reader that keeps the writer out."""
-    run = agreeing("reader_convoy", 1024, 30, 1)
+    run = agreeing("smaps_reader", 1024, 30, 1, 1)
     (scanner,) = run.extra
     assert run.share(lambda key: key.holder == scanner and not key.waiter_write) >= SHARE
     by_readers = [

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * smaps_reader [MEBIBYTES [READS [THREADS]]]: another process locks this one's mm.
+ * smaps_reader [MEBIBYTES [READS [WRITERS [READERS]]]]: another process locks this one's mm.
  *
  * The reader, named second in "ready", takes the mmap_lock of the first at
  * least once in each of its READS passes over /proc/PID/smaps, never for
- * writing. The first process's threads map and unmap meanwhile.
+ * writing. The first process's WRITERS map and unmap meanwhile, so they queue
+ * behind it; its READERS ask mincore about a page, so they queue behind a
+ * writer though the lock is held by a reader as they are.
  */
 #include "workload.h"
 
@@ -14,11 +16,20 @@
 #include <sys/prctl.h>
 
 static atomic_int finished;
+static char *region;
 
-static void churn(void)
+static void write_lock(void)
 {
 	while (!finished)
 		workload_cycle();
+}
+
+static void read_lock(void)
+{
+	unsigned char resident;
+
+	while (!finished)
+		workload_check(!mincore(region, 1, &resident), "mincore");
 }
 
 static void read_smaps(const char *path)
@@ -55,12 +66,14 @@ int main(int argc, char **argv)
 {
 	size_t mebibytes = workload_arg(argc, argv, 1, 256);
 	unsigned long reads = workload_arg(argc, argv, 2, 50);
-	unsigned long threads = workload_arg(argc, argv, 3, 2);
+	unsigned long writers = workload_arg(argc, argv, 3, 2);
+	unsigned long readers = workload_arg(argc, argv, 4, 0);
+	void (**loads)(void) = malloc((writers + readers) * sizeof(*loads));
 	pid_t target = getpid(), reader;
 	int go[2], finish[2];
 	char c;
 
-	workload_check(!pipe(go) && !pipe(finish), "pipe");
+	workload_check(loads && !pipe(go) && !pipe(finish), "pipe");
 	reader = fork();
 	workload_check(reader >= 0, "fork");
 	if (!reader)
@@ -68,8 +81,11 @@ int main(int argc, char **argv)
 	/* So that a reader that fails is end of file here, not a wait for ever. */
 	close(finish[1]);
 
-	workload_populated(mebibytes);
-	workload_create_same(threads, churn);
+	region = workload_populated(mebibytes);
+	for (unsigned long i = 0; i < writers + readers; i++)
+		loads[i] = i < writers ? write_lock : read_lock;
+	workload_create(writers + readers, loads);
+	free(loads);
 	workload_ready(target, reader);
 	workload_meet();
 	workload_check(write(go[1], "g", 1) == 1, "write");
