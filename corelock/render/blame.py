@@ -17,7 +17,7 @@ from corelock.render.columns import (
     thread_label,
 )  # fmt: skip
 from corelock.render.slow import event_lines
-from corelock.render.text import flow
+from corelock.render.text import flow, printable
 
 _FOREIGN = 5  # processes worth a line of their own
 
@@ -83,7 +83,7 @@ def _summary(blame: Blame, width: int) -> Iterator[str]:
 def _sentence(holder: ForeignHolder, report: Report) -> tuple[str, ...]:
     least, most = holder.waits
     waits = units.count(most) if least == most else f"{units.count(least)} to {units.count(most)}"
-    whose = f"{report.target.comm}'s waits" if report.target else "others' waits"
+    whose = f"{printable(report.target.comm)}'s waits" if report.target else "others' waits"
     return (
         f"*{''.join(process_label(holder.name))} {holder.mode}:",
         f"{units.count(holder.holds)} holds,",
