@@ -63,7 +63,7 @@ def command(**given: object) -> None:
     is shown as unknown. docs/blame.md says what is exact and what is a hint.
     """
     options = _Options(tid=None, interval=None, **given)  # type: ignore[arg-type]
-    options.check()
+    options.check(tid=False)
     with closing(Output(options.output)) as output:
         _Run(options, options.tracer(slow_ns=None, blame=True), output).go()
 

@@ -129,7 +129,7 @@ def command(**given: object) -> None:
     status is reported, and does not become corelock's.
     """
     options = _Options(**given)  # type: ignore[arg-type]
-    options.check()
+    options.check(tid=True)
     if options.json and options.csv:
         raise click.UsageError("Choose one of --json and --csv.")
     if options.blame and options.tid is not None:

@@ -57,6 +57,8 @@ _TARGET: dict[str, _Decorator] = {
     ),
 }  # fmt: skip
 
+_TARGET_FORMS = ("--pid N", "--tid N", "--comm NAME", "--all")
+
 _REST: dict[str, _Decorator] = {
     "output": click.option(
         "-o", "--output", metavar="FILE", help="Write there instead of to stdout."
@@ -113,13 +115,15 @@ class TracedOptions:
     verbose: bool
     command: tuple[str, ...]
 
-    def check(self) -> None:
-        """Raise ``click.UsageError`` unless one target is named and the options fit it."""
+    def check(self, *, tid: bool) -> None:
+        """Raise ``click.UsageError`` unless one target is named and the options fit it.
+
+        ``tid`` as for :func:`target_options`.
+        """
         named = [self.pid is not None, self.tid is not None, self.comm is not None]
         if sum([*named, self.everything, bool(self.command)]) != 1:
-            raise click.UsageError(
-                "Name one target: --pid N, --tid N, --comm NAME, --all, or -- CMD ARGS."
-            )
+            options = ", ".join(_TARGET_FORMS if tid else _TARGET_FORMS[:1] + _TARGET_FORMS[2:])
+            raise click.UsageError(f"Name one target: {options}, or -- CMD ARGS.")
         if self.interval and self.duration and self.interval > self.duration:
             raise click.UsageError("The interval (-i) is longer than the whole run (-d).")
         if self.follow and self.pid is None and not self.command:
