@@ -1,8 +1,9 @@
 """The kernel's charging rule, run on the host against the witness of blame.
 
 A lock like the kernel's is played through: writers alone, readers together, first come, first
-served or with thieves, and threads that are slow to wake. What ends in somebody's way is put on record, as the
-BPF programs do it, and each wait must be charged as the witness says, which knows every moment.
+served or with thieves, and threads that are slow to wake. What ends in somebody's way is put on
+record, as the BPF programs do it, and each wait must be charged as the witness says, which knows
+every moment.
 """
 
 from __future__ import annotations
