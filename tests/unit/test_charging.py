@@ -490,6 +490,8 @@ def test_a_full_table_is_counted_and_unknown() -> None:
     assert len(found.by_holder) == 1
     assert sum(found.by_holder.values()) + found.unknown_ns == 200
     assert kernel.library.counters.charges_full == 1
+    # Somebody did have the lock then.
+    assert found.unheld_ns == 10
 
 
 def test_examples_are_twice_as_long_as_the_last() -> None:
