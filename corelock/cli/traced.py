@@ -60,6 +60,7 @@ _TARGET: dict[str, _Decorator] = {
     ),
 }  # fmt: skip
 
+
 _REST: dict[str, _Decorator] = {
     "output": click.option(
         "-o", "--output", metavar="FILE", help="Write there instead of to stdout."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Optional
 
 from corelock.blame import Blame, ResolvedBlame
 from corelock.model import Report
@@ -11,13 +12,14 @@ from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_ho
 from corelock.render.columns import (
     Label,
     fitted,
+    least_width,
     name_block,
     number_block,
     process_label,
     thread_label,
 )  # fmt: skip
 from corelock.render.slow import event_lines
-from corelock.render.text import flow
+from corelock.render.text import flow, printable
 
 _FOREIGN = 5  # processes worth a line of their own
 
@@ -83,7 +85,7 @@ def _summary(blame: Blame, width: int) -> Iterator[str]:
 def _sentence(holder: ForeignHolder, report: Report) -> tuple[str, ...]:
     least, most = holder.waits
     waits = units.count(most) if least == most else f"{units.count(least)} to {units.count(most)}"
-    whose = f"of {report.target.comm}'s waits" if report.target else "waits of others"
+    whose = f"of {printable(report.target.comm)}'s waits" if report.target else "waits of others"
     return (
         f"*{''.join(process_label(holder.name))} {holder.mode}:",
         f"{units.count(holder.holds)} holds,",
@@ -94,33 +96,37 @@ def _sentence(holder: ForeignHolder, report: Report) -> tuple[str, ...]:
 
 
 def _table(shown: Sequence[Pair], wait_ns: int, width: int) -> Iterator[str]:
-    numbers = number_block(
-        "",
-        [
-            ["CHARGED", "%", "WAITS", "LONGEST"],
-            *(
-                [
-                    units.duration(pair.charged_ns),
-                    _percent(pair.charged_ns, wait_ns)[:-1],
-                    ("" if pair.exact else "~") + units.count(pair.waits),
-                    units.duration(pair.longest_ns),
-                ]
-                for pair in shown
-            ),
-        ],
-    )
     waiters = _side_columns([pair.waiter for pair in shown])
     holders = _side_columns([pair.holder for pair in shown])
     if any(pair.certainty != "observed" for pair in shown):
         holders.append([Label(""), *(Label(_MARKS[pair.certainty]) for pair in shown)])
     names = [*waiters, *holders]
     between = "  "
-    room = width - len(numbers[0]) - len(names) - len(between)
-    widths = fitted(names, room)
+    numbers = _number_block(shown, wait_ns)
+    if _room(numbers, names, width) < sum(map(least_width, names)):
+        numbers = _number_block(shown, None)
+    widths = fitted(names, _room(numbers, names, width))
     left = _titled("WAITER", waiters, widths[: len(waiters)])
     right = _titled("HOLDER", holders, widths[len(waiters) :])
     for number, waiter, holder in zip(numbers, left, right):
         yield f"{number} {waiter}{between}{holder}".rstrip()
+
+
+def _number_block(shown: Sequence[Pair], wait_ns: Optional[int]) -> list[str]:
+    """The numbers, with their share of ``wait_ns`` if it is given."""
+    lines = [["CHARGED", "%", "WAITS", "LONGEST"]]
+    for pair in shown:
+        charged, longest = units.duration(pair.charged_ns), units.duration(pair.longest_ns)
+        waits = ("" if pair.exact else "~") + units.count(pair.waits)
+        lines.append([charged, _percent(pair.charged_ns, wait_ns or 0)[:-1], waits, longest])
+    if wait_ns is None:
+        lines = [[charged, waits, longest] for charged, _, waits, longest in lines]
+    return number_block("", lines)
+
+
+def _room(numbers: Sequence[str], names: Sequence[object], width: int) -> int:
+    """Columns left for the names, without the blank before each and one more between the sides."""
+    return width - len(numbers[0]) - len(names) - 1
 
 
 def _side_columns(sides: Sequence[Side]) -> list[list[Label]]:

@@ -71,7 +71,9 @@ def pairs(blame: Blame, by: str) -> list[Pair]:
         sides = _identity(charge.waiter, by), _identity(charge.holder, by)
         groups[(*sides, charge.certainty)].append(charge)
     merged = [_pair(charges, by, names) for charges in groups.values()]
-    return sorted(merged, key=lambda pair: (-pair.charged_ns, pair.waiter, pair.holder))
+    return sorted(
+        merged, key=lambda pair: (-pair.charged_ns, pair.waiter, pair.holder, pair.certainty)
+    )
 
 
 def foreign_holders(blame: Blame) -> list[ForeignHolder]:

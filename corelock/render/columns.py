@@ -45,12 +45,14 @@ def least_width(column: Sequence[Label]) -> int:
 
 
 def fitted(columns: Sequence[Sequence[Label]], room: int) -> list[int]:
-    """Widths of the columns of names, in ``room`` together if their least widths allow."""
+    """Widths of the columns of names that ``room`` has place for together.
+
+    A column that can spare more gives more; below their least widths all do.
+    """
     widths = [max(label.width for label in column) for column in columns]
-    while sum(widths) > room:
-        spare = [width - least_width(column) for width, column in zip(widths, columns)]
-        if max(spare) <= 0:
-            break
+    least = [least_width(column) for column in columns]
+    while sum(widths) > room and max(widths) > 1:
+        spare = [width - enough if width > 1 else -room for width, enough in zip(widths, least)]
         widths[spare.index(max(spare))] -= 1
     return widths
 

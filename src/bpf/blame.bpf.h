@@ -148,6 +148,7 @@ struct charging {
 	__u64 start_ns;
 	__u64 until_ns; /* what is left of it ends here */
 	__u64 charged_ns;
+	__u64 refused_ns; /* due to somebody, without room to charge it */
 	__u32 row;
 	__u32 mm_id;
 	__u32 mode;
@@ -167,6 +168,7 @@ static __noinline bool charge(struct charging *wait, const struct due *due)
 	if (!known) {
 		if (bpf_map_update_elem(&charges, &key, &first, BPF_NOEXIST)) {
 			count(&counters.charges_full);
+			wait->refused_ns += due->ns;
 			return false;
 		}
 	} else {
@@ -299,7 +301,7 @@ static __noinline int charge_wait(void *ctx, struct corelock_row *row,
 	contention->wait_ns += ns;
 	contention->unknown_ns += ns - wait.charged_ns;
 	if (on_record)
-		contention->unheld_ns += ns - wait.charged_ns;
+		contention->unheld_ns += ns - wait.charged_ns - wait.refused_ns;
 	return send_example(ctx, waited->row, CORELOCK_SLOW_WAIT, waited->since_ns, ns);
 }
 

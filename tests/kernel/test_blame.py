@@ -9,6 +9,7 @@ is repeated.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -150,23 +151,28 @@ def test_charged_and_unknown_are_all(name: str, arguments: tuple[int, ...]) -> N
 
 def test_no_room_for_charges() -> None:
     """What cannot be charged for want of room is unknown and counted; the sum holds."""
-    with Workload("storm", "24", "1500") as storm:
-        # 120 rows are needed, and some 9,000 charges, three times what there is room for.
-        with corelock.Tracer(pid=storm.pid, slow_ns=None, blame=True, max_rows=400) as tracer:
-            storm.run()
-            tracer.stop()
-            found, accounting = tracer.blame(), tracer.accounting()
-        storm.finish()
-    assert accounting.lost["map_full"] == 0
-    assert accounting.charges_full > 0
-    assert not accounting.complete
-    assert_balanced(found)
+    for _ in range(ATTEMPTS):
+        with Workload("storm", "24", "1500") as storm:
+            # 120 rows are needed, and some 9,000 charges if all threads meet.
+            with corelock.Tracer(pid=storm.pid, slow_ns=None, blame=True, max_rows=400) as tracer:
+                storm.run()
+                tracer.stop()
+                found, accounting = tracer.blame(), tracer.accounting()
+            storm.finish()
+        assert accounting.lost["map_full"] == 0
+        assert_balanced(found)
+        if accounting.charges_full:
+            assert not accounting.complete
+            assert sum(each.unknown_ns - each.unheld_ns for each in found.contentions) > 0
+            return
+    pytest.fail("there was room for all charges in each of several runs")
 
 
 def test_owner_word_where_no_hold_was_seen() -> None:
     """Of one thread alone no holds of others are seen; the lock's owner is a hint, and says so."""
     with Workload("mprotect_large", "1024", "60") as workload:
-        waiter = max(workload.tids)
+        # The first thread that was created; the other one protects.
+        waiter = sorted(workload.tids)[1]
         with corelock.Tracer(tid=waiter, slow_ns=None, blame=True) as tracer:
             workload.run()
             tracer.stop()
@@ -174,7 +180,7 @@ def test_owner_word_where_no_hold_was_seen() -> None:
         workload.finish()
     assert_balanced(found)
     hints = [charge for charge in found.charges if charge.certainty == "owner-word"]
-    assert hints
+    assert sum(charge.charged_ns for charge in hints) > found.wait_ns / 2
     for charge in hints:
         assert (charge.holder.pid, charge.holder.comm) == (workload.pid, "mprotect_large")
         assert charge.holder.tid != waiter
@@ -188,8 +194,11 @@ def test_a_hold_that_began_before_tracing(mode: str) -> None:
         (holder,) = chain.extra
         chain.run()
         with corelock.Tracer(pid=chain.pid, slow_ns=None, blame=True) as tracer:
-            let_queue(chain, sampler, 3)
+            let_queue(chain, sampler, 1)
+            queued_ns = time.monotonic_ns()
+            let_queue(chain, sampler, 2)
             # Lets go of all, and exits.
+            held_ns = time.monotonic_ns() - queued_ns
             chain.finish()
             tracer.stop()
             found, accounting = tracer.blame(), tracer.accounting()
@@ -197,19 +206,19 @@ def test_a_hold_that_began_before_tracing(mode: str) -> None:
     assert_balanced(found)
     for number, waiter_mode in enumerate("wrw", 1):
         operation = "mprotect" if waiter_mode == "w" else "madvise"
-        (charge,) = (
+        charges = [
             charge
             for charge in found.charges
             if (charge.waiter.comm, charge.waiter.operation) == (f"chain-{number}", operation)
             and charge.holder.tid == holder
-        )
+            and charge.holder.operation == ("mmap" if mode == "write" else "munmap")
+        ]
+        (charge,) = charges
         readers = mode == "read" and waiter_mode == "r"
         assert charge.certainty == ("convoy" if readers else "observed")
         assert (charge.holder.comm, charge.holder.mode) == ("chain-holder", mode)
-        assert charge.holder.operation == ("mmap" if mode == "write" else "munmap")
-        # The others also wait for those before them.
         if number == 1:
-            assert charge.charged_ns >= SHARE * charge.waiter.wait.max_ns
+            assert charge.charged_ns >= held_ns
 
 
 def test_examples_have_stacks() -> None:
