@@ -24,7 +24,7 @@ MAX_SLOW_NS = (1 << 63) - 1
 MAX_ROWS = 1 << 22
 MAX_RING_BYTES = 1 << 30
 
-_DEFAULT_RING_BYTES = 2 << 20
+_DEFAULT_RING_BYTES = 16 << 20
 #: Rows a thread needs with room to spare: a handful of operations, two modes.
 _ROWS_PER_THREAD = 4
 _MIN_ROWS = 8192
@@ -57,7 +57,7 @@ class Tracer:
             does not fit is counted in :meth:`accounting` as ``map_full``.
         intervals: snapshots can be subtracted (:meth:`Snapshot.since`), which
             costs each event a little.
-        ring_bytes: room for slow events between two reads; default 2 MiB.
+        ring_bytes: room for slow events, 18 KiB each, between two reads; default 16 MiB.
         blame: charge each wait to the holds that overlapped it, for :meth:`blame`.
 
     A context manager: entering starts, leaving closes. It installs no signal

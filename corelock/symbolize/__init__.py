@@ -75,6 +75,7 @@ class Symbolizer:
             MapsReader(self._proc, self._maps_timeout_s, self._lock_is_held),
             Modules(self._proc, self._host_root, cache, self._problems),
             PerfMaps(self._proc, self._host_root, self._problems),
+            self._problems,
         )
 
     def observe(self, event: SlowEvent) -> None:

@@ -77,7 +77,7 @@ struct corelock_options {
 	uint32_t max_rows;   /* default 16384 */
 	uint32_t max_mms;    /* default 8192 */
 	uint32_t max_chunks; /* default 8 x max_rows */
-	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 2 MiB */
+	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 16 MiB */
 	uint32_t intervals;  /* 1: keep the recent maxima of corelock_reading */
 	uint32_t charges;    /* 1: charge waits to the holds that overlapped them */
 	uint8_t target_comm[16]; /* padded with zeros */

@@ -21,7 +21,7 @@ def slow_event(pid: int, *stack: int, full: bool = False, operation: str = "munm
     return SlowEvent(
         kind="hold", start_ns=1, duration_ns=1, mm_pid=pid, mm_comm="p", pid=pid, tid=pid,
         comm="p", mode="write", operation=operation, kernel_stack=(), user_stack=stack,
-        user_stack_full=full, stack_failed=False,
+        user_stack_full=full, stack_failed=False, user_context=None,
     )  # fmt: skip
 
 
