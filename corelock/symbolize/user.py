@@ -37,7 +37,7 @@ _RBX = 3  # its DWARF number
 _PROCESSES = 256
 
 
-class _Resolved(NamedTuple):
+class Resolved(NamedTuple):
     """A frame, and in words why it has no name, or None."""
 
     frame: Frame
@@ -47,7 +47,7 @@ class _Resolved(NamedTuple):
 class Stack(NamedTuple):
     """A resolved stack; ``note`` says in words why it ends before its thread's first function."""
 
-    resolved: Sequence[_Resolved]
+    resolved: Sequence[Resolved]
     note: Optional[str] = None
 
 
@@ -173,7 +173,7 @@ class UserSymbols:
                     return ModuleCode(frames, linked)
         return ModuleCode(None, address)
 
-    def _count(self, resolved: Sequence[_Resolved]) -> None:
+    def _count(self, resolved: Sequence[Resolved]) -> None:
         for each in resolved:
             if each.reason is None:
                 self.named += 1
@@ -198,11 +198,11 @@ class UserSymbols:
             keep(self._processes, event.pid, look_at(self._proc, event.pid), _PROCESSES)
         return maps
 
-    def _resolve(self, pid: int, address: int, probe: int, maps: Maps) -> _Resolved:
+    def _resolve(self, pid: int, address: int, probe: int, maps: Maps) -> Resolved:
         region = maps.find(probe)
         if region is None:
             reason = maps.problem.format("PID") if maps.problem else "no code is mapped there"
-            return _Resolved(Frame(address, None, None, None), reason)
+            return Resolved(Frame(address, None, None, None), reason)
         # Offsets are of the address, symbols of the probe before it.
         after = address - probe
         offset = probe - region.start + region.offset
@@ -224,9 +224,9 @@ class UserSymbols:
                 offset = linked
         if isinstance(found, str):
             unnamed = Frame(address, None, offset + after, region.module)
-            return _Resolved(unnamed, f"{region.module}: {found}")
+            return Resolved(unnamed, f"{region.module}: {found}")
         name, start = found
-        return _Resolved(Frame(address, demangled(name), offset - start + after, region.module))
+        return Resolved(Frame(address, demangled(name), offset - start + after, region.module))
 
     def _symbols(self, pid: int, region: Region) -> Union[ElfSymbols, str]:
         if region.path != VDSO:

@@ -32,8 +32,8 @@ static __always_inline void copy_user_stack(struct corelock_slow *slow)
 /* Takes the user stack of current as frame pointers have it, and what is needed without them. */
 static __always_inline void take_user_stack(void *ctx, struct corelock_slow *slow)
 {
-	slow->user_stack_bytes = bpf_get_stack(ctx, slow->user_stack, sizeof(slow->user_stack),
-					       BPF_F_USER_STACK);
+	slow->user_stack_bytes =
+		bpf_get_stack(ctx, slow->user_stack, sizeof(slow->user_stack), BPF_F_USER_STACK);
 	if (user_registers(bpf_get_current_task_btf(), slow))
 		copy_user_stack(slow);
 }

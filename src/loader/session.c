@@ -15,7 +15,7 @@
 #define DEFAULT_ROWS 16384
 #define DEFAULT_MMS 8192
 #define CHUNKS_PER_ROW 8
-#define DEFAULT_RING_BYTES (16 << 20)
+#define DEFAULT_RING_BYTES (8 << 20)
 #define MIN_RING_RECORDS 2
 #define MAX_ENTRIES (1U << 22)
 #define MAX_RING_BYTES (1U << 30)
