@@ -235,7 +235,8 @@ class Symbolization:
 
     ``unresolved`` counts those without a name by reason, as ``{"libfoo.so: no
     symbol": 3}``. ``problems`` counts what went wrong besides and may have cost
-    names: bad debug files, lines of perf maps, cache files.
+    names or frames: bad debug files, lines of perf maps, cache files, and why user
+    stacks were not unwound to their ends.
     """
 
     resolved: int

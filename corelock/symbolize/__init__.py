@@ -82,7 +82,8 @@ class Symbolizer:
         """Make sure that the mappings the event was in are known, while its process lives.
 
         Learns them if they are not, or if the innermost user address is in none
-        of those that are. Waits ``maps_timeout_s`` seconds at most.
+        of those that are. Waits ``maps_timeout_s`` seconds at most. Where mappings
+        are asked for one by one, unwinds the stack to learn those of its callers.
         """
         self._user.observe(event)
 

@@ -15,7 +15,7 @@ from corelock.symbolize.maps import Maps, MapsReader, Region
 from corelock.symbolize.modules import Modules, keep
 from corelock.symbolize.probes import return_probes
 from corelock.symbolize.process import Process, look_at
-from corelock.symbolize.unwind import ModuleCode, Registers, unwind
+from corelock.symbolize.unwind import ModuleCode, Registers, UnwoundStack, unwind
 from corelock.symbolize.vdso import VDSO, Vdso
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ class Stack(NamedTuple):
 def better(unwound: Optional[Stack], pointed: Stack) -> Stack:
     """Which to show of a stack unwound by call frames and that of the frame pointers.
 
-    The one that goes back to its thread's first function, the unwound one if both do;
-    else the one with more frames, all of them code. Frame pointers leave out the caller
-    of a function without one, so where both get equally far they miss frames.
+    The one that goes back to its thread's first function; else the one with more frames,
+    all of them code. The unwound one if both go back: the caller of a function without a
+    frame pointer, such as libc's for a system call, is only in that.
     """
     if unwound is None:
         return pointed
@@ -105,7 +105,7 @@ class UserSymbols:
         maps = self._maps_for(event, probes, needed=1)
         if maps.asked and maps is not known and event.user_context is not None:
             # Which mappings its callers are in, only unwinding tells.
-            self._unwound(event, event.user_context, maps)
+            self._unwind(event, event.user_context)
 
     def resolve(self, event: SlowEvent) -> tuple[tuple[Frame, ...], Optional[str]]:
         """The frames of the user stack, and in words what is missing from it, or None."""
@@ -113,23 +113,23 @@ class UserSymbols:
         if not probes:
             # A kernel thread's operation is its name; it has no user stack to miss.
             return (), None if event.operation == event.comm else "no user stack"
-        maps = self._maps_for(event, probes, needed=len(probes))
         stack = None
-        if event.user_context is not None and maps.regions:
-            stack = self._unwound(event, event.user_context, maps)
+        if event.user_context is not None:
+            stack = self._unwound(event, event.user_context)
         if stack is None or stack.note is not None:
-            stack = better(stack, self._pointed(event, maps))
+            stack = better(stack, self._pointed(event))
         self._count(stack.resolved)
         return tuple(each.frame for each in stack.resolved), stack.note
 
-    def _pointed(self, event: SlowEvent, maps: Maps) -> Stack:
+    def _pointed(self, event: SlowEvent) -> Stack:
         """The stack that the frame pointers give."""
-        stack, probes = event.user_stack, return_probes(event.user_stack)
+        stack, probes = event.user_stack, _probes(event)
+        maps = self._maps_for(event, probes, needed=len(probes))
         resolved = [self._resolve(event.pid, *pair, maps) for pair in zip(stack, probes)]
         notes = [maps.problem.format(event.pid)] if maps.problem else []
         if event.user_stack_full:
             notes.append(_TRUNCATED.format("depth limit"))
-        elif maps.regions and not notes and maps.find(_probes(event)[0]) is None:
+        elif maps.regions and not notes and maps.find(probes[0]) is None:
             # The innermost address was being executed: these are not the
             # mappings it was executed in.
             notes.append(f"process {event.pid} has changed its mappings since")
@@ -140,8 +140,23 @@ class UserSymbols:
                 notes.append(_TRUNCATED.format("no frame pointer"))
         return Stack(resolved, "; ".join(notes) or None)
 
-    def _unwound(self, event: SlowEvent, context: UserContext, maps: Maps) -> Stack:
+    def _unwound(self, event: SlowEvent, context: UserContext) -> Stack:
         """The stack by call frame information, and by the frame pointer in code that has none."""
+        stack, maps = self._unwind(event, context)
+        pairs = zip(stack.addresses, stack.probes)
+        resolved = [self._resolve(event.pid, *pair, maps) for pair in pairs]
+        if stack.end is None:
+            return Stack(resolved)
+        if maps.problem:
+            return Stack(resolved, maps.problem.format(event.pid))
+        # Where, the outermost frame shows.
+        end = _WHERE.sub("", stack.end)
+        self._problems.add(f"stack not unwound to its end: {end}")
+        return Stack(resolved, _TRUNCATED.format(end))
+
+    def _unwind(self, event: SlowEvent, context: UserContext) -> tuple[UnwoundStack, Maps]:
+        """The addresses of the stack, and the mappings they are in."""
+        maps = self._maps_for(event, _probes(event), needed=1)
 
         def find_code(address: int) -> Optional[ModuleCode]:
             nonlocal maps
@@ -151,17 +166,7 @@ class UserSymbols:
             return None if region is None else self._code(event.pid, region, address)
 
         registers = _registers(self._machine, context)
-        stack = unwind(self._machine, registers, context.stack, find_code, context.below)
-        pairs = zip(stack.addresses, stack.probes)
-        resolved = [self._resolve(event.pid, *pair, maps) for pair in pairs]
-        if stack.end is None:
-            return Stack(resolved)
-        # Where, the outermost frame shows.
-        end = _WHERE.sub("", stack.end)
-        self._problems.add(f"stack not unwound to its end: {end}")
-        if maps.problem:
-            return Stack(resolved, maps.problem.format(event.pid))
-        return Stack(resolved, _TRUNCATED.format(end))
+        return unwind(self._machine, registers, context.stack, find_code, context.below), maps
 
     def _code(self, pid: int, region: Region, address: int) -> ModuleCode:
         if region.path == VDSO or region.has_file:

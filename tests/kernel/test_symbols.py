@@ -91,8 +91,11 @@ def test_java(corelock_background: Background, tmp_path: Path) -> None:
     )
     assert any("Java_sun_nio_ch_FileChannelImpl_map0" in names(stack) for stack in mapping)
     in_jvm = [names(stack) for stack in stacks(result) if names(stack, "libjvm")]
+    # What reads the cgroup's files has arrays on its stack that are larger than its copy.
+    in_jvm = [each for each in in_jvm if not any("subsystem_file" in name for name in each)]
     assert in_jvm
-    assert all(each[-2:] == ["start_thread", "clone3"] for each in in_jvm)
+    for each in in_jvm:
+        assert each[-2:] == ["start_thread", "clone3"], each
     assert any("JavaCalls::call_helper" in name for each in in_jvm for name in each)
     # To the function: nearly all frames of the slowest have names.
     frames = [frame for stack in stacks(result) for frame in stack]
