@@ -150,6 +150,9 @@ $(BUILD)/workloads/%: tests/workloads/%.c tests/workloads/workload.h $(BUILD)/.p
 		| $(BUILD)/workloads
 	$(call say,CC,$<)$(CC) $(WORKLOAD_FLAGS) $< -o $@
 
+# As programs are compiled by default.
+$(BUILD)/workloads/call_chain: WORKLOAD_FLAGS := -O2 -g -fomit-frame-pointer -pthread $(WARNINGS)
+
 $(BUILD)/floor: bench/floor.c $(BUILD)/floor.skel.h
 	$(call say,CC,$<)$(CC) -O2 $(WARNINGS) -isystem $(BUILD) $< -lbpf -o $@
 

@@ -14,7 +14,7 @@ from corelock import _ffi, errors
 from corelock._rows import RawCharge, Reading
 from corelock.blame import Certainty
 from corelock.histogram import Histogram
-from corelock.model import Accounting, Row, SlowEvent, Times
+from corelock.model import Accounting, Row, SlowEvent, Times, UserContext
 from corelock.symbolize.syscalls import operation_name
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _ROW_BATCH = 256
 _BUCKETS = 640 * 16
-_SLOW_BATCH = 64
+_SLOW_BATCH = 16
 #: Room in the ring for one batch of slow records, at the least.
-SLOW_BATCH_BYTES = _SLOW_BATCH * 1024
+SLOW_BATCH_BYTES = _SLOW_BATCH * 16384
 _MODES = ("read", "write")
 _KINDS = ("wait", "hold")
 _CERTAINTIES: tuple[Certainty, ...] = ("observed", "convoy", "owner-word")
@@ -88,6 +88,7 @@ class Session:
         self._free = weakref.finalize(self, self._lib.corelock_free, self._session)
         self._machine = os.uname().machine
         self._detached = False
+        self._slow_records: Any = None
 
     def close(self) -> None:
         """Detach and free; afterwards only ``close`` may be called."""
@@ -225,7 +226,10 @@ class Session:
         self, min_wait_ns: int, min_hold_ns: int
     ) -> tuple[list[tuple[int, SlowEvent]], bool]:
         """Some of the records that wait in the ring, by row, and whether there may be more."""
-        records = self._ffi.new("struct corelock_slow[]", _SLOW_BATCH)
+        # Made once, and only if there is something slow: it is large.
+        if self._slow_records is None:
+            self._slow_records = self._ffi.new("struct corelock_slow[]", _SLOW_BATCH)
+        records = self._slow_records
         count = self._check(
             self._lib.corelock_read_slow(
                 self._session, records, _SLOW_BATCH, min_wait_ns, min_hold_ns
@@ -252,6 +256,17 @@ class Session:
             user_stack=tuple(record.user_stack[0 : max(0, user_bytes) // 8]),
             user_stack_full=user_bytes == self._ffi.sizeof(record.user_stack),
             stack_failed=record.kernel_stack_bytes < 0 or user_bytes < 0,
+            user_context=self._user_context(record) if record.user_ip else None,
+        )
+
+    def _user_context(self, record: Any) -> UserContext:
+        return UserContext(
+            record.user_ip,
+            record.user_sp,
+            record.user_frame,
+            record.user_other,
+            self._lib.CORELOCK_COPY_BELOW,
+            self._ffi.buffer(record.user_copy)[0 : record.user_copy_bytes],
         )
 
     def accounting(self) -> Accounting:

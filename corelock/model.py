@@ -157,18 +157,41 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class UserContext:
+    """A thread's user registers and a copy of its stack, for unwinding and nothing else.
+
+    ``ip``, ``sp``, ``frame`` and ``other`` are rip, rsp, rbp and rbx of x86-64, or pc, sp,
+    x29 and x30 of arm64. ``stack`` is what was in memory from ``below`` bytes below ``sp``
+    on; it may hold secrets, so it is in no ``repr`` and in no export.
+    """
+
+    __slots__ = ("ip", "sp", "frame", "other", "below", "stack")
+    ip: int
+    sp: int
+    frame: int
+    other: int
+    below: int
+    stack: bytes
+
+    def __repr__(self) -> str:
+        return f"UserContext(ip={self.ip:#x}, {len(self.stack)} bytes of stack)"
+
+
+@dataclass(frozen=True)
 class SlowEvent:
     """One wait or hold at or above the threshold, with raw stacks (innermost first).
 
     ``start_ns`` is when it began. A hold's stacks are those of its release, a
     wait's those of the thread that waited. ``stack_failed`` says that the
     kernel could not take one of them; ``user_stack_full`` that the user stack
-    was cut at the depth limit.
+    was cut at the depth limit. ``user_stack`` goes by frame pointers; ``user_context``
+    is what finds callers without them, None for a 32-bit thread.
     """
 
     __slots__ = (
         "kind", "start_ns", "duration_ns", "mm_pid", "mm_comm", "pid", "tid", "comm", "mode",
         "operation", "kernel_stack", "user_stack", "user_stack_full", "stack_failed",
+        "user_context",
     )  # fmt: skip
     kind: SlowKind
     start_ns: int
@@ -184,6 +207,7 @@ class SlowEvent:
     user_stack: tuple[int, ...]
     user_stack_full: bool
     stack_failed: bool
+    user_context: Optional[UserContext]
 
     @property
     def foreign(self) -> bool:
@@ -211,7 +235,8 @@ class Symbolization:
 
     ``unresolved`` counts those without a name by reason, as ``{"libfoo.so: no
     symbol": 3}``. ``problems`` counts what went wrong besides and may have cost
-    names: bad debug files, lines of perf maps, cache files.
+    names or frames: bad debug files, lines of perf maps, cache files, and why user
+    stacks were not unwound to their ends.
     """
 
     resolved: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
 import threading
 import time
@@ -24,7 +26,11 @@ MAX_SLOW_NS = (1 << 63) - 1
 MAX_ROWS = 1 << 22
 MAX_RING_BYTES = 1 << 30
 
-_DEFAULT_RING_BYTES = 2 << 20
+#: Some hundred events between two reads; and more if short ones, of which there are more, count.
+_RING_BYTES = 8 << 20
+_RING_BYTES_FOR_SHORT = 32 << 20
+#: A copied stack takes up to 16 KiB, and a host has tens of thousands of rows.
+_WHOLE_EXAMPLES = 1000
 #: Rows a thread needs with room to spare: a handful of operations, two modes.
 _ROWS_PER_THREAD = 4
 _MIN_ROWS = 8192
@@ -57,7 +63,8 @@ class Tracer:
             does not fit is counted in :meth:`accounting` as ``map_full``.
         intervals: snapshots can be subtracted (:meth:`Snapshot.since`), which
             costs each event a little.
-        ring_bytes: room for slow events between two reads; default 2 MiB.
+        ring_bytes: room for slow events, 18 KiB each, between two reads; default
+            8 MiB, or 32 MiB if ``slow_ns`` is below its own default.
         blame: charge each wait to the holds that overlapped it, for :meth:`blame`.
 
     A context manager: entering starts, leaving closes. It installs no signal
@@ -115,6 +122,9 @@ class Tracer:
         self._follow = follow
         self._slow_ns = slow_ns
         self._max_rows = max_rows
+        if ring_bytes is None:
+            short = slow_ns is not None and slow_ns < DEFAULT_SLOW_NS
+            ring_bytes = _RING_BYTES_FOR_SHORT if short else _RING_BYTES
         self._ring_bytes = ring_bytes
         self._intervals = intervals
         self._blame = blame
@@ -129,6 +139,8 @@ class Tracer:
         self._slow: deque[SlowEvent] = deque()
         self._new_examples: deque[SlowEvent] = deque()
         self._examples: dict[tuple[int, SlowKind], SlowEvent] = {}  # longest, by row index
+        self._whole_examples: list[tuple[int, int, tuple[int, SlowKind]]] = []
+        self._order = itertools.count()
 
     def start(self) -> None:
         """Load and attach; returns when counting has begun.
@@ -169,7 +181,7 @@ class Tracer:
             self._target_options(),
             slow_ns=self._slow_ns,
             follow=self._follow,
-            ring_bytes=self._ring_bytes or 0,
+            ring_bytes=self._ring_bytes,
             intervals=self._intervals,
             charges=self._blame,
         )
@@ -261,7 +273,7 @@ class Tracer:
         with self._lock:
             self._open()
         # As many as the ring can hold: what comes meanwhile is for the next call.
-        for _ in range(1 + (self._ring_bytes or _DEFAULT_RING_BYTES) // SLOW_BATCH_BYTES):
+        for _ in range(1 + self._ring_bytes // SLOW_BATCH_BYTES):
             with self._lock:
                 if self._session is None:
                     return
@@ -279,9 +291,19 @@ class Tracer:
                 self._slow.append(event)
             known = self._examples.get((row, event.kind))
             if self._blame and (known is None or event.duration_ns > known.duration_ns):
-                self._examples[row, event.kind] = event
+                self._remember((row, event.kind), event)
                 self._new_examples.append(event)
         return more
+
+    def _remember(self, key: tuple[int, SlowKind], event: SlowEvent) -> None:
+        """Keep an example, and of all but the longest not what is large."""
+        self._examples[key] = event
+        heapq.heappush(self._whole_examples, (event.duration_ns, next(self._order), key))
+        if len(self._whole_examples) > _WHOLE_EXAMPLES:
+            duration_ns, _, least = heapq.heappop(self._whole_examples)
+            known = self._examples[least]
+            if known.duration_ns == duration_ns:  # else a longer one has taken its place
+                self._examples[least] = replace(known, user_context=None)
 
     def examples(self) -> Iterator[SlowEvent]:
         """Take the examples of contended waits and of holds in their way since the last call.

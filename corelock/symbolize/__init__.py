@@ -75,13 +75,15 @@ class Symbolizer:
             MapsReader(self._proc, self._maps_timeout_s, self._lock_is_held),
             Modules(self._proc, self._host_root, cache, self._problems),
             PerfMaps(self._proc, self._host_root, self._problems),
+            self._problems,
         )
 
     def observe(self, event: SlowEvent) -> None:
         """Make sure that the mappings the event was in are known, while its process lives.
 
         Learns them if they are not, or if the innermost user address is in none
-        of those that are. Waits ``maps_timeout_s`` seconds at most.
+        of those that are. Waits ``maps_timeout_s`` seconds at most. Where mappings
+        are asked for one by one, unwinds the stack to learn those of its callers.
         """
         self._user.observe(event)
 

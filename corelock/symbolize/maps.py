@@ -54,14 +54,16 @@ class Maps(NamedTuple):
     """What is known: ``regions`` in order of address, and ``problem`` if reading them failed.
 
     ``problem`` has ``{}`` where the pid belongs. ``read_ns`` is on
-    ``CLOCK_MONOTONIC``, from before the read began. ``absent`` are addresses that
-    were asked for one by one and lie in no executable mapping.
+    ``CLOCK_MONOTONIC``, from before the read began. If it was ``asked`` for address
+    by address, other mappings may be there, too; ``absent`` are those addresses
+    that lie in no executable one.
     """
 
     regions: tuple[Region, ...]
     read_ns: int
     problem: Optional[str] = None
     absent: frozenset[int] = frozenset()
+    asked: bool = False
 
     def find(self, address: int) -> Optional[Region]:
         """The region ``address`` is in, or None."""
@@ -189,7 +191,7 @@ def _queried(fd: int, addresses: Sequence[int], old: Maps, read_ns: int) -> Maps
             new.append(_region(found))
     # What lies where something new is was unmapped.
     kept = [r for r in regions if not any(r.start < n.end and n.start < r.end for n in new)]
-    return Maps(tuple(sorted(kept + new)), read_ns, None, frozenset(absent))
+    return Maps(tuple(sorted(kept + new)), read_ns, None, frozenset(absent), True)
 
 
 def _region(found: Found) -> Region:

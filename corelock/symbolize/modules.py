@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, BinaryIO, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, BinaryIO, Callable, Optional, TypeVar, Union
 
 from corelock.symbolize.cache import Cache
 from corelock.symbolize.counts import Counts
@@ -12,6 +12,7 @@ from corelock.symbolize.maps import Region
 from corelock.symbolize.patience import Patience, TimedOut
 
 if TYPE_CHECKING:
+    from corelock.symbolize.cfi import ElfFrames
     from corelock.symbolize.elf import ElfSymbols
 
 # Bounds what a tracer that runs for weeks keeps.
@@ -23,8 +24,11 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
+_Key = tuple[str, int, str]
+
+
 class Modules:
-    """Symbols of mapped files, each read once.
+    """Symbols and call frame information of mapped files, each read once.
 
     A file is looked for as its process sees it, and as we do, below
     ``host_root``; it is taken only if it is the very file that was mapped.
@@ -37,16 +41,29 @@ class Modules:
         self._cache = cache
         self._problems = problems
         self._patience = Patience(_FILE_TIMEOUT_S)
-        self._files: dict[tuple[str, int, str], Union[ElfSymbols, str]] = {}
+        self._symbols: dict[_Key, Union[ElfSymbols, str]] = {}
+        self._frames: dict[_Key, Union[ElfFrames, str]] = {}
 
     def of(self, pid: int, region: Region) -> Union[ElfSymbols, str]:
         """The symbols of the file of ``region``, or in words why there are none."""
+        return self._once(self._symbols, region, lambda: self._load(pid, region))
+
+    def frames_of(self, pid: int, region: Region) -> Union[ElfFrames, str]:
+        """Likewise its call frame information, which it may have none of."""
+        return self._once(self._frames, region, lambda: self._load_frames(pid, region))
+
+    def _once(
+        self,
+        files: dict[_Key, Union[Value, str]],
+        region: Region,
+        load: Callable[[], Union[Value, str]],
+    ) -> Union[Value, str]:
         key = (region.device, region.inode, region.path)
-        kept = self._files.get(key)
+        kept = files.get(key)
         if kept is not None:
             return kept
         try:
-            symbols = self._patience.call(key, lambda: self._load(pid, region))
+            loaded = self._patience.call(key, load)
         except TimedOut:
             return "the file cannot be read: it takes too long"
         except OSError as error:
@@ -54,8 +71,8 @@ class Modules:
             return why(error)
         except ValueError as error:  # such as a path that cannot be one
             return str(error)
-        keep(self._files, key, symbols, _FILES)
-        return symbols
+        keep(files, key, loaded, _FILES)
+        return loaded
 
     def _load(self, pid: int, region: Region) -> Union[ElfSymbols, str]:
         # pyelftools is slow to import, and not needed until now.
@@ -77,6 +94,17 @@ class Modules:
         if symbols.problem:
             self._problems.add(f"{region.module}: {symbols.problem}")
         return symbols
+
+    def _load_frames(self, pid: int, region: Region) -> Union[ElfFrames, str]:
+        from corelock.symbolize.cfi import ElfFrames
+        from corelock.symbolize.elf import BadElf
+
+        try:
+            with self._open(pid, region) as file:
+                return ElfFrames(file)
+        except BadElf as error:
+            self._problems.add(f"{region.module}: {error}")
+            return str(error)
 
     def _open(self, pid: int, region: Region) -> BinaryIO:
         """The mapped file.

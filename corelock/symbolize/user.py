@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
-from corelock.model import Frame, SlowEvent
+from corelock.model import Frame, SlowEvent, UserContext
 from corelock.symbolize.counts import Counts
 from corelock.symbolize.demangle import demangled
 from corelock.symbolize.jit import PerfMaps
@@ -14,9 +15,11 @@ from corelock.symbolize.maps import Maps, MapsReader, Region
 from corelock.symbolize.modules import Modules, keep
 from corelock.symbolize.probes import return_probes
 from corelock.symbolize.process import Process, look_at
+from corelock.symbolize.unwind import ModuleCode, Registers, UnwoundStack, unwind
 from corelock.symbolize.vdso import VDSO, Vdso
 
 if TYPE_CHECKING:
+    from corelock.symbolize.cfi import ElfFrames
     from corelock.symbolize.elf import ElfSymbols
 
 _ENTRY = re.compile(
@@ -26,29 +29,60 @@ _ENTRY = re.compile(
 )
 _LIBC = re.compile(r"libc[.-]|libpthread[.-]|ld-musl-")
 
-_NO_FRAME_POINTER = "stack truncated (no frame pointer)"
+_TRUNCATED = "stack truncated ({})"
+_WHERE = re.compile(r" at 0x[0-9a-f]+$")
+_RBX = 3  # its DWARF number
 
 # Bounds what a tracer that runs for weeks keeps.
 _PROCESSES = 256
 
 
-class _Resolved(NamedTuple):
+class Resolved(NamedTuple):
     """A frame, and in words why it has no name, or None."""
 
     frame: Frame
     reason: Optional[str] = None
 
 
+class Stack(NamedTuple):
+    """A resolved stack; ``note`` says in words why it ends before its thread's first function."""
+
+    resolved: Sequence[Resolved]
+    note: Optional[str] = None
+
+
+def better(unwound: Optional[Stack], pointed: Stack) -> Stack:
+    """Which to show of a stack unwound by call frames and that of the frame pointers.
+
+    The one that goes back to its thread's first function; else the one with more frames,
+    all of them code. The unwound one if both go back: the caller of a function without a
+    frame pointer, such as libc's for a system call, is only in that.
+    """
+    if unwound is None:
+        return pointed
+    if unwound.note is None:
+        return unwound
+    if pointed.note is None or len(pointed.resolved) >= len(unwound.resolved):
+        return pointed
+    return unwound
+
+
 class UserSymbols:
     """Resolves user stacks.
 
     ``named`` counts the frames that have a name, ``unnamed`` the others by
-    reason. Never waits for a lock of the traced process, and never raises over
-    the state of a process or a file.
+    reason; why stacks were not unwound further counts in ``problems``. Never waits
+    for a lock of the traced process, and never raises over the state of a process
+    or a file.
     """
 
     def __init__(
-        self, proc: str, reader: MapsReader, modules: Modules, perf_maps: PerfMaps
+        self,
+        proc: str,
+        reader: MapsReader,
+        modules: Modules,
+        perf_maps: PerfMaps,
+        problems: Counts,
     ) -> None:
         self.named = 0
         self.unnamed = Counts()
@@ -56,28 +90,46 @@ class UserSymbols:
         self.reader = reader
         self._modules = modules
         self._perf_maps = perf_maps
+        self._problems = problems
+        self._machine = os.uname().machine
         self._vdso = Vdso()
         self._maps: dict[int, Maps] = {}
         self._processes: dict[int, Optional[Process]] = {}
 
     def observe(self, event: SlowEvent) -> None:
         """Learn the mappings of the event's process if those known miss its innermost frame."""
-        if event.user_stack:
-            self._maps_for(event, return_probes(event.user_stack), needed=1)
+        probes = _probes(event)
+        if not probes:
+            return
+        known = self._maps.get(event.pid)
+        maps = self._maps_for(event, probes, needed=1)
+        if maps.asked and maps is not known and event.user_context is not None:
+            # Which mappings its callers are in, only unwinding tells.
+            self._unwind(event, event.user_context)
 
     def resolve(self, event: SlowEvent) -> tuple[tuple[Frame, ...], Optional[str]]:
         """The frames of the user stack, and in words what is missing from it, or None."""
-        stack = event.user_stack
-        if not stack:
+        probes = _probes(event)
+        if not probes:
             # A kernel thread's operation is its name; it has no user stack to miss.
             return (), None if event.operation == event.comm else "no user stack"
-        probes = return_probes(stack)
+        stack = None
+        if event.user_context is not None:
+            stack = self._unwound(event, event.user_context)
+        if stack is None or stack.note is not None:
+            stack = better(stack, self._pointed(event))
+        self._count(stack.resolved)
+        return tuple(each.frame for each in stack.resolved), stack.note
+
+    def _pointed(self, event: SlowEvent) -> Stack:
+        """The stack that the frame pointers give."""
+        stack, probes = event.user_stack, _probes(event)
         maps = self._maps_for(event, probes, needed=len(probes))
         resolved = [self._resolve(event.pid, *pair, maps) for pair in zip(stack, probes)]
         notes = [maps.problem.format(event.pid)] if maps.problem else []
         if event.user_stack_full:
-            notes.append("stack truncated (depth limit)")
-        elif maps.regions and not notes and maps.find(stack[0]) is None:
+            notes.append(_TRUNCATED.format("depth limit"))
+        elif maps.regions and not notes and maps.find(probes[0]) is None:
             # The innermost address was being executed: these are not the
             # mappings it was executed in.
             notes.append(f"process {event.pid} has changed its mappings since")
@@ -85,11 +137,48 @@ class UserSymbols:
             garbage = _garbage(probes, maps)
             del resolved[len(resolved) - garbage :]
             if garbage or not _reaches_entry([each.frame for each in resolved]):
-                notes.append(_NO_FRAME_POINTER)
-        self._count(resolved)
-        return tuple(each.frame for each in resolved), "; ".join(notes) or None
+                notes.append(_TRUNCATED.format("no frame pointer"))
+        return Stack(resolved, "; ".join(notes) or None)
 
-    def _count(self, resolved: Sequence[_Resolved]) -> None:
+    def _unwound(self, event: SlowEvent, context: UserContext) -> Stack:
+        """The stack by call frame information, and by the frame pointer in code that has none."""
+        stack, maps = self._unwind(event, context)
+        pairs = zip(stack.addresses, stack.probes)
+        resolved = [self._resolve(event.pid, *pair, maps) for pair in pairs]
+        if stack.end is None:
+            return Stack(resolved)
+        if maps.problem:
+            return Stack(resolved, maps.problem.format(event.pid))
+        # Where, the outermost frame shows.
+        end = _WHERE.sub("", stack.end)
+        self._problems.add(f"stack not unwound to its end: {end}")
+        return Stack(resolved, _TRUNCATED.format(end))
+
+    def _unwind(self, event: SlowEvent, context: UserContext) -> tuple[UnwoundStack, Maps]:
+        """The addresses of the stack, and the mappings they are in."""
+        maps = self._maps_for(event, _probes(event), needed=1)
+
+        def find_code(address: int) -> Optional[ModuleCode]:
+            nonlocal maps
+            if maps.problem is None:
+                maps = self._maps_for(event, [address], needed=1)
+            region = maps.find(address)
+            return None if region is None else self._code(event.pid, region, address)
+
+        registers = _registers(self._machine, context)
+        return unwind(self._machine, registers, context.stack, find_code, context.below), maps
+
+    def _code(self, pid: int, region: Region, address: int) -> ModuleCode:
+        if region.path == VDSO or region.has_file:
+            symbols = self._symbols(pid, region)
+            frames = "no symbols" if isinstance(symbols, str) else self._frames(pid, region)
+            if not isinstance(symbols, str) and not isinstance(frames, str):
+                linked = symbols.address_of(address - region.start + region.offset)
+                if linked is not None:
+                    return ModuleCode(frames, linked)
+        return ModuleCode(None, address)
+
+    def _count(self, resolved: Sequence[Resolved]) -> None:
         for each in resolved:
             if each.reason is None:
                 self.named += 1
@@ -105,7 +194,7 @@ class UserSymbols:
         known = self._maps.get(event.pid)
         if known is not None:
             older = known.read_ns < event.start_ns + event.duration_ns
-            if not older or all(map(known.covers, probes[:needed])):
+            if not (older or known.asked) or all(map(known.covers, probes[:needed])):
                 return known
         maps = self.reader.read(event.pid, probes, known)
         if maps.problem is None:
@@ -114,11 +203,11 @@ class UserSymbols:
             keep(self._processes, event.pid, look_at(self._proc, event.pid), _PROCESSES)
         return maps
 
-    def _resolve(self, pid: int, address: int, probe: int, maps: Maps) -> _Resolved:
+    def _resolve(self, pid: int, address: int, probe: int, maps: Maps) -> Resolved:
         region = maps.find(probe)
         if region is None:
             reason = maps.problem.format("PID") if maps.problem else "no code is mapped there"
-            return _Resolved(Frame(address, None, None, None), reason)
+            return Resolved(Frame(address, None, None, None), reason)
         # Offsets are of the address, symbols of the probe before it.
         after = address - probe
         offset = probe - region.start + region.offset
@@ -140,15 +229,35 @@ class UserSymbols:
                 offset = linked
         if isinstance(found, str):
             unnamed = Frame(address, None, offset + after, region.module)
-            return _Resolved(unnamed, f"{region.module}: {found}")
+            return Resolved(unnamed, f"{region.module}: {found}")
         name, start = found
-        return _Resolved(Frame(address, demangled(name), offset - start + after, region.module))
+        return Resolved(Frame(address, demangled(name), offset - start + after, region.module))
 
     def _symbols(self, pid: int, region: Region) -> Union[ElfSymbols, str]:
         if region.path != VDSO:
             return self._modules.of(pid, region)
         process = self._processes.get(pid)
         return self._vdso.of(region, process.elf_class if process else 0) or "not ours"
+
+    def _frames(self, pid: int, region: Region) -> Union[ElfFrames, str]:
+        if region.path != VDSO:
+            return self._modules.frames_of(pid, region)
+        process = self._processes.get(pid)
+        return self._vdso.frames_of(region, process.elf_class if process else 0) or "not ours"
+
+
+def _probes(event: SlowEvent) -> list[int]:
+    """What to look up for the frame-pointer stack, or at least where the kernel was entered."""
+    if event.user_stack or event.user_context is None:
+        return return_probes(event.user_stack)
+    return [event.user_context.ip]
+
+
+def _registers(machine: str, context: UserContext) -> Registers:
+    known = Registers(context.ip, context.sp, context.frame)
+    if machine == "aarch64":
+        return known._replace(link=context.other)
+    return known._replace(others={_RBX: context.other})
 
 
 def _garbage(probes: Sequence[int], maps: Maps) -> int:

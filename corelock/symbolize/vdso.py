@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional
 from corelock.symbolize.maps import Region, parse_maps
 
 if TYPE_CHECKING:
+    from corelock.symbolize.cfi import ElfFrames
     from corelock.symbolize.elf import ElfSymbols
 
 VDSO = "[vdso]"
@@ -17,11 +18,12 @@ _OWN_CLASS = 2 if sys.maxsize > 1 << 32 else 1
 
 
 class Vdso:
-    """Symbols of the vdso, read when one is first looked up."""
+    """Symbols and call frames of the vdso, read when one is first looked up."""
 
     def __init__(self) -> None:
         self._region: Optional[Region] = None
         self._symbols: Optional[ElfSymbols] = None
+        self._frames: Optional[ElfFrames] = None
         self._tried = False
 
     def of(self, region: Region, elf_class: int) -> Optional[ElfSymbols]:
@@ -30,15 +32,22 @@ class Vdso:
         The kernel has one for each ABI, so the same class (``EI_CLASS`` of the
         program) and the same size are the same image.
         """
+        return self._symbols if self._is_ours(region, elf_class) else None
+
+    def frames_of(self, region: Region, elf_class: int) -> Optional[ElfFrames]:
+        """Likewise its call frame information."""
+        return self._frames if self._is_ours(region, elf_class) else None
+
+    def _is_ours(self, region: Region, elf_class: int) -> bool:
         if not self._tried:
             self._tried = True
             self._read()
         if self._region is None or elf_class != _OWN_CLASS:
-            return None
-        same_size = region.end - region.start == self._region.end - self._region.start
-        return self._symbols if same_size else None
+            return False
+        return region.end - region.start == self._region.end - self._region.start
 
     def _read(self) -> None:
+        from corelock.symbolize.cfi import ElfFrames
         from corelock.symbolize.elf import BadElf, ElfSymbols
 
         try:
@@ -52,5 +61,6 @@ class Vdso:
                 os.close(memory)
             self._symbols = ElfSymbols(io.BytesIO(image))
             self._region = region
+            self._frames = ElfFrames(io.BytesIO(image))
         except (OSError, BadElf, StopIteration):
             pass

@@ -43,6 +43,14 @@ typedef __u64 uint64_t;
 #define CORELOCK_KERNEL_STACK_DEPTH 48
 #define CORELOCK_USER_STACK_DEPTH 80
 
+/*
+ * A copy of a user stack: from so far below the stack pointer to the end of the
+ * page, and as many pages above it as there is room for.
+ */
+#define CORELOCK_COPY_PAGE_BYTES 4096
+#define CORELOCK_COPY_BYTES 16384
+#define CORELOCK_COPY_BELOW 128
+
 /* Waiters of one lock that are named, and that are counted. */
 #define CORELOCK_NAMED_WAITERS 64
 #define CORELOCK_COUNTED_WAITERS 1024
@@ -202,6 +210,14 @@ struct corelock_slow {
 	int32_t user_stack_bytes;	    /* < 0: negative errno */
 	uint64_t kernel_stack[CORELOCK_KERNEL_STACK_DEPTH];
 	uint64_t user_stack[CORELOCK_USER_STACK_DEPTH];
+	/* What callers without a frame pointer are found by; all 0 where it is not recorded. */
+	uint64_t user_ip;
+	uint64_t user_sp;
+	uint64_t user_frame;	  /* rbp; x29 */
+	uint64_t user_other;	  /* rbx; x30 */
+	uint32_t user_copy_bytes; /* got, from user_sp - CORELOCK_COPY_BELOW on */
+	uint32_t reserved;
+	uint8_t user_copy[CORELOCK_COPY_BYTES]; /* may hold secrets: for unwinding only */
 };
 
 /* A thread in a lock's queue. */

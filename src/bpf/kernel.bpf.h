@@ -42,10 +42,14 @@ extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
 
 /* Each architecture's registers, as flavours of one name: one object serves both. */
 struct pt_regs___x86 {
+	unsigned long bp, bx;
 	unsigned long orig_ax;
+	unsigned long ip, cs, sp;
 } __attribute__((preserve_access_index));
 
 struct pt_regs___arm64 {
+	__u64 regs[31];
+	__u64 sp, pc;
 	__s32 syscallno;
 } __attribute__((preserve_access_index));
 
@@ -59,6 +63,9 @@ struct task_struct___x86 {
 
 #define X86_TS_COMPAT 0x0002
 #define X86_X32_SYSCALL_BIT 0x40000000
+#define X86_USER32_CS 0x23
+#define ARM64_FRAME 29
+#define ARM64_LINK 30
 #define ARM64_TIF_32BIT (1UL << 22)
 #define MAX_SYSCALL 0xffff
 
@@ -181,6 +188,32 @@ static __always_inline __u32 task_operation(struct task_struct *task, __u64 save
 	if (bpf_core_field_exists(struct pt_regs___x86, orig_ax))
 		return task_operation_x86(task, regs);
 	return task_operation_arm64(task, regs);
+}
+
+/* The registers to unwind the task's user stack by; false for one of 32 bits. */
+static __always_inline bool user_registers(struct task_struct *task, struct corelock_slow *slow)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	struct pt_regs___arm64 *arm64 = (void *)regs;
+	struct pt_regs___x86 *x86 = (void *)regs;
+
+	if (bpf_core_field_exists(x86->orig_ax)) {
+		/* The low byte, as Xen's selectors differ in the high one. */
+		if ((x86->cs & 0xff) == X86_USER32_CS)
+			return false;
+		slow->user_ip = x86->ip;
+		slow->user_sp = x86->sp;
+		slow->user_frame = x86->bp;
+		slow->user_other = x86->bx;
+		return true;
+	}
+	if (task->thread_info.flags & ARM64_TIF_32BIT)
+		return false;
+	slow->user_ip = arm64->pc;
+	slow->user_sp = arm64->sp;
+	slow->user_frame = arm64->regs[ARM64_FRAME];
+	slow->user_other = arm64->regs[ARM64_LINK];
+	return true;
 }
 
 #endif

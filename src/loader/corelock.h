@@ -77,7 +77,7 @@ struct corelock_options {
 	uint32_t max_rows;   /* default 16384 */
 	uint32_t max_mms;    /* default 8192 */
 	uint32_t max_chunks; /* default 8 x max_rows */
-	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 2 MiB */
+	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 8 MiB */
 	uint32_t intervals;  /* 1: keep the recent maxima of corelock_reading */
 	uint32_t charges;    /* 1: charge waits to the holds that overlapped them */
 	uint8_t target_comm[16]; /* padded with zeros */
@@ -228,6 +228,7 @@ uint32_t corelock_max_charges(const corelock_session *session);
  * its waits that were in somebody's way and of its holds that were, and from then
  * on each that is twice as long as the last one sent.
  * Returns how many were stored; fewer than capacity means the ring is empty.
+ * Of user_copy, what is beyond user_copy_bytes is not written.
  */
 int corelock_read_slow(corelock_session *session, struct corelock_slow *records, uint32_t capacity,
 		       uint64_t min_wait_ns, uint64_t min_hold_ns);

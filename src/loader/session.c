@@ -15,7 +15,8 @@
 #define DEFAULT_ROWS 16384
 #define DEFAULT_MMS 8192
 #define CHUNKS_PER_ROW 8
-#define DEFAULT_RING_BYTES (2 << 20)
+#define DEFAULT_RING_BYTES (8 << 20)
+#define MIN_RING_RECORDS 2
 #define MAX_ENTRIES (1U << 22)
 #define MAX_RING_BYTES (1U << 30)
 #define MAX_FOLLOWED 65536
@@ -142,6 +143,8 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 	if (options->charges > 1)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "the option charges is 0 or 1");
+	if (options->ring_bytes < MIN_RING_RECORDS * sizeof(struct corelock_slow))
+		options->ring_bytes = MIN_RING_RECORDS * sizeof(struct corelock_slow);
 	options->ring_bytes = power_of_two(options->ring_bytes);
 	/* Entry 0 of each table means "none". */
 	options->max_rows++;

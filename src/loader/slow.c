@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Taking slow records out of the ring. */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "session.h"
@@ -22,6 +23,17 @@ static void name_process(corelock_session *session, struct corelock_slow *record
 	memcpy(record->mm_comm, mm.comm, sizeof(record->mm_comm));
 }
 
+/* Without the room for more of the stack, which is most of a record and far from this CPU's cache.
+ */
+static void copy_record(struct corelock_slow *to, const struct corelock_slow *from)
+{
+	uint32_t copied = from->user_copy_bytes;
+
+	if (copied > sizeof(from->user_copy))
+		copied = sizeof(from->user_copy);
+	memcpy(to, from, offsetof(struct corelock_slow, user_copy) + copied);
+}
+
 static int take_record(void *context, void *data, size_t size)
 {
 	corelock_session *session = context;
@@ -32,7 +44,7 @@ static int take_record(void *context, void *data, size_t size)
 	if (size < sizeof(*record) ||
 	    (!session->options.charges && record->duration_ns < read->min_ns[record->kind & 1]))
 		return 0;
-	read->records[read->count] = *record;
+	copy_record(&read->records[read->count], record);
 	name_process(session, &read->records[read->count]);
 	read->count++;
 	/* An error stops the reading behind this record; it is consumed. */

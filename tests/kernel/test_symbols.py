@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pwd
 import re
@@ -18,6 +19,7 @@ import pytest
 
 from corelock.model import SlowEvent
 from corelock.symbolize import Symbolizer
+from corelock.tracer import Tracer
 from tests.cli.command import Corelock, Result, environment, eventually
 from tests.workloads import BUILD, Workload
 
@@ -81,9 +83,20 @@ def test_java(corelock_background: Background, tmp_path: Path) -> None:
         stack[0]["name"] == "mmap" and "void Mappings.mapOnce()" in names(stack, "[anon]")
         for stack in mapping
     )
-    committing = [names(stack, "libjvm") for stack in stacks(result) if names(stack, "libjvm")]
-    assert committing
-    assert all("JavaThread::run()" in each or "(" in each[0] for each in committing)
+    # The caller of libc's mmap, which frame pointers leave out, and all of its thread.
+    assert all(
+        names(stack)[:2] == ["mmap", "Java_sun_nio_ch_FileChannelImpl_map0"]
+        for stack in mapping
+        if "Java_sun_nio_ch_FileChannelImpl_map0" in names(stack)
+    )
+    assert any("Java_sun_nio_ch_FileChannelImpl_map0" in names(stack) for stack in mapping)
+    in_jvm = [names(stack) for stack in stacks(result) if names(stack, "libjvm")]
+    # What reads the cgroup's files has arrays on its stack that are larger than its copy.
+    in_jvm = [each for each in in_jvm if not any("subsystem_file" in name for name in each)]
+    assert in_jvm
+    for each in in_jvm:
+        assert each[-2:] == ["start_thread", "clone3"], each
+    assert any("JavaCalls::call_helper" in name for each in in_jvm for name in each)
     # To the function: nearly all frames of the slowest have names.
     frames = [frame for stack in stacks(result) for frame in stack]
     assert sum(frame["name"] is not None for frame in frames) >= 0.9 * len(frames)
@@ -105,6 +118,87 @@ def test_java_that_writes_its_map_at_exit(corelock_background: Background, tmp_p
         finally:
             perf_map.unlink()
     assert any("void Mappings.mapOnce()" in names(stack, "[anon]") for stack in stacks(result))
+
+
+# --- no frame pointers ---------------------------------------------------------------------------
+
+
+def traced_chain(*arguments: str) -> tuple[list[SlowEvent], Symbolizer, Symbolizer]:
+    """Events of call_chain, and symbols that saw it alive: by its maps, and by queries."""
+    by_maps, by_query = Symbolizer(), Symbolizer()
+    by_query._user.reader._by_query = True
+    with Workload("call_chain", *arguments) as chain:
+        with Tracer(pid=chain.pid, slow_ns=0) as tracer:
+            chain.run()
+            tracer.stop()
+            events = list(tracer.slow_events())
+        for event in events:
+            by_maps.observe(event)
+            by_query.observe(event)
+        chain.finish()
+    return events, by_maps, by_query
+
+
+CHAIN = ["map_once", "inner", "outer_of", "outer"]
+
+
+def test_a_chain_of_calls_without_frame_pointers() -> None:
+    """Every function is there, from the system call to where its thread began."""
+    events, *by = traced_chain()
+    calls = [event for event in events if event.operation in ("mmap", "munmap")]
+    # A wait and a hold, of munmap also the one after the downgrade, of both threads.
+    assert len(calls) == 2 * 5
+    for symbolizer in by:
+        begun = []
+        for event in calls:
+            resolved = symbolizer.resolve(event)
+            found = [frame.name for frame in resolved.user_stack]
+            assert resolved.user_stack_note is None
+            assert found[:5] == [event.operation, *CHAIN]
+            begun.append(found[5])
+            if event.pid == event.tid:
+                assert found[5:7] == ["main", "__libc_start_call_main"]
+                assert found[-1] == "_start"
+            else:
+                assert found[5:] == ["workload_thread", "start_thread", "clone3"]
+                # Its stack ends before the room for a copy does.
+                assert event.user_context is not None
+                assert 0 < len(event.user_context.stack) < 16384
+        assert sorted(begun) == ["main"] * 5 + ["workload_thread"] * 5
+        assert not symbolizer.problems
+
+
+def test_a_stack_that_is_larger_than_its_copy() -> None:
+    events, symbolizer, _ = traced_chain("32768")
+    calls = [event for event in events if event.operation in ("mmap", "munmap")]
+    assert calls
+    for event in calls:
+        resolved = symbolizer.resolve(event)
+        assert [f.name for f in resolved.user_stack] == [event.operation, "map_once", "inner"]
+        assert resolved.user_stack_note == "stack truncated (stack copy ends)"
+    assert symbolizer.problems == {"stack not unwound to its end: stack copy ends": len(calls)}
+
+
+def test_the_copied_stack_is_not_shown(corelock_background: Background) -> None:
+    secret = b"secret-of-this-stack"
+    with Workload("call_chain") as chain:
+        corelock = corelock_background(
+            "hold-times", "-v", "--pid", chain.pid, "--slow-us", "0", "-s", "100", "--json"
+        )
+        with Tracer(pid=chain.pid, slow_ns=0) as tracer:
+            chain.run()
+            tracer.stop()
+            copies = [e.user_context.stack for e in tracer.slow_events() if e.user_context]
+        corelock.interrupt()
+        result = corelock.finish()
+    assert any(secret in copy for copy in copies)
+    assert any(names(stack)[1:5] == CHAIN for stack in stacks(result))
+    # Nor as base64, at whichever offset.
+    for at in range(3):
+        encoded = base64.b64encode(secret[at : at + 15]).decode()
+        assert encoded not in result.out + result.err
+    assert secret.decode() not in result.out + result.err
+    assert secret.hex() not in result.out + result.err
 
 
 # --- PostgreSQL: a stripped program, under an unprivileged user ---------------------------------
@@ -194,8 +288,13 @@ def test_postgres(corelock_background: Background, tmp_path: Path, by: str) -> N
     innermost = {s["kernel_stack"][0]["name"] for s in result.json["slow"] if s["kernel_stack"]}
     assert innermost
     assert not [n for n in innermost if n and re.match("_*bpf_|__traceiter_|__mmap_lock_do_", n)]
-    # A stripped program's exported functions; of a whole host's slowest they may be none.
-    assert any(names(stack, "postgres") for stack in own) or by == "--all"
+    # Without a frame pointer, from libc's own functions all the way to where it began.
+    whole = [stack for stack in own if stack and stack[-1]["name"] == "_start"]
+    assert len(whole) >= 0.8 * len([stack for stack in own if stack])
+    assert all({"PostmasterMain", "main"} <= set(names(stack)) for stack in whole)
+    working = [stack for stack in whole if "PostgresMain" in names(stack, "postgres")]
+    assert len(working) >= 0.8 * len(whole)
+    assert any({"malloc", "palloc0"} <= set(names(stack)) for stack in working)
 
 
 # --- where the program is, and whether it is still what was traced ------------------------------
@@ -274,7 +373,7 @@ def event_of(pid: int, *stack: int) -> SlowEvent:
     return SlowEvent(
         kind="hold", start_ns=now, duration_ns=1, mm_pid=pid, mm_comm="p", pid=pid, tid=pid,
         comm="p", mode="write", operation="mprotect", kernel_stack=(), user_stack=stack,
-        user_stack_full=False, stack_failed=False,
+        user_stack_full=False, stack_failed=False, user_context=None,
     )  # fmt: skip
 
 

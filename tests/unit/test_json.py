@@ -3,16 +3,17 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
-from corelock.export.csvout import COLUMNS
+from corelock.export.csvout import COLUMNS, write_csv
 from corelock.export.jsonout import hold_times_object, write_json
-from corelock.model import Report
+from corelock.model import Report, UserContext
+from corelock.render.report import TextOptions, render_text
 from tests import reports
 from tests.reports import report, row, slow, times
 
@@ -24,6 +25,10 @@ def written(whole: Report) -> str:
     stream = io.StringIO()
     write_json(stream, whole)
     return stream.getvalue()
+
+
+def write_text(stream: TextIO, whole: Report) -> None:
+    render_text(whole, TextOptions(stacks=5), stream)
 
 
 def keys(value: Any) -> Iterator[str]:
@@ -136,3 +141,16 @@ def test_doc_explains_every_kind_of_the_abi() -> None:
     explained = set(re.findall(r"^\| `(\w+)` \|", DOC, re.MULTILINE))
     assert len(named) == 3 + 7 + 4
     assert named - explained == set()
+
+
+@pytest.mark.parametrize("write", [write_json, write_csv, write_text])
+def test_nothing_of_a_copied_stack_is_written(write: Callable[[TextIO, Report], None]) -> None:
+    """It may hold secrets. So with one and without, all that is written is the same."""
+    context = UserContext(0x1234, 0x7FFF_0000, 1, 2, 128, b"secret" * 1000)
+    without = reports.slow_report()
+    events = [replace(one.event, user_context=context) for one in without.slow]
+    resolved = [replace(one, event=event) for one, event in zip(without.slow, events)]
+    streams = [io.StringIO(), io.StringIO()]
+    write(streams[0], without)
+    write(streams[1], replace(without, slow=tuple(resolved)))
+    assert streams[0].getvalue() == streams[1].getvalue() != ""

@@ -11,17 +11,25 @@ from typing import Optional
 
 import pytest
 from stack_program import build, link_addresses, running
+from stopped import MACHINE, Stopped, stopped
 
-from corelock.model import SlowEvent
+from corelock.model import Frame, ResolvedSlowEvent, SlowEvent, UserContext
 from corelock.symbolize import Symbolizer
 from corelock.symbolize.maps import parse_maps
+from corelock.symbolize.user import Resolved, Stack, better
 
 
-def slow_event(pid: int, *stack: int, full: bool = False, operation: str = "munmap") -> SlowEvent:
+def slow_event(
+    pid: int,
+    *stack: int,
+    full: bool = False,
+    operation: str = "munmap",
+    context: Optional[UserContext] = None,
+) -> SlowEvent:
     return SlowEvent(
         kind="hold", start_ns=1, duration_ns=1, mm_pid=pid, mm_comm="p", pid=pid, tid=pid,
         comm="p", mode="write", operation=operation, kernel_stack=(), user_stack=stack,
-        user_stack_full=full, stack_failed=False,
+        user_stack_full=full, stack_failed=False, user_context=context,
     )  # fmt: skip
 
 
@@ -245,3 +253,80 @@ def test_names_are_demangled(tmp_path: Path) -> None:
     else:
         purge = "arena::purge(std::vector<int, std::allocator<int>> const&)"
         assert found == [purge, "123foo::bar", "main"]
+
+
+# --- frames without frame pointers --------------------------------------------------------------
+
+
+def stack_of(frames: int, note: Optional[str] = None) -> Stack:
+    frame = Frame(0x1000, "f", 0, "program")
+    return Stack([Resolved(frame)] * frames, note)
+
+
+ENDS = "stack truncated (stack copy ends)"
+NO_POINTER = "stack truncated (no frame pointer)"
+
+
+@pytest.mark.parametrize(
+    ("unwound", "pointed", "which"),
+    [
+        (None, stack_of(1, NO_POINTER), "pointed"),
+        (stack_of(5), stack_of(4), "unwound"),  # which has the caller that the other one misses
+        (stack_of(5), stack_of(6), "unwound"),
+        (stack_of(5), stack_of(2, NO_POINTER), "unwound"),
+        (stack_of(5), stack_of(80, "stack truncated (depth limit)"), "unwound"),
+        (stack_of(5, ENDS), stack_of(4), "pointed"),
+        (stack_of(5, ENDS), stack_of(4, NO_POINTER), "unwound"),
+        (stack_of(5, ENDS), stack_of(6, NO_POINTER), "pointed"),
+        (stack_of(5, ENDS), stack_of(5, NO_POINTER), "pointed"),
+        (stack_of(1, ENDS), stack_of(0, NO_POINTER), "unwound"),
+    ],
+)
+def test_which_stack_is_shown(unwound: Optional[Stack], pointed: Stack, which: str) -> None:
+    assert better(unwound, pointed) is {"unwound": unwound, "pointed": pointed}[which]
+
+
+def context_of(process: Stopped, copy_bytes: int) -> UserContext:
+    registers = process.registers()
+    other = registers.link if MACHINE == "aarch64" else (registers.others or {})[3]
+    stack = process.read(registers.sp - 128, 128 + copy_bytes)
+    return UserContext(registers.ip, registers.sp, registers.frame, other, 128, stack)
+
+
+@pytest.mark.skipif(MACHINE not in ("x86_64", "aarch64"), reason="not unwound on other machines")
+@pytest.mark.parametrize("by_query", [False, True])
+def test_registers_and_a_copy_of_the_stack(tmp_path: Path, by_query: bool) -> None:
+    """The program waits in libc, which has no frame pointers."""
+    program = build(tmp_path)
+    with running(program) as (process, stack):
+        with stopped(process.pid) as at_read:
+            whole, none = context_of(at_read, 1 << 14), context_of(at_read, 0)
+
+        def shown(context: UserContext, *pointed: int) -> tuple[list[Optional[str]], Optional[str]]:
+            event = slow_event(process.pid, *pointed, context=context)
+            resolved = symbolizer.resolve(event)
+            return [frame.name for frame in resolved.user_stack], resolved.user_stack_note
+
+        symbolizer = Symbolizer()
+        symbolizer._user.reader._by_query = by_query
+        names, note = shown(whole, whole.ip)
+        assert note is None
+        assert names[-1] == "_start"
+        at = names.index("inner")
+        assert at > 1  # functions of libc
+        assert names[at : at + 3] == ["inner", "outer", "main"]
+        assert shown(whole) == (names, None)  # the kernel could take none
+        assert not symbolizer.problems
+        # Nothing to unwind: what the kernel has found is shown, and why there is no more.
+        assert shown(none, *stack) == (["inner", "outer", "main", *names[at + 3 : at + 4]], None)
+        assert shown(none, *stack[:2]) == (["inner", "outer"], NO_POINTER)
+        (reason,) = symbolizer.problems
+        assert reason.startswith("stack not unwound to its end: ")
+        assert symbolizer.problems[reason] == 2
+
+
+def test_a_context_says_nothing_of_the_stack() -> None:
+    context = UserContext(0x1000, 0x7FFF_0000, 0, 0, 128, b"secret")
+    assert repr(context) == "UserContext(ip=0x1000, 6 bytes of stack)"
+    event = slow_event(7, context=context)
+    assert "secret" not in f"{event} {ResolvedSlowEvent(event, (), (), None)}"

@@ -12,7 +12,8 @@ import pytest
 
 from corelock.symbolize.syscalls import operation_name
 
-COMPAT, PAGE_FAULT, KERNEL_THREAD, EXIT = 0x10000, 0x20000, 0x20001, 0x20002
+COMPAT = 0x10000
+PAGE_FAULT, KERNEL_THREAD, EXIT, UNKNOWN = 0x20000, 0x20001, 0x20002, 0x20003
 ABI = Path(__file__).parents[2] / "src" / "abi" / "corelock_abi.h"
 
 
@@ -45,6 +46,7 @@ ABI = Path(__file__).parents[2] / "src" / "abi" / "corelock_abi.h"
         (PAGE_FAULT, "x86_64", "page-fault"),
         (EXIT, "aarch64", "exit"),
         (KERNEL_THREAD, "x86_64", "khugepaged"),
+        (UNKNOWN, "x86_64", "unknown"),
     ],
 )
 def test_name(code: int, machine: str, name: str) -> None:
@@ -57,6 +59,7 @@ def test_codes_are_those_of_the_header() -> None:
         "COMPAT": COMPAT,
         "PAGE_FAULT": PAGE_FAULT,
         "KERNEL_THREAD": KERNEL_THREAD,
+        "UNKNOWN": UNKNOWN,
         "EXIT": EXIT,
     }
 
