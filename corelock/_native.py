@@ -314,7 +314,7 @@ class Session:
 
 
 class LockReader:
-    """One ``corelock_holders``, loaded. Not thread-safe.
+    """One ``corelock_holders``. Not thread-safe.
 
     Every method raises a :class:`~corelock.errors.CorelockError` on failure.
     """
@@ -326,11 +326,10 @@ class LockReader:
             raise MemoryError("corelock_holders_new")
         self._free = weakref.finalize(self, self._lib.corelock_holders_free, self._holders)
         self._machine = os.uname().machine
-        try:
-            self._check(self._lib.corelock_holders_load(self._holders))
-        except errors.CorelockError:
-            self.close()
-            raise
+
+    def load(self) -> None:
+        """Load what snapshots need; after a failure only ``close`` may be called."""
+        self._check(self._lib.corelock_holders_load(self._holders))
 
     def close(self) -> None:
         """Free; afterwards only ``close`` may be called."""

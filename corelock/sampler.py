@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from types import TracebackType
 from typing import Literal, Optional
 
@@ -56,7 +55,13 @@ class HolderSampler:
     def __enter__(self) -> HolderSampler:
         with self._lock:
             if self._reader is None:
-                self._reader = LockReader()
+                reader = LockReader()
+                try:
+                    reader.load()
+                except BaseException:
+                    reader.close()
+                    raise
+                self._reader = reader
         return self
 
     def __exit__(
@@ -96,18 +101,6 @@ class HolderSampler:
         target.check_positive(pid)
         with self._lock:
             return self._open().is_held(pid)
-
-    def lock_stays_held(self, pid: int, for_s: float = 0.02) -> bool:
-        """Whether :meth:`lock_is_held` at every look for so many seconds: not just in passing.
-
-        Returns as soon as it is seen free.
-        """
-        deadline = time.monotonic() + for_s
-        while self.lock_is_held(pid):
-            if time.monotonic() >= deadline:
-                return True
-            time.sleep(for_s / 10)
-        return False
 
 
 _Same = Optional[Literal["exact", "likely"]]

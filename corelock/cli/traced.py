@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 import click
 
@@ -18,11 +18,9 @@ from corelock import target
 from corelock.cli.run import Lifetime, Output, Watch, interruptible, reap
 from corelock.errors import CorelockError
 from corelock.model import Accounting, Host, Target
+from corelock.probe import LockProbe
 from corelock.symbolize import Symbolizer
 from corelock.tracer import MAX_ROWS, Tracer
-
-if TYPE_CHECKING:
-    from corelock.sampler import HolderSampler
 
 
 def above_zero(
@@ -163,7 +161,7 @@ class TracedRun(ABC):
         self.tracer = tracer
         self.output = output
         self.symbols = Symbolizer(lock_is_held=self._lock_is_held)
-        self._sampler: Optional[HolderSampler] = None
+        self._probe = LockProbe()
         self.host = Host(os.uname().release, os.uname().machine, os.uname().nodename)
         #: The one process that is traced, if it is one.
         self.target: Optional[Target] = None
@@ -197,7 +195,7 @@ class TracedRun(ABC):
     def _go(self, stack: ExitStack) -> None:
         options, tracer = self._traced, self.tracer
         stop_fd = stack.enter_context(interruptible())
-        stack.callback(self._close_sampler)
+        stack.callback(self._probe.close)
         lifetime = self._lifetime()
         stack.enter_context(tracer)
         if options.command:
@@ -221,20 +219,11 @@ class TracedRun(ABC):
 
     def _lock_is_held(self, pid: int) -> bool:
         """Whether reading of a process would mean to wait for its lock."""
-        from corelock.sampler import HolderSampler
-
         try:
-            if self._sampler is None:
-                # Loading takes a tenth of a second, and many runs have no stack to look up.
-                self._sampler = HolderSampler().__enter__()
-            return self._sampler.lock_stays_held(pid)
+            return self._probe.stays_held(pid)
         except CorelockError:
             # Then only patience helps: reading is given up after a while.
             return False
-
-    def _close_sampler(self) -> None:
-        if self._sampler is not None:
-            self._sampler.close()
 
     def _lifetime(self) -> Lifetime:
         """Of the target, from before it is traced: nobody can take its id in between."""

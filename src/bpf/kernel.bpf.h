@@ -100,14 +100,19 @@ static __always_inline __u64 lock_count(struct mm_struct *mm)
 	return mm->mmap_lock.count.counter;
 }
 
+/* Whether a reader has to wait: it waits for no reader, unless a writer is queued. */
+static __always_inline bool lock_bars_readers(__u64 count)
+{
+	return count & (RWSEM_WRITER_LOCKED | RWSEM_FLAG_WAITERS | RWSEM_FLAG_HANDOFF |
+			RWSEM_FLAG_READFAIL);
+}
+
 /* Whether somebody who asks for the lock now has to wait. */
 static __always_inline bool lock_is_contended(struct mm_struct *mm, __u32 mode)
 {
-	/* A reader waits for no reader, unless a writer is queued. The top bit: too many readers.
-	 */
-	return lock_count(mm) &
-	       (mode ? ~0UL
-		     : RWSEM_WRITER_LOCKED | RWSEM_FLAG_WAITERS | RWSEM_FLAG_HANDOFF | 1UL << 63);
+	__u64 count = lock_count(mm);
+
+	return mode == CORELOCK_MODE_WRITE ? count : lock_bars_readers(count);
 }
 
 /* Whether the owner word is that of readers, the last one of them. */

@@ -267,7 +267,10 @@ corelock_holders *corelock_holders_new(void);
 void corelock_holders_free(corelock_holders *holders);
 const struct corelock_error *corelock_holders_last_error(const corelock_holders *holders);
 
-/* Checks what the kernel offers, then loads the programs. Once; after a failure only free. */
+/*
+ * Checks what the kernel offers, then loads the programs for snapshots. Once;
+ * after a failure only free.
+ */
 int corelock_holders_load(corelock_holders *holders);
 
 /*
@@ -283,7 +286,8 @@ int corelock_holders_snapshot(corelock_holders *holders, uint32_t pid, uint32_t 
  * Whether who asks for process pid's mmap_lock now would have to wait, or wait
  * behind others: 1 if it is held for writing or somebody waits for it, else 0,
  * also for a process that has gone. One pass, over that process's threads only
- * where the kernel can do so (v6.1).
+ * where the kernel can do so (v6.1). Needs no corelock_holders_load: it has a
+ * small program of its own, loaded by the first call.
  */
 int corelock_holders_is_held(corelock_holders *holders, uint32_t pid);
 

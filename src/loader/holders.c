@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "failure.h"
+#include "held.skel.h"
 #include "holders.skel.h"
 
 /* The kernel's buffer for an iterator: what one read gives at most. */
@@ -22,6 +23,7 @@ struct bytes {
 struct corelock_holders {
 	struct failure failure;
 	struct holders_bpf *skel;
+	struct held_bpf *held; /* NULL until it is first asked for */
 	bool failed;
 	struct bytes locks, tasks;
 };
@@ -40,6 +42,7 @@ CORELOCK_EXPORT void corelock_holders_free(corelock_holders *holders)
 	if (!holders)
 		return;
 	holders_bpf__destroy(holders->skel);
+	held_bpf__destroy(holders->held);
 	free(holders->locks.data);
 	free(holders->tasks.data);
 	failure_free(&holders->failure);
@@ -50,6 +53,18 @@ CORELOCK_EXPORT const struct corelock_error *
 corelock_holders_last_error(const corelock_holders *holders)
 {
 	return &holders->failure.error;
+}
+
+/* What bpf_object__load returned, as a failure. */
+static int check_loaded(struct failure *failure, int error)
+{
+	if (error == -EPERM)
+		return permission_fail(failure, "the kernel refused the BPF programs");
+	if (error)
+		return failure_set(failure, CORELOCK_E_LOAD, -error,
+				   "Please report this with the log (-v) and the kernel's version.",
+				   "the kernel refused the BPF programs");
+	return 0;
 }
 
 static int check_and_load(corelock_holders *holders)
@@ -65,14 +80,26 @@ static int check_and_load(corelock_holders *holders)
 	if (!holders->skel)
 		return failure_set(failure, CORELOCK_E_LOAD, errno, "",
 				   "cannot open the BPF object");
-	error = holders_bpf__load(holders->skel);
-	if (error == -EPERM)
-		return permission_fail(failure, "the kernel refused the BPF programs");
+	return check_loaded(failure, holders_bpf__load(holders->skel));
+}
+
+static int check_and_load_held(corelock_holders *holders)
+{
+	struct failure *failure = &holders->failure;
+	int error = caller_check(failure);
+
 	if (error)
-		return failure_set(failure, CORELOCK_E_LOAD, -error,
-				   "Please report this with the log (-v) and the kernel's version.",
-				   "the kernel refused the BPF programs");
-	return 0;
+		return error;
+	holders->held = held_bpf__open();
+	if (!holders->held)
+		return failure_set(failure, CORELOCK_E_LOAD, errno, "",
+				   "cannot open the BPF object");
+	error = check_loaded(failure, held_bpf__load(holders->held));
+	if (error) {
+		held_bpf__destroy(holders->held);
+		holders->held = NULL;
+	}
+	return error;
 }
 
 CORELOCK_EXPORT int corelock_holders_load(corelock_holders *holders)
@@ -233,11 +260,21 @@ CORELOCK_EXPORT int corelock_holders_snapshot(corelock_holders *holders, uint32_
 
 CORELOCK_EXPORT int corelock_holders_is_held(corelock_holders *holders, uint32_t pid)
 {
-	const struct corelock_lock *lock;
-	int error = find_locks(holders, pid, 0, false);
+	struct bytes nothing = {};
+	int error = 0;
 
-	if (error || !holders->locks.used)
-		return error;
-	lock = (const struct corelock_lock *)holders->locks.data;
-	return lock->write_held || lock->waiter_count;
+	if (!holders->held) {
+		failure_log_begin(&holders->failure);
+		error = check_and_load_held(holders);
+		log_end();
+		if (error) {
+			failure_show_log(&holders->failure);
+			return error;
+		}
+	}
+	holders->held->bss->wanted_tgid = pid;
+	holders->held->bss->held = false;
+	error = run_pass(holders, holders->held->progs.look_at_lock, pid, &nothing);
+	free(nothing.data);
+	return error ?: holders->held->bss->held;
 }
