@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from corelock.blame import Blame, Charge, Contention
 from corelock.errors import (
     CommandError,
     CorelockError,
@@ -23,6 +22,7 @@ from corelock.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from corelock.blame import Blame, Charge, Contention
     from corelock.locks import (
         Holder,
         HoldersSnapshot,
@@ -47,7 +47,11 @@ _IN_LOCKS = (
 
 
 def __getattr__(name: str) -> object:
-    """What has to do with holders is imported on first use: tracing does not pay for it."""
+    """Blame and holders are imported on first use: other tracing does not pay for them."""
+    if name in ("Blame", "Charge", "Contention"):
+        from corelock import blame
+
+        return getattr(blame, name)
     if name in _IN_LOCKS:
         from corelock import locks
 

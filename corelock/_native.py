@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
 from corelock import _ffi, errors
-from corelock._rows import RawCharge, Reading
-from corelock.blame import Certainty
+from corelock._rows import Reading
 from corelock.histogram import Histogram
 from corelock.model import Accounting, Row, SlowEvent, Times, UserContext
 from corelock.symbolize.syscalls import operation_name
 
 if TYPE_CHECKING:
+    from corelock._charges import RawCharge
     from corelock.locks import HoldersSnapshot
 
 _ROW_BATCH = 256
@@ -27,7 +27,6 @@ _SLOW_BATCH = 16
 SLOW_BATCH_BYTES = _SLOW_BATCH * 16384
 _MODES = ("read", "write")
 _KINDS = ("wait", "hold")
-_CERTAINTIES: tuple[Certainty, ...] = ("observed", "convoy", "owner-word")
 
 _EXCEPTIONS: Mapping[str, type[errors.CorelockError]] = {
     "CORELOCK_E_ARGUMENT": errors.InvalidArgument,
@@ -211,12 +210,14 @@ class Session:
 
     def charges(self) -> list[RawCharge]:
         """All charges of waits to holds, by the indices of their rows."""
+        from corelock._charges import CERTAINTIES, RawCharge
+
         room = self._lib.corelock_max_charges(self._session)
         raw = self._ffi.new("struct corelock_charged[]", room)
         count = self._check(self._lib.corelock_read_charges(self._session, raw, room))
         return [
             RawCharge(
-                one.waiter_row, one.holder_row, _CERTAINTIES[one.certainty],
+                one.waiter_row, one.holder_row, CERTAINTIES[one.certainty],
                 one.total_ns, one.waits, one.max_ns,
             )
             for one in raw[0:count]

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from corelock.blame import Certainty, Charge, Contention
 from corelock.model import Row, RowKey
 
 
@@ -27,18 +26,7 @@ class Reading(NamedTuple):
         return (row.mm_pid, self.mm_start_ns) if row.mm_pid else (0, row.process_key)
 
 
-class RawCharge(NamedTuple):
-    """One charge of the kernel's table; its rows by index."""
-
-    waiter: int
-    holder: int
-    certainty: Certainty
-    charged_ns: int
-    waits: int
-    longest_ns: int
-
-
-class _Names:
+class Names:
     """What the rows of a table are called in the end."""
 
     def __init__(self, readings: Sequence[Reading]) -> None:
@@ -65,53 +53,14 @@ class _Names:
 def assemble(readings: Iterable[Reading]) -> tuple[Row, ...]:
     """Rows under their final names; one where a process had several mms by exec."""
     kept = [reading for reading in readings if reading.row.is_active]
-    return tuple(_merged(kept, _Names(kept)).values())
+    return tuple(merged(kept, Names(kept)).values())
 
 
-def _merged(readings: Iterable[Reading], names: _Names) -> dict[RowKey, Row]:
+def merged(readings: Iterable[Reading], names: Names) -> dict[RowKey, Row]:
+    """The rows of the readings under their final names, by key, alike ones added up."""
     rows: dict[RowKey, Row] = {}
     for reading in readings:
         row = names.final(reading)
         same = rows.get(row.key)
         rows[row.key] = row if same is None else same.plus(row)
     return rows
-
-
-class Charged(NamedTuple):
-    """The two tables together, under final names."""
-
-    rows: tuple[Row, ...]
-    contentions: tuple[Contention, ...]
-    charges: tuple[Charge, ...]
-    row_of: dict[int, Row]  # by index
-
-
-def assemble_charges(readings: Sequence[Reading], raw: Iterable[RawCharge]) -> Charged:
-    """As :func:`assemble`, with the charges among the rows.
-
-    A holder may be in no row's counts: one that is known by the lock's owner word alone, or whose
-    only hold began before tracing. A charge that came after its rows were read is left out.
-    """
-    names = _Names(readings)
-    merged = _merged(readings, names)
-    row_of = {reading.row_index: merged[names.final(reading).key] for reading in readings}
-    contended: dict[RowKey, tuple[int, ...]] = {}
-    for reading in readings:
-        if any(reading.contention):
-            key = row_of[reading.row_index].key
-            sums = zip(contended.get(key, (0, 0, 0, 0)), reading.contention)
-            contended[key] = tuple(map(sum, sums))
-    charges: dict[tuple[RowKey, RowKey, Certainty], Charge] = {}
-    for one in raw:
-        if one.waiter not in row_of or one.holder not in row_of:
-            continue
-        waiter, holder = row_of[one.waiter], row_of[one.holder]
-        charge = Charge(waiter, holder, one.certainty, one.charged_ns, one.waits, one.longest_ns)
-        same = charges.get(charge.key)
-        charges[charge.key] = charge if same is None else same.plus(charge)
-    return Charged(
-        tuple(row for row in merged.values() if row.is_active),
-        tuple(Contention(merged[key], *numbers) for key, numbers in contended.items()),
-        tuple(charges.values()),
-        row_of,
-    )

@@ -11,14 +11,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from corelock import target
 from corelock._native import SLOW_BATCH_BYTES, Options, Session
-from corelock._rows import assemble, assemble_charges
-from corelock.blame import Blame
+from corelock._rows import assemble
 from corelock.errors import InvalidArgument
 from corelock.model import Accounting, RowKey, SlowEvent, SlowKind, Snapshot
+
+if TYPE_CHECKING:
+    from corelock.blame import Blame
 
 DEFAULT_SLOW_NS = 100_000
 
@@ -337,6 +339,9 @@ class Tracer:
         Raises:
             InvalidArgument: the tracer is not running or charges no waits.
         """
+        from corelock._charges import assemble_charges
+        from corelock.blame import Blame
+
         self._check_blame()
         with self._lock:
             session = self._open()

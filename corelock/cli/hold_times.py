@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Optional, TextIO
+from typing import TYPE_CHECKING, Optional, TextIO
 
 import click
 
-from corelock.blame import ResolvedBlame, resolved
 from corelock.cli.run import Output, Slowest
 from corelock.cli.traced import (
     TracedOptions,
@@ -23,6 +22,9 @@ from corelock.model import Accounting, Report, SlowEvent, Snapshot
 from corelock.render.grouping import BY_FIELDS
 from corelock.render.table import SORT_FIELDS
 from corelock.tracer import Tracer
+
+if TYPE_CHECKING:
+    from corelock.blame import ResolvedBlame
 
 
 def _slow_ns(ctx: click.Context, param: click.Parameter, value: str) -> Optional[int]:
@@ -171,6 +173,8 @@ class _Run(TracedRun):
     def _blame(self) -> Optional[ResolvedBlame]:
         if not self._options.blame:
             return None
+        from corelock.blame import resolved
+
         blame = self.tracer.blame()
         # The text has the stacks of the slowest.
         charges = blame.largest(self._options.top) if self._options.json else ()

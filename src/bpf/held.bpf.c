@@ -17,7 +17,8 @@ int look_at_lock(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	struct mm_struct *mm = NULL;
 
-	if (!task || (__u32)task->tgid != wanted_tgid || !bpf_core_field_exists(mm->mmap_lock.count))
+	if (!task || (__u32)task->tgid != wanted_tgid ||
+	    !bpf_core_field_exists(mm->mmap_lock.count))
 		return 0;
 	mm = BPF_CORE_READ(task, mm);
 	if (mm && lock_bars_readers(BPF_CORE_READ(mm, mmap_lock.count.counter)))

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corelock._rows import RawCharge, Reading, assemble_charges
+from corelock._charges import RawCharge, assemble_charges
+from corelock._rows import Reading
 from corelock.blame import (
     Blame,
     Certainty,
