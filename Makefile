@@ -26,7 +26,8 @@ say = $(if $(V),,@printf '  %-9s %s\n' '$(1)' '$(2)';)
 BUILD_PACKAGES := clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev \
 	linux-libc-dev python3-venv
 BENCH_PACKAGES := bpftrace linux-perf
-TEST_PACKAGES := binutils default-jdk-headless libc6-dbg postgresql
+TEST_PACKAGES := binutils default-jdk-headless gcc-aarch64-linux-gnu gdb libc6-dbg \
+	libc6-dev-arm64-cross postgresql qemu-user
 
 # Another folder with a vmlinux.h, while new kernel types are being used (vmlinux/README.md).
 BPF_TYPES := vmlinux
