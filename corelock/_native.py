@@ -302,6 +302,7 @@ class Session:
             self_events=counters.self,
             hooks_missed=counters.hook_misses,
             charges_full=counters.charges_full,
+            open_waits=counters.open_waits,
         )
         if self._detached:
             return accounting

@@ -258,7 +258,8 @@ class Accounting:
     followed. ``hooks_missed`` counts forks, renames and exits of threads whose
     program the kernel's recursion guard dropped. ``self_events`` are the tool's
     own and are in no other number. ``charges_full`` counts pieces of waits that
-    found no room to be charged to a hold, and are unknown.
+    found no room to be charged to a hold, and are unknown. ``open_waits`` is how
+    many of ``held_at_end``, once tracing has ended, still waited then.
     """
 
     events: Mapping[str, int]
@@ -273,6 +274,7 @@ class Accounting:
     self_events: int
     hooks_missed: int = 0
     charges_full: int = 0
+    open_waits: int = 0
 
     @property
     def seen(self) -> int:

@@ -110,6 +110,7 @@ def accounting_fields(accounting: Accounting) -> dict[str, Any]:
         "paired": accounting.paired,
         "held_at_start": accounting.held_at_start,
         "held_at_end": accounting.held_at_end,
+        "open_waits": accounting.open_waits,
         "unmatched": dict(accounting.unmatched),
         "lost": dict(accounting.lost),
         "slow_recorded": accounting.slow_recorded,

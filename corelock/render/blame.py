@@ -38,7 +38,7 @@ def blame_lines(report: Report, *, by: str, top: int, stacks: int, width: int) -
     """
     assert report.blame is not None
     blame = report.blame.blame
-    yield from _summary(blame, width)
+    yield from _summary(blame, report.accounting.open_waits, width)
     foreign = [each for each in foreign_holders(blame) if each.charged_ns]
     for holder in foreign[:_FOREIGN]:
         yield from flow(_sentence(holder, report), width, indent="  ")
@@ -53,10 +53,19 @@ def blame_lines(report: Report, *, by: str, top: int, stacks: int, width: int) -
     yield from _examples(report.blame, report.start_ns, stacks, width)
 
 
-def _summary(blame: Blame, width: int) -> Iterator[str]:
+def _summary(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
     waits = sum(row.wait.count for row in blame.rows)
+    if open_waits:
+        yield from flow(
+            (
+                f"STILL WAITING: {open_waits:,}, in no number here;",
+                "corelock holders --waiters shows for whom",
+            ),
+            width,
+            indent="  ",
+        )
     if not waits:
-        yield "no lock was waited for"
+        yield "no wait ended meanwhile" if open_waits else "no lock was waited for"
         return
     share = f" ({_percent(blame.charged_ns, blame.wait_ns)})" if blame.wait_ns else ""
     yield from flow(

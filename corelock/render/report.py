@@ -28,7 +28,7 @@ _STYLES = (
     (r"(?<= )(-|0n?)(?= |$)", "dim"),
     (r"(?<!\S)\*[^*]+?\[\d+\]|^\* foreign", "yellow"),
     (r"^  (unmatched|lost|slow records lost|children not followed):.*", "yellow"),
-    (r"^UNBALANCED.*", "bold red"),
+    (r"^UNBALANCED.*|^STILL WAITING: [\d,]+", "bold red"),
 )
 
 

@@ -35,30 +35,54 @@
  * record of a tier is thus of an earlier end than those of the tier before.
  */
 #define HISTORY_TIERS 4
-#define HISTORY_RECORDS (256 + 32 + 16 + 8)
+#define HISTORY_RECORDS (1024 + 32 + 16 + 8)
 
 static const struct {
 	__u32 first, size;
 	__u64 min_ns;
 } history_tier[HISTORY_TIERS] = {
-	{0, 256, 0},
-	{256, 32, 64 * 1000},
-	{288, 16, 4 * 1000 * 1000},
-	{304, 8, 256 * 1000 * 1000},
+	{0, 1024, 0},
+	{1024, 32, 64 * 1000},
+	{1056, 16, 4 * 1000 * 1000},
+	{1072, 8, 256 * 1000 * 1000},
 };
 
+/* Operations of one thread that fit into one record. */
+#define RECORD_ROWS 5
+
+/* What a record has of one row. */
+struct recorded_row {
+	__u32 row; /* 0: none */
+	__u32 mode;
+	__u64 held_ns;
+	__u64 tail_ns; /* read holds after which the record has no write hold */
+};
+
+/*
+ * Holds of one thread, one after the other: one of a reader, or write holds and
+ * the read holds they were downgraded to. Nobody else's came between, and no
+ * contended wait began after the first: so whoever waits at their end waited for
+ * all of them, from the first on or from within it.
+ */
 struct hold_record {
-	__u64 start_ns;
-	__u64 end_ns;
-	__u64 row;
 	__u64 sequence; /* of its tier, from 1; 0: empty or being written */
+	__u64 start_ns;
+	__u64 first_end_ns;
+	__u64 end_ns;
+	__u64 epoch;
+	__u32 task_id;
+	__u32 mm_id;
+	__u32 holds;
+	__u32 certainty;
+	struct recorded_row row[RECORD_ROWS];
 };
 
-/* Of all mms whose id leads here: a record's row tells whose it is. */
+/* Of all mms whose id leads here: a record has its mm's. */
 struct hold_history {
 	__u64 written[HISTORY_TIERS];
 	__u64 forgotten_ns; /* holds that ended up to here may be off the record */
-	__u64 reserved[3];
+	__u64 epoch;	    /* contended waits that have begun */
+	__u64 reserved[2];
 	struct hold_record record[HISTORY_RECORDS];
 };
 
@@ -98,38 +122,116 @@ static __always_inline int send_example(void *ctx, __u32 index, __u32 kind, __u6
 	return 1;
 }
 
+/* Adds a hold to a record of its thread. False if the record has no room for another row. */
+static __always_inline bool record_add(struct hold_record *record, __u32 row, __u32 mode, __u64 ns,
+				       __u64 end_ns)
+{
+	bool added = false;
+
+#pragma unroll
+	for (__u32 at = 0; at < RECORD_ROWS; at++) {
+		struct recorded_row *held = &record->row[at];
+
+		if (!added && (held->row == row || !held->row)) {
+			held->row = row;
+			held->mode = mode;
+			held->held_ns += ns;
+			if (mode == CORELOCK_MODE_READ)
+				held->tail_ns += ns;
+			added = true;
+		}
+	}
+	if (!added)
+		return false;
+	if (mode == CORELOCK_MODE_WRITE) {
+#pragma unroll
+		for (__u32 at = 0; at < RECORD_ROWS; at++)
+			record->row[at].tail_ns = 0;
+	}
+	record->end_ns = end_ns;
+	record->holds++;
+	return true;
+}
+
+static __always_inline void forget(struct hold_history *history, const struct hold_record *record)
+{
+	if (record->sequence && record->end_ns > history->forgotten_ns)
+		history->forgotten_ns = record->end_ns;
+}
+
+/* The place for a new record, and its number; what was there moves on or is forgotten. */
+static __always_inline struct hold_record *record_place(struct hold_history *history, __u64 *number)
+{
+	struct hold_record *place[HISTORY_TIERS] = {};
+	__u64 numbers[HISTORY_TIERS] = {};
+	__u32 depth = 0;
+
+#pragma unroll
+	for (__u32 tier = 0; tier < HISTORY_TIERS; tier++) {
+		if (tier) {
+			const struct hold_record *leaving = place[tier - 1];
+
+			if (!leaving->sequence ||
+			    leaving->end_ns - leaving->start_ns < history_tier[tier].min_ns)
+				break;
+		}
+		numbers[tier] = __sync_fetch_and_add(&history->written[tier], 1);
+		place[tier] = &history->record[history_tier[tier].first +
+					       (numbers[tier] & (history_tier[tier].size - 1))];
+		depth = tier + 1;
+	}
+#pragma unroll
+	for (__u32 below = HISTORY_TIERS; below > 0; below--) {
+		__u32 tier = below - 1;
+
+		if (tier >= depth)
+			continue;
+		if (below == depth)
+			forget(history, place[tier]);
+		__sync_lock_test_and_set(&place[tier]->sequence, 0);
+		if (tier) {
+			struct hold_record *to = place[tier];
+
+			__builtin_memcpy(&to->start_ns, &place[tier - 1]->start_ns,
+					 sizeof(*to) - sizeof(to->sequence));
+			__sync_lock_test_and_set(&to->sequence, numbers[tier] + 1);
+		}
+	}
+	*number = numbers[0];
+	return place[0];
+}
+
 /* Puts a hold that ended on record. Returns whether it was sent as an example. */
-static __noinline int record_hold(void *ctx, __u32 row_index, __u64 start_ns, __u64 end_ns)
+static __noinline int record_hold(void *ctx, __u32 row_index, __u64 start_ns, __u64 end_ns,
+				  __u32 certainty)
 {
 	struct corelock_row *row = bpf_map_lookup_elem(&rows, &row_index);
-	struct hold_record entering = {start_ns, end_ns, row_index, 0}, leaving;
 	struct hold_history *history;
+	struct hold_record *record;
+	__u64 number;
 
 	history = row && row_index ? history_of(row->mm_id) : NULL;
 	if (!history)
 		return 0;
-#pragma unroll
-	for (__u32 tier = 0; tier < HISTORY_TIERS; tier++) {
-		struct hold_record *record;
-		__u64 number;
-
-		if (entering.end_ns - entering.start_ns < history_tier[tier].min_ns)
-			break;
-		number = __sync_fetch_and_add(&history->written[tier], 1);
-		record = &history->record[history_tier[tier].first +
-					  (number & (history_tier[tier].size - 1))];
-		leaving = *record;
-		__sync_lock_test_and_set(&record->sequence, 0);
-		record->start_ns = entering.start_ns;
-		record->end_ns = entering.end_ns;
-		record->row = entering.row;
-		__sync_lock_test_and_set(&record->sequence, number + 1);
-		if (!leaving.sequence)
-			goto recorded;
-		entering = leaving;
-	}
-	if (entering.end_ns > history->forgotten_ns)
-		history->forgotten_ns = entering.end_ns;
+	record = &history->record[(history->written[0] - 1) & (history_tier[0].size - 1)];
+	if (record->sequence && record->task_id == row->task_id && record->mm_id == row->mm_id &&
+	    record->epoch == history->epoch && record->certainty == certainty &&
+	    /* Other readers may hold meanwhile; a writer, and what its hold becomes, is alone. */
+	    (row->mode == CORELOCK_MODE_WRITE ? start_ns >= record->end_ns
+					      : start_ns == record->end_ns) &&
+	    record_add(record, row_index, row->mode, end_ns - start_ns, end_ns))
+		goto recorded;
+	record = record_place(history, &number);
+	record->start_ns = start_ns;
+	record->first_end_ns = end_ns;
+	record->epoch = history->epoch;
+	record->task_id = row->task_id;
+	record->mm_id = row->mm_id;
+	record->holds = 0;
+	record->certainty = certainty;
+	__builtin_memset(record->row, 0, sizeof(record->row));
+	record_add(record, row_index, row->mode, end_ns - start_ns, end_ns);
+	__sync_lock_test_and_set(&record->sequence, number + 1);
 recorded:
 	return send_example(ctx, row_index, CORELOCK_SLOW_HOLD, start_ns, end_ns - start_ns);
 }
@@ -154,6 +256,7 @@ struct charging {
 	__u32 mode;
 	__u32 earliest_holder; /* row, 0: nobody has been charged */
 	__u64 writer_came;
+	__u64 unsure; /* there are records of which it cannot be told what is due */
 	/* Holders take turns, so a few sums save most of the look-ups. */
 	struct due due[DUES];
 };
@@ -186,55 +289,89 @@ static __noinline bool charge(struct charging *wait, const struct due *due)
 	return true;
 }
 
+static __always_inline void add_due(struct charging *wait, __u32 row, __u32 certainty, __u64 ns)
+{
+	struct due *due = &wait->due[row & (DUES - 1)];
+
+	if (due->row != row || due->certainty != certainty) {
+		if (due->row)
+			charge(wait, due);
+		due->row = row;
+		due->certainty = certainty;
+		due->ns = 0;
+	}
+	due->ns += ns;
+}
+
 /*
  * Charges what a record overlaps. False when it, and so every earlier one, ended before the wait.
  * Global, so that the verifier goes through it once and not for every record there is room for.
  */
-__noinline bool charge_record(struct charging *wait, const struct hold_record *record,
+__noinline bool charge_record(struct charging *wait, const struct hold_record *place,
 			      __u64 sequence)
 {
-	__u64 start_ns, end_ns;
-	struct corelock_row *row;
-	struct due *due;
-	__u32 holder, certainty = CORELOCK_CERTAINTY_OBSERVED;
+	bool reader, waited_behind_writer;
+	struct hold_record record;
+	__u64 before_ns = 0;
 
-	if (!wait || !record)
+	if (!wait || !place)
 		return false;
-	start_ns = record->start_ns;
-	end_ns = record->end_ns;
-	holder = record->row;
+	record = *place;
 	/* Readers leave side by side: it may be half written, of a hold that ends just now. */
-	if (__sync_fetch_and_add((__u64 *)&record->sequence, 0) != sequence)
+	if (__sync_fetch_and_add((__u64 *)&place->sequence, 0) != sequence)
 		return true;
-	if (end_ns <= wait->start_ns)
-		return false;
-	row = bpf_map_lookup_elem(&rows, &holder);
-	if (!row || row->mm_id != wait->mm_id)
+	if (record.end_ns <= wait->start_ns)
+		/* A reader that was held up between its last look at the clock and this list. */
+		return record.row[0].mode == CORELOCK_MODE_READ;
+	if (record.mm_id != wait->mm_id)
 		return true;
-	if (row->mode == CORELOCK_MODE_WRITE)
-		wait->writer_came = 1;
-	else if (wait->mode == CORELOCK_MODE_READ) {
-		if (!wait->writer_came)
+	reader = wait->mode == CORELOCK_MODE_READ;
+	waited_behind_writer = wait->writer_came;
+	for (__u32 at = 0; at < RECORD_ROWS; at++)
+		if (record.row[at].row && record.row[at].mode == CORELOCK_MODE_WRITE)
+			wait->writer_came = 1;
+	if (record.start_ns < wait->start_ns) {
+		/* Of a wait that seemed not contended, it cannot be told where in the record it
+		 * began. */
+		if (wait->start_ns > record.first_end_ns) {
+			wait->unsure = 1;
 			return true;
-		certainty = CORELOCK_CERTAINTY_CONVOY;
+		}
+		before_ns = wait->start_ns - record.start_ns;
+		record.start_ns = wait->start_ns;
 	}
-	if (start_ns < wait->start_ns)
-		start_ns = wait->start_ns;
-	if (end_ns > wait->until_ns)
-		end_ns = wait->until_ns;
-	if (start_ns >= end_ns)
+	if (record.start_ns >= wait->until_ns)
 		return true;
-	wait->until_ns = start_ns;
-	wait->earliest_holder = holder;
-	due = &wait->due[holder & (DUES - 1)];
-	if (due->row != holder) {
-		if (due->row)
-			charge(wait, due);
-		due->row = holder;
-		due->ns = 0;
+	if (record.end_ns > wait->until_ns) {
+		/* Charged to who left later. Of several holds it cannot be told which. */
+		if (record.holds > 1) {
+			wait->unsure = 1;
+			return true;
+		}
+		before_ns += record.end_ns - wait->until_ns;
 	}
-	due->certainty = certainty; /* of one wait, a row has but one */
-	due->ns += end_ns - start_ns;
+	for (__u32 at = 0; at < RECORD_ROWS; at++) {
+		struct recorded_row *held = &record.row[at];
+		__u32 certainty = record.certainty;
+		__u64 ns = held->held_ns;
+
+		if (!held->row)
+			break;
+		if (reader && held->mode == CORELOCK_MODE_READ) {
+			if (!waited_behind_writer)
+				ns -= held->tail_ns;
+			if (certainty == CORELOCK_CERTAINTY_OBSERVED)
+				certainty = CORELOCK_CERTAINTY_CONVOY;
+		}
+		/* The first hold is of the first row. */
+		if (!at)
+			ns = ns > before_ns ? ns - before_ns : 0;
+		if (!ns)
+			continue;
+		add_due(wait, held->row, certainty, ns);
+		wait->until_ns = record.start_ns;
+		wait->earliest_holder = held->row;
+	}
 	return true;
 }
 
@@ -288,7 +425,7 @@ static __noinline int charge_wait(void *ctx, struct corelock_row *row,
 		if (wait.due[at].row)
 			charge(&wait, &wait.due[at]);
 	/* No hold that ended since can have dropped off the record. */
-	on_record = history->forgotten_ns <= wait.start_ns;
+	on_record = history->forgotten_ns <= wait.start_ns && !wait.unsure;
 	/* The time up to the first hold on record is the owner's of then. */
 	if (on_record && waited->owner_row && waited->owner_row != wait.earliest_holder &&
 	    wait.until_ns > wait.start_ns) {
@@ -364,6 +501,19 @@ static __noinline int find_owner(struct mm_struct *mm, __u32 waiter)
 	return write_owner(mm) == owner ? index : 0;
 }
 
+/* A wait for this mm's lock begins that has to wait: holds from now on go into new records. */
+static __always_inline void begin_contended(struct lock_slot *slot, struct mm_struct *mm,
+					    __u32 row_index)
+{
+	struct corelock_row *row = bpf_map_lookup_elem(&rows, &row_index);
+	struct hold_history *history = row ? history_of(row->mm_id) : NULL;
+
+	slot->contended = 1;
+	slot->owner_row = find_owner(mm, row_index);
+	if (history)
+		__sync_fetch_and_add(&history->epoch, 1);
+}
+
 /* A wait that began before tracing has ended: what is held from now on was not held before. */
 static __noinline int note_unstarted_hold(struct thread_state *thread, __u64 now)
 {
@@ -374,24 +524,31 @@ static __noinline int note_unstarted_hold(struct thread_state *thread, __u64 now
 	return 0;
 }
 
-/* A hold that began before tracing ends in somebody's way: it was held all the time. */
+/*
+ * A hold that began before tracing ends in somebody's way: it was held all the time. That
+ * current is who held it is certain for a writer, whom the lock names; a read lock may be
+ * given back by whoever an interrupt finds.
+ */
 static __noinline int record_unstarted_hold(void *ctx, struct thread_state *thread,
 					    struct mm_struct *mm, __u32 mode, __u64 now)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u64 since_ns = hot.since_ns;
-	__u32 index;
+	__u32 index, certainty = CORELOCK_CERTAINTY_OWNER_WORD;
+	__u64 since_ns;
 
 	if (!thread)
 		thread = thread_create(task);
 	if (!thread)
 		return 0;
-	if (thread->unstarted_since_ns)
-		since_ns = thread->unstarted_since_ns;
+	since_ns = thread->unstarted_since_ns ?: hot.since_ns;
 	thread->unstarted_since_ns = 0;
+	if (!lock_is_wanted(mm))
+		return 0;
+	if (mode == CORELOCK_MODE_WRITE && write_owner(mm) == (__u64)task)
+		certainty = CORELOCK_CERTAINTY_OBSERVED;
 	index = row_intern(thread, task, mm, task_operation(task, thread->regs), mode);
 	if (index)
-		record_hold(ctx, index, since_ns, now);
+		record_hold(ctx, index, since_ns, now, certainty);
 	return 0;
 }
 

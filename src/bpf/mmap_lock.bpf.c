@@ -107,8 +107,7 @@ static __always_inline int settle_acquire(struct thread_state *thread, struct mm
 static __always_inline int settle_release(void *ctx, struct thread_state *thread,
 					  struct mm_struct *mm, __u32 mode, __u32 kind, __u64 now)
 {
-	if (settle_no_match(thread, mm, CORELOCK_EVENT_RELEASED, kind) && charge_waits &&
-	    lock_is_wanted(mm))
+	if (settle_no_match(thread, mm, CORELOCK_EVENT_RELEASED, kind) && charge_waits)
 		record_unstarted_hold(ctx, thread, mm, mode, now);
 	return 0;
 }
@@ -162,10 +161,8 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 		row->seen[CORELOCK_EVENT_START_LOCKING]++;
 	else
 		lose(CORELOCK_EVENT_START_LOCKING, CORELOCK_LOST_MAP_FULL);
-	if (charge_waits && unlikely(lock_is_contended(mm, mode))) {
-		slot->contended = 1;
-		slot->owner_row = find_owner(mm, index);
-	}
+	if (charge_waits && unlikely(lock_is_contended(mm, mode)))
+		begin_contended(slot, mm, index);
 	slot->since_ns = bpf_ktime_get_ns();
 out:
 	thread->busy = 0;
@@ -199,7 +196,8 @@ static __always_inline bool end_hold(void *ctx, struct mm_struct *mm, struct cor
 	if (!times_add(&row->hold, ns))
 		return false;
 	if (charge_waits && unlikely(lock_is_wanted(mm)))
-		sent = record_hold(ctx, held->row, held->since_ns, now);
+		sent = record_hold(ctx, held->row, held->since_ns, now,
+				   CORELOCK_CERTAINTY_OBSERVED);
 	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_HOLD]) && !sent)
 		send_slow(ctx, held->row, CORELOCK_SLOW_HOLD, held->since_ns, ns);
 	return true;

@@ -26,7 +26,7 @@
 #define ROWS_PER_HOME 2
 #define CHARGES_PER_ROW 8
 #define MIN_HISTORIES 16
-#define MAX_HISTORIES 128
+#define MAX_HISTORIES 64
 
 _Static_assert(sizeof(struct corelock_row) % 8 == 0, "array values are read back to back");
 _Static_assert(sizeof(struct corelock_mm) % 8 == 0, "array values are read back to back");

@@ -35,7 +35,8 @@ SLOW_KEYS = [
 KEYS = ["schema", "host", "target", "start_ns", "duration_ns", "rows", "slow", "accounting"]
 EVENTS = ["start_locking", "acquire_returned", "released"]
 ACCOUNTING_KEYS = {
-    "events", "paired", "held_at_start", "held_at_end", "unmatched", "lost", "slow_recorded",
+    "events", "paired", "held_at_start", "held_at_end", "open_waits", "unmatched", "lost",
+    "slow_recorded",
     "slow_lost", "children_not_followed", "hooks_missed", "charges_full", "self", "unaccounted",
 }  # fmt: skip
 

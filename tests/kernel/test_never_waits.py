@@ -39,11 +39,25 @@ def test_tracing(arguments: list[str]) -> None:
     report = json.loads(result.out)
     assert report["accounting"]["self"] == 0
     assert report["accounting"]["held_at_end"] == 4
+    assert report["accounting"]["open_waits"] == 3
     # The holder, and those that wait.
     assert len(threads) == 4
     if "--slow-us" in arguments:
         assert report["slow"]
         assert "its mmap_lock is held" in result.err
+
+
+def test_waits_that_do_not_end_are_not_passed_over() -> None:
+    with Workload("lock_chain", "write", "wr") as chain, HolderSampler() as sampler:
+        chain.run()
+        with Corelock("blame", "-p", chain.pid) as tool:
+            tool.wait_attached()
+            let_queue(chain, sampler, 2)
+            tool.interrupt()
+            result = tool.finish()
+        chain.finish()
+    assert "STILL WAITING: 2, in no number here" in result.out
+    assert "no lock was waited for" not in result.out
 
 
 def test_holders() -> None:

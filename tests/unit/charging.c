@@ -84,6 +84,7 @@ static long bpf_probe_read_kernel(void *to, __u32 size, const void *from)
 #define bpf_get_current_task_btf() NULL
 #define write_owner(mm) ((void)(mm), 0)
 #define lock_count(mm) ((void)(mm), 0)
+#define lock_is_wanted(mm) ((void)(mm), 0)
 #define lock_is_reader_owned(mm) ((void)(mm), 0)
 #define thread_home(owner) ((void)(owner), (struct thread_state *)NULL)
 #define thread_create(task) ((void)(task), (struct thread_state *)NULL)
@@ -158,15 +159,22 @@ void charging_reset(__u32 room)
 	kept_room = room;
 }
 
-void charging_row(__u32 index, __u32 mm_id, __u32 mode)
+void charging_row(__u32 index, __u32 thread, __u32 mm_id, __u32 mode)
 {
+	row_table[index].task_id = thread;
 	row_table[index].mm_id = mm_id;
 	row_table[index].mode = mode;
 }
 
 int charging_hold(__u32 row, __u64 start_ns, __u64 end_ns)
 {
-	return record_hold(NULL, row, start_ns, end_ns);
+	return record_hold(NULL, row, start_ns, end_ns, CORELOCK_CERTAINTY_OBSERVED);
+}
+
+/* A contended wait begins. */
+void charging_begin(void)
+{
+	history.epoch++;
 }
 
 int charging_wait(__u32 row, __u32 owner_row, __u64 start_ns, __u64 end_ns)

@@ -95,7 +95,7 @@ def test_slow() -> None:
 def test_accounting_adds_up() -> None:
     got = hold_times_object(report(accounting=reports.lossy_accounting()))["accounting"]
     assert list(got) == [
-        "events", "paired", "held_at_start", "held_at_end", "unmatched", "lost",
+        "events", "paired", "held_at_start", "held_at_end", "open_waits", "unmatched", "lost",
         "slow_recorded", "slow_lost", "children_not_followed", "hooks_missed", "charges_full",
         "self", "unaccounted",
     ]  # fmt: skip
