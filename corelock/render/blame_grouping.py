@@ -81,7 +81,8 @@ def foreign_holders(blame: Blame) -> list[ForeignHolder]:
     names = process_names(blame.rows, blame.charges)
     groups: dict[tuple[int, Mode], list[Charge]] = defaultdict(list)
     for charge in blame.charges:
-        if charge.holder.foreign:
+        # What foreign threads do to each other is nothing to the process.
+        if charge.holder.foreign and not charge.waiter.foreign:
             groups[charge.holder.pid, charge.holder.mode].append(charge)
     found = []
     for (pid, mode), charges in groups.items():
