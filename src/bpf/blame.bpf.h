@@ -307,55 +307,53 @@ static __always_inline void add_due(struct charging *wait, __u32 row, __u32 cert
  * Charges what a record overlaps. False when it, and so every earlier one, ended before the wait.
  * Global, so that the verifier goes through it once and not for every record there is room for.
  */
-__noinline bool charge_record(struct charging *wait, const struct hold_record *place,
+__noinline bool charge_record(struct charging *wait, const struct hold_record *record,
 			      __u64 sequence)
 {
 	bool reader, waited_behind_writer;
-	struct hold_record record;
-	__u64 before_ns = 0;
+	__u64 start_ns, end_ns, before_ns = 0;
 
-	if (!wait || !place)
-		return false;
-	record = *place;
 	/* Readers leave side by side: it may be half written, of a hold that ends just now. */
-	if (__sync_fetch_and_add((__u64 *)&place->sequence, 0) != sequence)
+	if (!wait || !record || __sync_fetch_and_add((__u64 *)&record->sequence, 0) != sequence)
 		return true;
-	if (record.end_ns <= wait->start_ns)
+	start_ns = record->start_ns;
+	end_ns = record->end_ns;
+	if (end_ns <= wait->start_ns)
 		/* A reader that was held up between its last look at the clock and this list. */
-		return record.row[0].mode == CORELOCK_MODE_READ;
-	if (record.mm_id != wait->mm_id)
+		return record->row[0].mode == CORELOCK_MODE_READ;
+	if (record->mm_id != wait->mm_id)
 		return true;
 	reader = wait->mode == CORELOCK_MODE_READ;
 	waited_behind_writer = wait->writer_came;
 	for (__u32 at = 0; at < RECORD_ROWS; at++)
-		if (record.row[at].row && record.row[at].mode == CORELOCK_MODE_WRITE)
+		if (record->row[at].row && record->row[at].mode == CORELOCK_MODE_WRITE)
 			wait->writer_came = 1;
-	if (record.start_ns < wait->start_ns) {
+	if (start_ns < wait->start_ns) {
 		/* Of a wait that seemed not contended, it cannot be told where in the record it
 		 * began. */
-		if (wait->start_ns > record.first_end_ns) {
+		if (wait->start_ns > record->first_end_ns) {
 			wait->unsure = 1;
 			return true;
 		}
-		before_ns = wait->start_ns - record.start_ns;
-		record.start_ns = wait->start_ns;
+		before_ns = wait->start_ns - start_ns;
+		start_ns = wait->start_ns;
 	}
-	if (record.start_ns >= wait->until_ns)
+	if (start_ns >= wait->until_ns)
 		return true;
-	if (record.end_ns > wait->until_ns) {
+	if (end_ns > wait->until_ns) {
 		/* Charged to who left later. Of several holds it cannot be told which. */
-		if (record.holds > 1) {
+		if (record->holds > 1) {
 			wait->unsure = 1;
 			return true;
 		}
-		before_ns += record.end_ns - wait->until_ns;
+		before_ns += end_ns - wait->until_ns;
 	}
 	for (__u32 at = 0; at < RECORD_ROWS; at++) {
-		struct recorded_row *held = &record.row[at];
-		__u32 certainty = record.certainty;
+		const struct recorded_row *held = &record->row[at];
+		__u32 certainty = record->certainty, row = held->row;
 		__u64 ns = held->held_ns;
 
-		if (!held->row)
+		if (!row)
 			break;
 		if (reader && held->mode == CORELOCK_MODE_READ) {
 			if (!waited_behind_writer)
@@ -368,9 +366,9 @@ __noinline bool charge_record(struct charging *wait, const struct hold_record *p
 			ns = ns > before_ns ? ns - before_ns : 0;
 		if (!ns)
 			continue;
-		add_due(wait, held->row, certainty, ns);
-		wait->until_ns = record.start_ns;
-		wait->earliest_holder = held->row;
+		add_due(wait, row, certainty, ns);
+		wait->until_ns = start_ns;
+		wait->earliest_holder = row;
 	}
 	return true;
 }
