@@ -30,6 +30,7 @@ _ENTRY = re.compile(
 _LIBC = re.compile(r"libc[.-]|libpthread[.-]|ld-musl-")
 
 _TRUNCATED = "stack truncated ({})"
+_NO_CALLER = "the caller of the innermost function may be missing"
 _WHERE = re.compile(r" at 0x[0-9a-f]+$")
 _RBX = 3  # its DWARF number
 
@@ -131,7 +132,10 @@ class UserSymbols:
         if event.user_context is not None:
             stack = self._unwound(event, event.user_context)
         if stack is None or stack.note is not None:
-            stack = better(stack, self._pointed(event))
+            unwound, stack = stack, better(stack, self._pointed(event))
+            if unwound is not None and _may_lack_caller(event, stack, unwound):
+                notes = [stack.note] if stack.note else []
+                stack = stack._replace(note="; ".join([*notes, _NO_CALLER]))
         self._count(stack.resolved)
         return tuple(each.frame for each in stack.resolved), stack.note
 
@@ -338,6 +342,24 @@ class UserSymbols:
             return self._modules.frames_of(space[0], region)
         process = self._processes.get(space)
         return self._vdso.frames_of(region, process.elf_class if process else 0) or "not ours"
+
+
+def _may_lack_caller(event: SlowEvent, stack: Stack, unwound: Stack) -> bool:
+    """Whether ``stack`` begins in code for system calls, which has no frame pointer.
+
+    Then the frame pointer is that of its caller, and the stack goes on with the next one.
+    """
+    if stack is unwound or not stack.resolved:
+        return False
+    if len(unwound.resolved) > 1 and len(stack.resolved) > 1:
+        caller = unwound.resolved[1].frame.address
+        if stack.resolved[1].frame.address == caller:
+            return False
+    innermost = stack.resolved[0].frame
+    return bool(
+        _LIBC.match(innermost.module or "")
+        or innermost.name in ("syscall", event.operation, f"__{event.operation}")
+    )
 
 
 def _probes(event: SlowEvent) -> list[int]:

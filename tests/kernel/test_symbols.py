@@ -404,17 +404,7 @@ int main(int argc, char **argv)
 def traced_exec(folder: Path, observed: bool) -> tuple[list[SlowEvent], Symbolizer, int]:
     """Events of two programs of one process, and how many there were before exec."""
     for name in ("a", "b"):
-        command = [
-            "gcc",
-            "-x",
-            "c",
-            "-",
-            "-O1",
-            "-fno-omit-frame-pointer",
-            "-static",
-            "-no-pie",
-            "-Wl,--eh-frame-hdr",
-        ]
+        command = ["gcc", "-x", "c", "-", "-O1", "-fno-omit-frame-pointer", "-static", "-no-pie"]
         command += [f"-DWORK=work_of_{name}", "-o", str(folder / name)]
         subprocess.run(command, input=TWO_PROGRAMS, text=True, check=True)
     symbolizer = Symbolizer()

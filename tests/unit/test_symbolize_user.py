@@ -326,6 +326,38 @@ def test_registers_and_a_copy_of_the_stack(tmp_path: Path, by_query: bool) -> No
         assert symbolizer.problems[reason] == 2
 
 
+@pytest.mark.skipif(MACHINE not in ("x86_64", "aarch64"), reason="not unwound on other machines")
+def test_static_programs_are_unwound_without_the_table_of_their_frames(tmp_path: Path) -> None:
+    program = build(tmp_path, "-static", "-no-pie", "-fomit-frame-pointer")
+    with running(program) as (process, _):
+        with stopped(process.pid) as at_read:
+            context = context_of(at_read, 1 << 14)
+        event = slow_event(process.pid, context.ip, context=context, operation="read")
+        resolved = Symbolizer().resolve(event)
+    names = [frame.name for frame in resolved.user_stack]
+    assert resolved.user_stack_note is None
+    assert names[0] in ("read", "__libc_read", "write", "__libc_write")  # it has just printed
+    at = names.index("inner")
+    assert names[at : at + 4] == ["inner", "outer", "main", "__libc_start_call_main"]
+    assert names[-1] == "_start"
+    assert None not in names
+
+
+@pytest.mark.skipif(MACHINE not in ("x86_64", "aarch64"), reason="not unwound on other machines")
+def test_a_caller_that_may_be_missing_is_noted(tmp_path: Path) -> None:
+    program = build(tmp_path)
+    with running(program) as (process, stack):
+        with stopped(process.pid) as at_read:
+            nothing = context_of(at_read, 0)
+        symbolizer = Symbolizer()
+        # As the kernel has it: a function of libc, and the caller of who called that.
+        event = slow_event(process.pid, nothing.ip, *stack[1:], context=nothing)
+        of_libc = symbolizer.resolve(event)
+        own = symbolizer.resolve(slow_event(process.pid, *stack, context=nothing))
+    assert of_libc.user_stack_note == "the caller of the innermost function may be missing"
+    assert own.user_stack_note is None
+
+
 def test_a_context_says_nothing_of_the_stack() -> None:
     context = UserContext(0x1000, 0x7FFF_0000, 0, 0, 128, b"secret")
     assert repr(context) == "UserContext(ip=0x1000, 6 bytes of stack)"
