@@ -41,6 +41,8 @@ class PerfMaps:
             return "no file, and no perf map"
         except OSError as error:
             return f"perf map: {why(error)}"
+        except (MemoryError, RuntimeError) as error:  # no room for a thread, or for a large map
+            return f"perf map: {type(error).__name__}"
 
     def _find(
         self, space: tuple[int, Hashable], process: Optional[Process], address: int

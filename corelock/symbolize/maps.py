@@ -149,6 +149,8 @@ class MapsReader:
             problem = "mappings of {} not read: " + why(error)
         except ValueError:
             problem = "mappings of {} not read: they make no sense"
+        except (MemoryError, RuntimeError) as error:  # no room for a thread, perhaps
+            problem = f"mappings of {{}} not read: {type(error).__name__}"
         # With the old time: it is tried again for the next event.
         return old._replace(problem=problem)
 

@@ -71,6 +71,11 @@ class Modules:
             return why(error)
         except ValueError as error:  # such as a path that cannot be one
             return str(error)
+        except ImportError as error:
+            return f"pyelftools cannot be used ({error})"
+        except Exception as error:
+            # Whatever it is, such as a lack of memory: the trace is worth more than names.
+            return f"the file cannot be read ({type(error).__name__})"
         keep(files, key, loaded, _FILES)
         return loaded
 
