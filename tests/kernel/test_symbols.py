@@ -168,6 +168,22 @@ def test_a_chain_of_calls_without_frame_pointers() -> None:
         assert not symbolizer.problems
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="not told apart on other machines")
+def test_kernel_stacks_without_names_begin_near_the_traced_function(tmp_path: Path) -> None:
+    hidden = tmp_path / "kallsyms"
+    hidden.write_text("0000000000000000 T up_write\n")
+    events, named, _ = traced_chain()
+    nameless = Symbolizer(kallsyms=str(hidden))
+    assert events
+    for event in events:
+        expected = [frame.address for frame in named.resolve_kernel(event.kernel_stack)]
+        found = [frame.address for frame in nameless.resolve_kernel(event.kernel_stack)]
+        assert expected == found[len(found) - len(expected) :]
+        # __traceiter and __mmap_lock_do_trace are left, if they are not inlined.
+        assert len(found) - len(expected) <= 3
+        assert len(found) < len(event.kernel_stack)
+
+
 def test_a_stack_that_is_larger_than_its_copy() -> None:
     events, symbolizer, _ = traced_chain("32768")
     calls = [event for event in events if event.operation in ("mmap", "munmap")]
