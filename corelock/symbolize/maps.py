@@ -46,7 +46,9 @@ class Region(NamedTuple):
     def module(self) -> str:
         """What to call it: the file's name, or the bracketed name of other memory."""
         if self.path.startswith("/"):
-            return self.path.rpartition("/")[2]
+            # Deleted is what happened to the file, not a part of its name.
+            name = self.path.rpartition("/")[2]
+            return name[: -len(_DELETED)] if self.deleted else name
         return self.path or "[anon]"
 
 

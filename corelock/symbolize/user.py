@@ -12,7 +12,7 @@ from corelock.symbolize.counts import Counts
 from corelock.symbolize.demangle import demangled
 from corelock.symbolize.jit import PerfMaps
 from corelock.symbolize.maps import Maps, MapsReader, Region
-from corelock.symbolize.modules import Modules, keep
+from corelock.symbolize.modules import DELETED, Modules, keep
 from corelock.symbolize.probes import return_probes
 from corelock.symbolize.process import Identity, Process, identify, look_at, thread_name
 from corelock.symbolize.unwind import ModuleCode, Registers, UnwoundStack, unwind
@@ -327,7 +327,8 @@ class UserSymbols:
                 offset = linked
         if isinstance(found, str):
             unnamed = Frame(address, None, offset + after, region.module)
-            return Resolved(unnamed, f"{region.module}: {found}")
+            deleted = " (of a deleted file)" if region.deleted and found != DELETED else ""
+            return Resolved(unnamed, f"{region.module}: {found}{deleted}")
         name, start = found
         return Resolved(Frame(address, demangled(name), offset - start + after, region.module))
 

@@ -165,7 +165,19 @@ def test_a_deleted_program_is_read_while_it_runs(tmp_path: Path) -> None:
         program.unlink()
         frames = Symbolizer().resolve(slow_event(process.pid, *stack)).user_stack
     assert [frame.name for frame in frames[:3]] == ["inner", "outer", "main"]
-    assert frames[0].module == "program (deleted)"
+    assert frames[0].module == "program"
+
+
+def test_of_a_deleted_program_the_reason_says_so(tmp_path: Path) -> None:
+    program = build(tmp_path, "-s")
+    with running(program) as (process, stack):
+        program.unlink()
+        symbolizer = Symbolizer()
+        frames = symbolizer.resolve(slow_event(process.pid, *stack)).user_stack
+    assert (frames[0].name, frames[0].module) == (None, "program")
+    (reason,) = (each for each in symbolizer.summary.unresolved if each.startswith("program"))
+    assert reason.startswith("program: no symbol")
+    assert reason.endswith(" (of a deleted file)")
 
 
 def test_a_replaced_program_is_read_as_it_was(tmp_path: Path) -> None:

@@ -184,14 +184,14 @@ def test_memory_without_symbols_is_named(tmp_path: Path) -> None:
     assert [(frame.name, frame.module, frame.offset) for frame in frames] == [
         (None, "[vdso]", 0x10),
         (None, "[anon]", 0x10),
-        (None, "lib x.so (deleted)", 0x510),
+        (None, "lib x.so", 0x510),
         (None, "such.so", 0x510),
     ]
     assert symbolizer.summary.resolved == 0
     assert symbolizer.summary.unresolved == {
         "[vdso]: not ours": 1,
         "[anon]: no file, and no perf map": 1,
-        "lib x.so (deleted): the file was deleted": 1,
+        "lib x.so: the file was deleted": 1,
         "such.so: No such file or directory": 1,
     }
 
