@@ -254,7 +254,8 @@ class UserSymbols:
         if found is None:
             now = identify(self._proc, pid)
             if now is not None and now.stack_start:
-                found = pid, now
+                # Mappings of this one may be known already, but are not the event's.
+                found = pid, now if self._runs(event, now) else None
             else:  # it has exited; what it was known to be last
                 of_pid = [space for space in self._maps if space[0] == pid]
                 found = of_pid[-1] if of_pid else (pid, None)

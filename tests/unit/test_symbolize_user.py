@@ -426,6 +426,21 @@ def test_a_locker_of_another_process_is_told_by_when_it_started(tmp_path: Path) 
     assert modules == ["[anon:first]", "[anon:second]"]
 
 
+def test_a_locker_that_has_executed_another_program_gets_none_of_its_names(tmp_path: Path) -> None:
+    proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:second]\n")
+    write_stat(proc / "7", 100, 0x7000)
+    symbolizer = Symbolizer(proc=str(proc))
+
+    def module(sp: int, at: int) -> Optional[str]:
+        event = slow_event(7, 0x1010, context=UserContext(0x1010, sp, 0, 0, 128, b""))
+        values = {name: getattr(event, name) for name in SlowEvent.__slots__}
+        event = SlowEvent(**{**values, "mm_pid": 9, "process_key": 5, "start_ns": at})
+        return symbolizer.resolve(event).user_stack[0].module
+
+    assert module(0x6000, 2) == "[anon:second]"
+    assert module(0x8000, 1) is None
+
+
 def test_a_stack_above_that_of_the_process_is_of_a_program_before(tmp_path: Path) -> None:
     proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:second]\n")
     write_stat(proc / "7", 100, 0x7000)
