@@ -258,6 +258,7 @@ class Session:
             user_stack_full=user_bytes == self._ffi.sizeof(record.user_stack),
             stack_failed=record.kernel_stack_bytes < 0 or user_bytes < 0,
             user_context=self._user_context(record) if record.user_ip else None,
+            process_key=record.mm_id,
         )
 
     def _user_context(self, record: Any) -> UserContext:

@@ -185,13 +185,14 @@ class SlowEvent:
     wait's those of the thread that waited. ``stack_failed`` says that the
     kernel could not take one of them; ``user_stack_full`` that the user stack
     was cut at the depth limit. ``user_stack`` goes by frame pointers; ``user_context``
-    is what finds callers without them, None for a 32-bit thread.
+    is what finds callers without them, None for a 32-bit thread. ``process_key`` tells
+    apart the address spaces that were locked; unlike a row's, it is another one after exec.
     """
 
     __slots__ = (
         "kind", "start_ns", "duration_ns", "mm_pid", "mm_comm", "pid", "tid", "comm", "mode",
         "operation", "kernel_stack", "user_stack", "user_stack_full", "stack_failed",
-        "user_context",
+        "user_context", "process_key",
     )  # fmt: skip
     kind: SlowKind
     start_ns: int
@@ -208,6 +209,7 @@ class SlowEvent:
     user_stack_full: bool
     stack_failed: bool
     user_context: Optional[UserContext]
+    process_key: int
 
     @property
     def foreign(self) -> bool:

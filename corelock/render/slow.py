@@ -69,4 +69,9 @@ def _frame(frame: Frame, module_format: str, width: int) -> str:
         return cut(printable(frame.name), offset + where, width)
     if module and offset:
         return cut(module, offset, width)
-    return f"{frame.address:#x}" + (f" {module_format.format(module)}" if module else "")
+    opening, _, closing = module_format.partition("{}")
+    return (
+        cut(f"{frame.address:#x} {opening}{module}", closing, width)
+        if module
+        else f"{frame.address:#x}"
+    )

@@ -1,17 +1,20 @@
 """Call frame information of an ELF file: for each address of its code, how to find the caller.
 
 Read from ``.eh_frame`` by way of the table in ``.eh_frame_hdr`` (Linux Standard
-Base, Core, 10.6), which a stripped file has too, as exceptions need it.
+Base, Core, 10.6), which a stripped file has too, as exceptions need it. GCC's
+``-static`` leaves that out: then all of ``.eh_frame`` is gone through once.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+from array import array
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Optional
 
-from corelock.symbolize.elf import BadElf
+from corelock.symbolize.elf import BadElf, section_bytes
 
 if TYPE_CHECKING:
     from elftools.dwarf.callframe import FDE
@@ -30,6 +33,8 @@ _DEF_CFA, _DEF_CFA_SF, _GNU_ARGS_SIZE = 0x0C, 0x12, 0x2E
 # An entry is parsed whole. The largest of libLLVM, librustc and libjvm has
 # 12 KiB; a corrupt length would keep us busy for minutes.
 _LARGEST_ENTRY = 1 << 16
+# Static programs have some thousands; going through these takes a second.
+_MOST_ENTRIES = 1 << 19
 _FUNCTIONS = 4096
 
 
@@ -57,8 +62,7 @@ class _Function(NamedTuple):
 class ElfFrames:
     """Call frame information of one ELF file. Addresses are link-time ones.
 
-    A file without any is not an error: nothing is found in it then. Nor is one
-    without the table to find it by, which GCC's ``-static`` leaves out. Signed
+    A file without any is not an error: nothing is found in it then. Signed
     return addresses of arm64 take pyelftools 0.31.
 
     Raises:
@@ -116,7 +120,8 @@ class ElfFrames:
             raise BadElf("corrupt ELF file (segment count)")
         for segment in elf.iter_segments("PT_GNU_EH_FRAME"):
             self._read_header(elf, segment["p_vaddr"])
-            break
+            return
+        self._read_section(elf)
 
     def _read_header(self, elf: ELFFile, address: int) -> None:
         header = _bytes_from(elf, address)
@@ -136,6 +141,68 @@ class ElfFrames:
         self._table = memoryview(header[start:end]).cast("B").cast(form)
         self._base = address if relative_to == _TO_HEADER else 0
         self._data = _bytes_from(elf, self._address)
+
+    def _read_section(self, elf: ELFFile) -> None:
+        if elf.num_sections() * max(elf["e_shentsize"], 64) > elf.stream_len:
+            raise BadElf("corrupt ELF file (section count)")
+        section = elf.get_section_by_name(".eh_frame")
+        if section is None or section["sh_type"] == "SHT_NOBITS":
+            return
+        self._data, self._address = section_bytes(elf, section), section["sh_addr"]
+        found = sorted(self._starts())
+        pairs = array("Q", (number for pair in found for number in pair))
+        self._table = memoryview(pairs)
+
+    def _starts(self) -> Iterator[tuple[int, int]]:
+        """Where each function of the section begins, and the address of its entry."""
+        data, offset = self._data, 0
+        encodings: dict[int, Optional[int]] = {}
+        for _ in range(_MOST_ENTRIES):
+            if offset > len(data) - 12:
+                return
+            length, to_cie = struct.unpack_from("<II", data, offset)
+            if length and to_cie:
+                cie = offset + 4 - to_cie
+                if cie not in encodings:
+                    encodings[cie] = self._pointer_encoding(cie)
+                encoding = encodings[cie]
+                # An entry that cannot be read is of one function, and costs no other one.
+                if encoding is not None and 12 <= length <= _LARGEST_ENTRY:
+                    try:
+                        start, _ = _pointer(data, offset + 8, encoding, self._address)
+                    except (KeyError, struct.error):
+                        start = 0
+                    if 0 < start < 1 << 64:
+                        yield start, self._address + offset
+            # Each object file's may end with a 0.
+            offset += 4 + length
+        raise BadElf("too many functions in .eh_frame")
+
+    def _pointer_encoding(self, offset: int) -> Optional[int]:
+        """How a CIE says that its FDEs have their addresses, or None if it makes no sense."""
+        try:
+            cie = self._entry(offset)
+            version, end = cie[8], cie.index(0, 9)
+            augmentation, at = cie[9:end], end + 1
+            if not augmentation.startswith(b"z"):
+                return None if augmentation else _ABSOLUTE
+            # The factors, the return address's column, and the augmentation's length.
+            for field in range(4):
+                while not (field == 2 and version == 1) and cie[at] & 0x80:
+                    at += 1
+                at += 1
+            for letter in augmentation[1:]:
+                if letter == ord("R"):
+                    return cie[at]
+                if letter == ord("P"):
+                    at += struct.calcsize(_FORMATS[cie[at] & 0xF])
+                if letter in b"PL":
+                    at += 1
+                elif letter not in b"SB":
+                    return None
+        except (BadElf, LookupError, ValueError):
+            return None
+        return _ABSOLUTE
 
     def _parse(self, offset: int) -> _Function:
         self.parsed += 1

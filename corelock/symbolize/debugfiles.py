@@ -66,7 +66,7 @@ def _table(
     file: BinaryIO, build_id: Optional[str], crc: Optional[int], cache: Optional[Cache]
 ) -> Optional[SymbolTable]:
     if crc is not None and _crc(file) != crc:
-        raise BadElf("is of another version (its checksum differs)")
+        raise BadElf("is truncated or of another version (its checksum differs)")
     elf = ElfFile(file)
     if crc is None and elf.build_id() != build_id:
         raise BadElf("is of another version (its build-id differs)")

@@ -68,7 +68,7 @@ class ElfFile:
         """In hexadecimal, or None."""
         with _refusing():
             for section in self._elf.iter_sections("SHT_NOTE"):
-                found = _build_id(_bytes_of(self._elf, section), self._elf.little_endian)
+                found = _build_id(section_bytes(self._elf, section), self._elf.little_endian)
                 if found:
                     return found
         return None
@@ -91,8 +91,8 @@ class ElfFile:
             section = next(self._elf.iter_sections(kind), None)
             if section is None:
                 return None
-            data = _bytes_of(self._elf, section)
-            strings = _bytes_of(self._elf, self._elf.get_section(section["sh_link"]))
+            data = section_bytes(self._elf, section)
+            strings = section_bytes(self._elf, self._elf.get_section(section["sh_link"]))
             if cache is None or len(data) < _WORTH_CACHING * ROW_BYTES:
                 return self._parse(data, strings)
             return self._cached(data, strings, cache)
@@ -129,7 +129,7 @@ class ElfFile:
 
     def _bytes_of_name(self, name: str) -> Optional[bytes]:
         section = self._elf.get_section_by_name(name)
-        return None if section is None else _bytes_of(self._elf, section)
+        return None if section is None else section_bytes(self._elf, section)
 
 
 class ElfSymbols:
@@ -212,7 +212,8 @@ def _check_headers(elf: ELFFile) -> None:
         raise BadElf("corrupt ELF file (segment count)")
 
 
-def _bytes_of(elf: ELFFile, section: Section) -> bytes:
+def section_bytes(elf: ELFFile, section: Section) -> bytes:
+    """What the file has in ``section``, which may be corrupt."""
     # Not section.data(): that would also inflate and zero-fill, at sizes a
     # corrupt file can choose.
     size = section["sh_size"]

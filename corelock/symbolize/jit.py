@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Optional, Union
 
 from corelock.symbolize.counts import Counts
@@ -23,30 +24,35 @@ class PerfMaps:
         self._host_root = host_root.rstrip("/")
         self._problems = problems
         self._patience = Patience(_TIMEOUT_S)
-        self._maps: dict[int, PerfMap] = {}
+        self._maps: dict[Hashable, PerfMap] = {}
 
     def find(
-        self, pid: int, process: Optional[Process], address: int
+        self, space: tuple[int, Hashable], process: Optional[Process], address: int
     ) -> Union[tuple[str, int], str]:
-        """Name and start of the function at ``address``, or in words why there is none."""
+        """Name and start of the function at ``address``, or in words why there is none.
+
+        ``space`` is a pid, and what tells its address space from others of that pid.
+        """
         try:
-            return self._patience.call(pid, lambda: self._find(pid, process, address))
+            return self._patience.call(space, lambda: self._find(space, process, address))
         except TimedOut:
             return "the perf map takes too long to read"
         except FileNotFoundError:
             return "no file, and no perf map"
         except OSError as error:
             return f"perf map: {why(error)}"
+        except (MemoryError, RuntimeError) as error:  # no room for a thread, or for a large map
+            return f"perf map: {type(error).__name__}"
 
     def _find(
-        self, pid: int, process: Optional[Process], address: int
+        self, space: tuple[int, Hashable], process: Optional[Process], address: int
     ) -> Union[tuple[str, int], str]:
-        known = self._maps.get(pid)
+        known = self._maps.get(space)
         if known is None:
             if process is None:
                 raise FileNotFoundError
-            known = self._open(pid, process)
-            keep(self._maps, pid, known, _MAPS)
+            known = self._open(space[0], process)
+            keep(self._maps, space, known, _MAPS)
         bad_before = known.bad_lines
         found = known.find(address)
         if known.bad_lines > bad_before:

@@ -24,6 +24,9 @@ _TEXT_TYPES = b"tTwW"
 # Between the point that is traced and our program, outermost last.
 _TOOL_FRAME = re.compile(r"_*bpf_|__traceiter_mmap_lock_|__mmap_lock_do_trace_")
 _TRACED_POINT = "__mmap_lock_do_trace_"
+# x86-64 has the kernel's own text below, modules and BPF programs from here on. arm64
+# has no such border; there is no code of its kernel above.
+_BPF_START = 0xFFFF_FFFF_C000_0000
 
 
 class KernelSymbol(NamedTuple):
@@ -102,7 +105,20 @@ def resolve_kernel_stack(stack: tuple[int, ...], symbols: KernelSymbols) -> tupl
         else:
             offset = address - symbol.address
             frames.append(Frame(address, symbol.name, offset, symbol.module))
-    return tuple(frames[_tool_frames(frames) :])
+    hidden = symbols.note is not None
+    return tuple(frames[_nameless_tool_frames(stack) if hidden else _tool_frames(frames) :])
+
+
+def _nameless_tool_frames(stack: tuple[int, ...]) -> int:
+    """How many there are where there are no names: the BPF program's, and what called it.
+
+    That is ``bpf_trace_run``. Between it and the traced function there may be more, by
+    compiler and kernel. What is not traced begins in the kernel's own text, in the scheduler.
+    """
+    count = 0
+    while count < len(stack) and stack[count] >= _BPF_START:
+        count += 1
+    return count + 1 if 0 < count < len(stack) else 0
 
 
 def _tool_frames(frames: list[Frame]) -> int:

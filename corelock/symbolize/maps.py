@@ -46,7 +46,9 @@ class Region(NamedTuple):
     def module(self) -> str:
         """What to call it: the file's name, or the bracketed name of other memory."""
         if self.path.startswith("/"):
-            return self.path.rpartition("/")[2]
+            # Deleted is what happened to the file, not a part of its name.
+            name = self.path.rpartition("/")[2]
+            return name[: -len(_DELETED)] if self.deleted else name
         return self.path or "[anon]"
 
 
@@ -149,6 +151,8 @@ class MapsReader:
             problem = "mappings of {} not read: " + why(error)
         except ValueError:
             problem = "mappings of {} not read: they make no sense"
+        except (MemoryError, RuntimeError) as error:  # no room for a thread, perhaps
+            problem = f"mappings of {{}} not read: {type(error).__name__}"
         # With the old time: it is tried again for the next event.
         return old._replace(problem=problem)
 

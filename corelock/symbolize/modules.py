@@ -20,6 +20,9 @@ _FILES = 64
 #: Reading the largest takes a second or two; a file system that hangs takes forever.
 _FILE_TIMEOUT_S = 10.0
 
+#: Why a deleted file has no names.
+DELETED = "the file was deleted"
+
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -71,6 +74,11 @@ class Modules:
             return why(error)
         except ValueError as error:  # such as a path that cannot be one
             return str(error)
+        except ImportError as error:
+            return f"pyelftools cannot be used ({error})"
+        except Exception as error:
+            # Whatever it is, such as a lack of memory: the trace is worth more than names.
+            return f"the file cannot be read ({type(error).__name__})"
         keep(files, key, loaded, _FILES)
         return loaded
 
@@ -80,14 +88,13 @@ class Modules:
         from corelock.symbolize.elf import BadElf, ElfSymbols
 
         roots = (f"{self._proc}/{pid}/root", self._host_root)
+        path = os.path.join(os.path.dirname(region.path), region.module)
         try:
             with self._open(pid, region) as file:
                 symbols = ElfSymbols(
                     file,
                     self._cache,
-                    lambda elf: separate_table(
-                        elf, region.path, roots, self._problems, self._cache
-                    ),
+                    lambda elf: separate_table(elf, path, roots, self._problems, self._cache),
                 )
         except BadElf as error:
             return str(error)
@@ -130,7 +137,7 @@ class Modules:
             file.close()
             if path != paths[-1]:
                 reasons.insert(0, OSError("the file of that name is another one now"))
-        raise OSError("the file was deleted") if region.deleted else reasons[0]
+        raise OSError(DELETED) if region.deleted else reasons[0]
 
 
 def _is_mapped_in(status: os.stat_result, region: Region) -> bool:

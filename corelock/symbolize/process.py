@@ -55,3 +55,34 @@ def _class(proc: str, pid: int) -> int:
     except OSError:
         return 0
     return header[4] if header[:4] == b"\x7fELF" else 0
+
+
+class Identity(NamedTuple):
+    """What tells one program from the next of the same pid: both are new after exec.
+
+    ``started`` is in clock ticks; ``stack_start`` is random, 0 if it is hidden or gone.
+    """
+
+    started: int
+    code_start: int
+    stack_start: int
+
+
+def identify(proc: str, pid: int) -> Optional[Identity]:
+    """By ``/proc/PID/stat``, or None when it has exited."""
+    try:
+        with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:
+            # The name, in parentheses, may have blanks and parentheses in it.
+            fields = file.read().rpartition(b")")[2].split()
+        return Identity(int(fields[19]), int(fields[23]), int(fields[25]))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def thread_name(proc: str, pid: int, tid: int) -> Optional[str]:
+    """What a thread calls itself, or None when it is gone."""
+    try:
+        with open(f"{proc}/{pid}/task/{tid}/comm", "rb", buffering=0) as file:
+            return file.read().rstrip(b"\n").decode(errors="backslashreplace")
+    except OSError:
+        return None

@@ -12,9 +12,9 @@ from corelock.symbolize.counts import Counts
 from corelock.symbolize.demangle import demangled
 from corelock.symbolize.jit import PerfMaps
 from corelock.symbolize.maps import Maps, MapsReader, Region
-from corelock.symbolize.modules import Modules, keep
+from corelock.symbolize.modules import DELETED, Modules, keep
 from corelock.symbolize.probes import return_probes
-from corelock.symbolize.process import Process, look_at
+from corelock.symbolize.process import Identity, Process, identify, look_at, thread_name
 from corelock.symbolize.unwind import ModuleCode, Registers, UnwoundStack, unwind
 from corelock.symbolize.vdso import VDSO, Vdso
 
@@ -30,11 +30,21 @@ _ENTRY = re.compile(
 _LIBC = re.compile(r"libc[.-]|libpthread[.-]|ld-musl-")
 
 _TRUNCATED = "stack truncated ({})"
+_NO_CALLER = "the caller of the innermost function may be missing"
 _WHERE = re.compile(r" at 0x[0-9a-f]+$")
 _RBX = 3  # its DWARF number
 
 # Bounds what a tracer that runs for weeks keeps.
 _PROCESSES = 256
+_FOREIGN_EVENTS = 4096
+
+# Until the new program's first instruction, the registers are those of the old one.
+_EXEC = frozenset(("execve", "execveat"))
+_EXECUTED = Maps((), 0, "process {} has executed another program since")
+_LARGE_STACK = 8 << 20  # the usual limit
+
+#: A process's pid, and what tells its address space from others of that pid.
+Space = tuple[int, Union[int, Identity, None]]
 
 
 class Resolved(NamedTuple):
@@ -93,15 +103,20 @@ class UserSymbols:
         self._problems = problems
         self._machine = os.uname().machine
         self._vdso = Vdso()
-        self._maps: dict[int, Maps] = {}
-        self._processes: dict[int, Optional[Process]] = {}
+        self._maps: dict[Space, Maps] = {}
+        self._processes: dict[Space, Optional[Process]] = {}
+        # The newest address space of each pid; ids are given in the order of first use.
+        self._newest: dict[int, int] = {}
+        # Which program a thread ran when it locked another process's address space,
+        # by thread and time: the event does not say.
+        self._foreign: dict[tuple[int, int, int], Space] = {}
 
     def observe(self, event: SlowEvent) -> None:
         """Learn the mappings of the event's process if those known miss its innermost frame."""
         probes = _probes(event)
         if not probes:
             return
-        known = self._maps.get(event.pid)
+        known = self._maps.get(self._space(event))
         maps = self._maps_for(event, probes, needed=1)
         if maps.asked and maps is not known and event.user_context is not None:
             # Which mappings its callers are in, only unwinding tells.
@@ -117,7 +132,10 @@ class UserSymbols:
         if event.user_context is not None:
             stack = self._unwound(event, event.user_context)
         if stack is None or stack.note is not None:
-            stack = better(stack, self._pointed(event))
+            unwound, stack = stack, better(stack, self._pointed(event))
+            if unwound is not None and _may_lack_caller(event, stack, unwound):
+                notes = [stack.note] if stack.note else []
+                stack = stack._replace(note="; ".join([*notes, _NO_CALLER]))
         self._count(stack.resolved)
         return tuple(each.frame for each in stack.resolved), stack.note
 
@@ -125,7 +143,8 @@ class UserSymbols:
         """The stack that the frame pointers give."""
         stack, probes = event.user_stack, _probes(event)
         maps = self._maps_for(event, probes, needed=len(probes))
-        resolved = [self._resolve(event.pid, *pair, maps) for pair in zip(stack, probes)]
+        space = self._space(event)
+        resolved = [self._resolve(space, *pair, maps) for pair in zip(stack, probes)]
         notes = [maps.problem.format(event.pid)] if maps.problem else []
         if event.user_stack_full:
             notes.append(_TRUNCATED.format("depth limit"))
@@ -144,7 +163,8 @@ class UserSymbols:
         """The stack by call frame information, and by the frame pointer in code that has none."""
         stack, maps = self._unwind(event, context)
         pairs = zip(stack.addresses, stack.probes)
-        resolved = [self._resolve(event.pid, *pair, maps) for pair in pairs]
+        space = self._space(event)
+        resolved = [self._resolve(space, *pair, maps) for pair in pairs]
         if stack.end is None:
             return Stack(resolved)
         if maps.problem:
@@ -157,21 +177,22 @@ class UserSymbols:
     def _unwind(self, event: SlowEvent, context: UserContext) -> tuple[UnwoundStack, Maps]:
         """The addresses of the stack, and the mappings they are in."""
         maps = self._maps_for(event, _probes(event), needed=1)
+        space = self._space(event)
 
         def find_code(address: int) -> Optional[ModuleCode]:
             nonlocal maps
             if maps.problem is None:
                 maps = self._maps_for(event, [address], needed=1)
             region = maps.find(address)
-            return None if region is None else self._code(event.pid, region, address)
+            return None if region is None else self._code(space, region, address)
 
         registers = _registers(self._machine, context)
         return unwind(self._machine, registers, context.stack, find_code, context.below), maps
 
-    def _code(self, pid: int, region: Region, address: int) -> ModuleCode:
+    def _code(self, space: Space, region: Region, address: int) -> ModuleCode:
         if region.path == VDSO or region.has_file:
-            symbols = self._symbols(pid, region)
-            frames = "no symbols" if isinstance(symbols, str) else self._frames(pid, region)
+            symbols = self._symbols(space, region)
+            frames = "no symbols" if isinstance(symbols, str) else self._frames(space, region)
             if not isinstance(symbols, str) and not isinstance(frames, str):
                 linked = symbols.address_of(address - region.start + region.offset)
                 if linked is not None:
@@ -191,19 +212,95 @@ class UserSymbols:
         Learnt again if those known may miss something newer that one of the
         first ``needed`` of ``probes`` is in.
         """
-        known = self._maps.get(event.pid)
+        space = self._space(event)
+        known = self._maps.get(space)
+        if event.operation in _EXEC:
+            return known if known is not None and known.read_ns <= event.start_ns else _EXECUTED
         if known is not None:
             older = known.read_ns < event.start_ns + event.duration_ns
             if not (older or known.asked) or all(map(known.covers, probes[:needed])):
                 return known
+        before = identify(self._proc, event.pid)
+        gone = _EXECUTED
+        if known is not None:
+            whole = not known.asked and known.find(probes[0]) is not None
+            gone = known if whole else known._replace(problem=_EXECUTED.problem)
+        if not self._is_newest(space) or (before and not self._runs(event, before)):
+            return gone
         maps = self.reader.read(event.pid, probes, known)
         if maps.problem is None:
-            keep(self._maps, event.pid, maps, _PROCESSES)
+            process = look_at(self._proc, event.pid)
+            after = identify(self._proc, event.pid)
+            # Of a process that has exited meanwhile there is no stack.
+            if after is not None and after.stack_start and after != before:
+                return gone
+            keep(self._maps, space, maps, _PROCESSES)
             # Now, as it may be gone when its symbols are looked up.
-            keep(self._processes, event.pid, look_at(self._proc, event.pid), _PROCESSES)
+            keep(self._processes, space, process, _PROCESSES)
         return maps
 
-    def _resolve(self, pid: int, address: int, probe: int, maps: Maps) -> Resolved:
+    def _space(self, event: SlowEvent) -> Space:
+        """Which address space the event's thread ran in."""
+        pid, key = event.pid, event.process_key
+        if key and event.mm_pid == pid:
+            # exec locks the new one while the old program still is what runs.
+            if event.operation not in _EXEC:
+                self._note_newest(event)
+            return pid, key
+        if key == 0:
+            return pid, None
+        which = (pid, event.tid, event.start_ns)
+        found = self._foreign.get(which)
+        if found is None:
+            now = identify(self._proc, pid)
+            if now is not None and now.stack_start:
+                # Mappings of this one may be known already, but are not the event's.
+                found = pid, now if self._runs(event, now) else None
+            else:  # it has exited; what it was known to be last
+                of_pid = [space for space in self._maps if space[0] == pid]
+                found = of_pid[-1] if of_pid else (pid, None)
+            keep(self._foreign, which, found, _FOREIGN_EVENTS)
+        return found
+
+    def _note_newest(self, event: SlowEvent) -> None:
+        pid, key = event.pid, event.process_key
+        if key > self._newest.get(pid, 0):
+            keep(self._newest, pid, key, _PROCESSES)
+        # What was read for an older one when this one was there already is of this one.
+        for space, maps in list(self._maps.items()):
+            of_older = space[0] == pid and isinstance(space[1], int) and space[1] < key
+            if of_older and maps.read_ns >= event.start_ns:
+                del self._maps[space]
+
+    def _is_newest(self, space: Space) -> bool:
+        pid, which = space
+        return not isinstance(which, int) or which >= self._newest.get(pid, 0)
+
+    def _runs(self, event: SlowEvent, now: Identity) -> bool:
+        """Whether a process that is ``now`` this may still run the event's program.
+
+        Its next program may have had no event. But that has its stack elsewhere,
+        another name, and none of the threads but the one that is called by the pid.
+        """
+        if event.user_context is None or not now.stack_start:
+            return True
+        depth = now.stack_start - event.user_context.sp
+        if depth < 0:
+            return False
+        name = thread_name(self._proc, event.pid, event.tid)
+        if event.tid != event.pid and name is not None:
+            return True
+        if event.tid == event.pid and depth < _LARGE_STACK:
+            return True
+        expected = event.comm
+        if name is None:
+            if event.foreign:
+                return True
+            name, expected = thread_name(self._proc, event.pid, event.pid), event.mm_comm
+        # What is not printable is not shown as it is.
+        return name is None or "\\" in expected or name == expected
+
+    def _resolve(self, space: Space, address: int, probe: int, maps: Maps) -> Resolved:
         region = maps.find(probe)
         if region is None:
             reason = maps.problem.format("PID") if maps.problem else "no code is mapped there"
@@ -212,11 +309,13 @@ class UserSymbols:
         after = address - probe
         offset = probe - region.start + region.offset
         in_file = region.has_file or region.path == VDSO
-        symbols = self._symbols(pid, region) if in_file else "no file"
+        symbols = self._symbols(space, region) if in_file else "no file"
         found: Union[tuple[str, int], str] = "no code at that offset"
         if isinstance(symbols, str):
             # Code that is made at run time may be in a file, too, a deleted or a nameless one.
-            made = self._perf_maps.find(pid, self._processes.get(pid), probe)
+            # The next program's has the same name.
+            process = self._processes.get(space) if self._is_newest(space) else None
+            made = self._perf_maps.find(space, process, probe)
             if isinstance(made, str):
                 found = symbols if in_file else made
             else:
@@ -229,21 +328,40 @@ class UserSymbols:
                 offset = linked
         if isinstance(found, str):
             unnamed = Frame(address, None, offset + after, region.module)
-            return Resolved(unnamed, f"{region.module}: {found}")
+            deleted = " (of a deleted file)" if region.deleted and found != DELETED else ""
+            return Resolved(unnamed, f"{region.module}: {found}{deleted}")
         name, start = found
         return Resolved(Frame(address, demangled(name), offset - start + after, region.module))
 
-    def _symbols(self, pid: int, region: Region) -> Union[ElfSymbols, str]:
+    def _symbols(self, space: Space, region: Region) -> Union[ElfSymbols, str]:
         if region.path != VDSO:
-            return self._modules.of(pid, region)
-        process = self._processes.get(pid)
+            return self._modules.of(space[0], region)
+        process = self._processes.get(space)
         return self._vdso.of(region, process.elf_class if process else 0) or "not ours"
 
-    def _frames(self, pid: int, region: Region) -> Union[ElfFrames, str]:
+    def _frames(self, space: Space, region: Region) -> Union[ElfFrames, str]:
         if region.path != VDSO:
-            return self._modules.frames_of(pid, region)
-        process = self._processes.get(pid)
+            return self._modules.frames_of(space[0], region)
+        process = self._processes.get(space)
         return self._vdso.frames_of(region, process.elf_class if process else 0) or "not ours"
+
+
+def _may_lack_caller(event: SlowEvent, stack: Stack, unwound: Stack) -> bool:
+    """Whether ``stack`` begins in code for system calls, which has no frame pointer.
+
+    Then the frame pointer is that of its caller, and the stack goes on with the next one.
+    """
+    if stack is unwound or not stack.resolved:
+        return False
+    if len(unwound.resolved) > 1 and len(stack.resolved) > 1:
+        caller = unwound.resolved[1].frame.address
+        if stack.resolved[1].frame.address == caller:
+            return False
+    innermost = stack.resolved[0].frame
+    return bool(
+        _LIBC.match(innermost.module or "")
+        or innermost.name in ("syscall", event.operation, f"__{event.operation}")
+    )
 
 
 def _probes(event: SlowEvent) -> list[int]:

@@ -47,10 +47,10 @@ class Vdso:
         return region.end - region.start == self._region.end - self._region.start
 
     def _read(self) -> None:
-        from corelock.symbolize.cfi import ElfFrames
-        from corelock.symbolize.elf import BadElf, ElfSymbols
-
         try:
+            from corelock.symbolize.cfi import ElfFrames
+            from corelock.symbolize.elf import ElfSymbols
+
             with open("/proc/self/maps", "rb", buffering=0) as file:
                 regions = parse_maps(b"".join(iter(lambda: file.read(1 << 16), b"")))
             region = next(region for region in regions if region.path == VDSO)
@@ -62,5 +62,6 @@ class Vdso:
             self._symbols = ElfSymbols(io.BytesIO(image))
             self._region = region
             self._frames = ElfFrames(io.BytesIO(image))
-        except (OSError, BadElf, StopIteration):
-            pass
+        except Exception:
+            # Even if pyelftools is missing: the trace is worth more than names.
+            return

@@ -168,6 +168,22 @@ def test_a_chain_of_calls_without_frame_pointers() -> None:
         assert not symbolizer.problems
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="not told apart on other machines")
+def test_kernel_stacks_without_names_begin_near_the_traced_function(tmp_path: Path) -> None:
+    hidden = tmp_path / "kallsyms"
+    hidden.write_text("0000000000000000 T up_write\n")
+    events, named, _ = traced_chain()
+    nameless = Symbolizer(kallsyms=str(hidden))
+    assert events
+    for event in events:
+        expected = [frame.address for frame in named.resolve_kernel(event.kernel_stack)]
+        found = [frame.address for frame in nameless.resolve_kernel(event.kernel_stack)]
+        assert expected == found[len(found) - len(expected) :]
+        # __traceiter and __mmap_lock_do_trace are left, if they are not inlined.
+        assert len(found) - len(expected) <= 3
+        assert len(found) < len(event.kernel_stack)
+
+
 def test_a_stack_that_is_larger_than_its_copy() -> None:
     events, symbolizer, _ = traced_chain("32768")
     calls = [event for event in events if event.operation in ("mmap", "munmap")]
@@ -365,6 +381,103 @@ def test_a_stripped_program_with_a_debug_file(
     assert all("workload_thread" in each for each in found), result.err
 
 
+# --- exec: the same addresses are other functions -------------------------------------------------
+
+TWO_PROGRAMS = r"""
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+__attribute__((noinline)) int WORK(void)
+{
+	void *at = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return munmap(at, 4096);
+}
+
+static void wait_for_go(void)
+{
+	char byte;
+
+	puts("waiting");
+	fflush(stdout);
+	if (read(0, &byte, 1) != 1)
+		_exit(1);
+}
+
+int main(int argc, char **argv)
+{
+	wait_for_go();
+	for (int i = 0; i < 5; i++)
+		WORK();
+	wait_for_go();
+	if (argc > 1)
+		execl(argv[1], argv[1], (char *)NULL);
+	return 0;
+}
+"""
+
+
+def traced_exec(folder: Path, observed: bool) -> tuple[list[SlowEvent], Symbolizer, int]:
+    """Events of two programs of one process, and how many there were before exec."""
+    for name in ("a", "b"):
+        command = ["gcc", "-x", "c", "-", "-O1", "-fno-omit-frame-pointer", "-static", "-no-pie"]
+        command += [f"-DWORK=work_of_{name}", "-o", str(folder / name)]
+        subprocess.run(command, input=TWO_PROGRAMS, text=True, check=True)
+    symbolizer = Symbolizer()
+    events: list[SlowEvent] = []
+    with subprocess.Popen(
+        [folder / "a", folder / "b"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == b"waiting\n"
+        with Tracer(pid=process.pid, slow_ns=0) as tracer:
+            process.stdin.write(b"g")
+            assert process.stdout.readline() == b"waiting\n"
+            if observed:
+                events += tracer.slow_events()
+                for event in events:
+                    symbolizer.observe(event)
+            before = len(events)
+            process.stdin.write(b"g")
+            assert process.stdout.readline() == b"waiting\n"
+            process.stdin.write(b"g")
+            assert process.stdout.readline() == b"waiting\n"
+            tracer.stop()
+            events += tracer.slow_events()
+        for event in events[before:]:
+            symbolizer.observe(event)
+        process.stdin.write(b"g")
+    return events, symbolizer, before
+
+
+@pytest.mark.parametrize("observed", [True, False])
+def test_functions_of_the_next_program_are_not_taken_for_those_of_the_last(
+    tmp_path: Path, observed: bool
+) -> None:
+    events, symbolizer, before = traced_exec(tmp_path, observed)
+    assert bool(before) == observed
+    calls = [event for event in events if event.operation in ("mmap", "munmap")]
+    of_a, of_b = sorted({event.process_key for event in calls})
+    shown: dict[int, list[list[Optional[str]]]] = {of_a: [], of_b: []}
+    for event in events:
+        resolved = symbolizer.resolve(event)
+        found = [frame.name for frame in resolved.user_stack]
+        if event.operation in ("mmap", "munmap"):
+            shown[event.process_key].append(found)
+        if event.process_key == of_a:
+            assert "work_of_b" not in found
+            if not observed and found:
+                assert set(found) == {None}
+                note = f"process {event.pid} has executed another program since"
+                assert resolved.user_stack_note == note
+        elif event.operation != "execve":
+            assert "work_of_a" not in found
+    assert sum("work_of_b" in found for found in shown[of_b]) >= 10
+    assert sum("work_of_a" in found for found in shown[of_a]) >= (10 if observed else 0)
+    reason = "process PID has executed another program since"
+    assert (reason in symbolizer.summary.unresolved) or observed
+
+
 # --- the lock is held ---------------------------------------------------------------------------
 
 
@@ -373,7 +486,7 @@ def event_of(pid: int, *stack: int) -> SlowEvent:
     return SlowEvent(
         kind="hold", start_ns=now, duration_ns=1, mm_pid=pid, mm_comm="p", pid=pid, tid=pid,
         comm="p", mode="write", operation="mprotect", kernel_stack=(), user_stack=stack,
-        user_stack_full=False, stack_failed=False, user_context=None,
+        user_stack_full=False, stack_failed=False, user_context=None, process_key=0,
     )  # fmt: skip
 
 
@@ -466,6 +579,6 @@ def test_a_perf_map_in_other_namespaces(how: str) -> None:
     assert found == [("py::made_at_run_time:/app/main.py", 0x123), (None, 0x900)]
     reason = {
         "private": "[anon]: not in the perf map",
-        "shared": "zero (deleted): the file was deleted",
+        "shared": "zero: the file was deleted",
     }[how]
     assert symbolizer.summary.unresolved == {reason: 1}

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from stack_program import build, link_addresses, running
 from test_symbolize_user import fake_proc, mapped, slow_event
 
+from corelock.model import UserContext
 from corelock.symbolize import Symbolizer, modules
-from corelock.symbolize.maps import Region
+from corelock.symbolize.maps import Region, parse_maps
 from corelock.symbolize.modules import _is_mapped_in
+from corelock.symbolize.process import identify
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,13 +114,70 @@ def test_a_file_on_a_file_system_that_hangs_is_given_up(
     assert symbolizer.summary.unresolved == {reason: 2}
 
 
+def test_without_pyelftools_there_are_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = build(tmp_path)
+    for module in [name for name in sys.modules if name.partition(".")[0] == "elftools"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "elftools", None)
+    with running(program) as (process, stack):
+        symbolizer = Symbolizer()
+        own = parse_maps(Path("/proc/self/maps").read_bytes())
+        vdso = next(region for region in own if region.path == "[vdso]")
+        identity = identify("/proc", process.pid)
+        assert identity is not None
+        context = UserContext(stack[0], identity.stack_start - 4096, 0, 0, 128, bytes(4096))
+        event = slow_event(process.pid, *stack, context=context)
+        frames = symbolizer.resolve(event).user_stack
+        assert symbolizer._user._vdso.of(vdso, 2) is None
+    assert [(frame.name, frame.module) for frame in frames[:3]] == [(None, "program")] * 3
+    assert frames[0].offset is not None
+    reasons = [each for each in symbolizer.summary.unresolved if each.startswith("program: ")]
+    assert len(reasons) == 1
+    assert reasons[0].startswith("program: pyelftools cannot be used (")
+
+
+def test_a_lack_of_memory_costs_names_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    program = build(tmp_path)
+    proc = str(fake_proc(tmp_path, 7, mapped(program)))
+    monkeypatch.setattr(modules, "open_regular", fail)
+    symbolizer = Symbolizer(proc=proc)
+    (frame,) = symbolizer.resolve(slow_event(7, 0x1010)).user_stack
+    assert (frame.name, frame.module) == (None, "program")
+    reason = "program: the file cannot be read (MemoryError)"
+    assert symbolizer.summary.unresolved == {reason: 1}
+
+    symbolizer = Symbolizer(proc=proc)
+    symbolizer._user.reader._read = fail  # type: ignore[method-assign,assignment]
+    resolved = symbolizer.resolve(slow_event(7, 0x1010))
+    assert resolved.user_stack_note == "mappings of 7 not read: MemoryError"
+
+
 def test_a_deleted_program_is_read_while_it_runs(tmp_path: Path) -> None:
     program = build(tmp_path)
     with running(program) as (process, stack):
         program.unlink()
         frames = Symbolizer().resolve(slow_event(process.pid, *stack)).user_stack
     assert [frame.name for frame in frames[:3]] == ["inner", "outer", "main"]
-    assert frames[0].module == "program (deleted)"
+    assert frames[0].module == "program"
+
+
+def test_of_a_deleted_program_the_reason_says_so(tmp_path: Path) -> None:
+    program = build(tmp_path, "-s")
+    with running(program) as (process, stack):
+        program.unlink()
+        symbolizer = Symbolizer()
+        frames = symbolizer.resolve(slow_event(process.pid, *stack)).user_stack
+    assert (frames[0].name, frames[0].module) == (None, "program")
+    (reason,) = (each for each in symbolizer.summary.unresolved if each.startswith("program"))
+    assert reason.startswith("program: no symbol")
+    assert reason.endswith(" (of a deleted file)")
 
 
 def test_a_replaced_program_is_read_as_it_was(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_files_of_another_version_are_not_used(stripped: Stripped, tmp_path: Pat
     assert stripped.name(symbolizer) is None
     assert symbolizer.summary.problems == {
         f"{stripped.build_id[2:]}.debug: is of another version (its build-id differs)": 1,
-        "program.debug: is of another version (its checksum differs)": 1,
+        "program.debug: is truncated or of another version (its checksum differs)": 1,
     }
 
 
@@ -146,6 +146,18 @@ def test_a_truncated_debug_file_is_a_problem_and_the_next_is_tried(
     assert "corrupt ELF file" in problem
     put(stripped.debug, stripped.root / "bin" / "program.debug")
     assert stripped.name(stripped.symbolizer(tmp_path)) == "inner"
+
+
+def test_a_debug_file_cut_short_may_be_of_the_same_version(
+    stripped: Stripped, tmp_path: Path
+) -> None:
+    stripped.link()
+    stripped.debug.write_bytes(stripped.debug.read_bytes()[:-200])
+    put(stripped.debug, stripped.root / "bin" / "program.debug")
+    symbolizer = stripped.symbolizer(tmp_path)
+    assert stripped.name(symbolizer) is None
+    problem = "program.debug: is truncated or of another version (its checksum differs)"
+    assert symbolizer.summary.problems == {problem: 1}
 
 
 def test_a_fifo_in_place_of_a_debug_file_is_a_problem(stripped: Stripped, tmp_path: Path) -> None:

@@ -123,6 +123,24 @@ def test_hidden_symbols_are_noted(tmp_path: Path) -> None:
     assert "CAP_SYSLOG" in symbols.note
 
 
+@pytest.mark.parametrize("kallsyms", ["", f"{0:016x} T up_write\n{0:016x} t bpf_trace_run2\n"])
+def test_tool_frames_without_names_are_cut(tmp_path: Path, kallsyms: str) -> None:
+    path = tmp_path / "kallsyms"
+    path.write_text(kallsyms)
+    symbols = KernelSymbols(str(path))
+    program, of_module = 0xFFFFFFFFC002AE67, 0xFFFFFFFFC0A00010
+
+    def left(*stack: int) -> list[int]:
+        return [frame.address for frame in resolve_kernel_stack(stack, symbols)]
+
+    assert left(program, program - 0x500, TRACE_RUN, UP_WRITE, of_module) == [UP_WRITE, of_module]
+    # What is not traced, but asked for, as of a thread that waits.
+    assert left(UP_WRITE, of_module, MUNMAP) == [UP_WRITE, of_module, MUNMAP]
+    # A whole stack is never cut.
+    assert left(program, program) == [program, program]
+    assert left() == []
+
+
 def test_missing_file_is_noted(tmp_path: Path) -> None:
     symbols = KernelSymbols(str(tmp_path / "none"))
     assert names(symbols, UP_WRITE) == [None]

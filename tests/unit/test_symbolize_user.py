@@ -25,11 +25,12 @@ def slow_event(
     full: bool = False,
     operation: str = "munmap",
     context: Optional[UserContext] = None,
+    key: int = 0,
 ) -> SlowEvent:
     return SlowEvent(
         kind="hold", start_ns=1, duration_ns=1, mm_pid=pid, mm_comm="p", pid=pid, tid=pid,
         comm="p", mode="write", operation=operation, kernel_stack=(), user_stack=stack,
-        user_stack_full=full, stack_failed=False, user_context=context,
+        user_stack_full=full, stack_failed=False, user_context=context, process_key=key,
     )  # fmt: skip
 
 
@@ -183,14 +184,14 @@ def test_memory_without_symbols_is_named(tmp_path: Path) -> None:
     assert [(frame.name, frame.module, frame.offset) for frame in frames] == [
         (None, "[vdso]", 0x10),
         (None, "[anon]", 0x10),
-        (None, "lib x.so (deleted)", 0x510),
+        (None, "lib x.so", 0x510),
         (None, "such.so", 0x510),
     ]
     assert symbolizer.summary.resolved == 0
     assert symbolizer.summary.unresolved == {
         "[vdso]: not ours": 1,
         "[anon]: no file, and no perf map": 1,
-        "lib x.so (deleted): the file was deleted": 1,
+        "lib x.so: the file was deleted": 1,
         "such.so: No such file or directory": 1,
     }
 
@@ -325,8 +326,125 @@ def test_registers_and_a_copy_of_the_stack(tmp_path: Path, by_query: bool) -> No
         assert symbolizer.problems[reason] == 2
 
 
+@pytest.mark.skipif(MACHINE not in ("x86_64", "aarch64"), reason="not unwound on other machines")
+def test_static_programs_are_unwound_without_the_table_of_their_frames(tmp_path: Path) -> None:
+    program = build(tmp_path, "-static", "-no-pie", "-fomit-frame-pointer")
+    with running(program) as (process, _):
+        with stopped(process.pid) as at_read:
+            context = context_of(at_read, 1 << 14)
+        event = slow_event(process.pid, context.ip, context=context, operation="read")
+        resolved = Symbolizer().resolve(event)
+    names = [frame.name for frame in resolved.user_stack]
+    assert resolved.user_stack_note is None
+    assert names[0] in ("read", "__libc_read", "write", "__libc_write")  # it has just printed
+    at = names.index("inner")
+    assert names[at : at + 4] == ["inner", "outer", "main", "__libc_start_call_main"]
+    assert names[-1] == "_start"
+    assert None not in names
+
+
+@pytest.mark.skipif(MACHINE not in ("x86_64", "aarch64"), reason="not unwound on other machines")
+def test_a_caller_that_may_be_missing_is_noted(tmp_path: Path) -> None:
+    program = build(tmp_path)
+    with running(program) as (process, stack):
+        with stopped(process.pid) as at_read:
+            nothing = context_of(at_read, 0)
+        symbolizer = Symbolizer()
+        # As the kernel has it: a function of libc, and the caller of who called that.
+        event = slow_event(process.pid, nothing.ip, *stack[1:], context=nothing)
+        of_libc = symbolizer.resolve(event)
+        own = symbolizer.resolve(slow_event(process.pid, *stack, context=nothing))
+    assert of_libc.user_stack_note == "the caller of the innermost function may be missing"
+    assert own.user_stack_note is None
+
+
 def test_a_context_says_nothing_of_the_stack() -> None:
     context = UserContext(0x1000, 0x7FFF_0000, 0, 0, 128, b"secret")
     assert repr(context) == "UserContext(ip=0x1000, 6 bytes of stack)"
     event = slow_event(7, context=context)
     assert "secret" not in f"{event} {ResolvedSlowEvent(event, (), (), None)}"
+
+
+# --- one pid, several address spaces ------------------------------------------------------------
+
+
+def write_stat(process: Path, started: int, stack_start: int) -> None:
+    """What matters of its /proc/PID/stat; its name is a nasty one."""
+    fields = ["0"] * 50
+    fields[19], fields[23], fields[25] = str(started), "4096", str(stack_start)
+    (process / "stat").write_text(f"7 (a) b) {' '.join(fields)}\n")
+
+
+def test_an_older_address_space_does_not_get_the_mappings_of_the_newest(tmp_path: Path) -> None:
+    proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:first]\n")
+    symbolizer = Symbolizer(proc=str(proc))
+
+    def shown(event: SlowEvent) -> tuple[list[Optional[str]], Optional[str]]:
+        resolved = symbolizer.resolve(event)
+        return [frame.module for frame in resolved.user_stack], resolved.user_stack_note
+
+    executed = "process 7 has executed another program since"
+    of_first, never_seen = slow_event(7, 0x1010, key=1), slow_event(7, 0x1010, key=2)
+    symbolizer.observe(of_first)
+    (proc / "7" / "maps").write_text("1000-2000 r-xp 0 0:0 0 [anon:third]\n")
+    of_third = later(slow_event(7, 0x1010, key=3))
+    # It began after the first one's mappings were read.
+    values = {name: getattr(of_third, name) for name in SlowEvent.__slots__}
+    of_third = SlowEvent(**{**values, "start_ns": 1 << 61})
+    symbolizer.observe(of_third)
+    assert shown(of_first)[0] == ["[anon:first]"]
+    assert shown(of_third)[0] == ["[anon:third]"]
+    assert shown(never_seen) == ([None], executed)
+    assert symbolizer.summary.unresolved["process PID has executed another program since"] == 1
+    # exec itself locks the new address space, while the old program's code is what runs.
+    assert shown(slow_event(7, 0x1010, key=3, operation="execve")) == ([None], executed)
+
+
+def test_mappings_read_too_late_are_given_up(tmp_path: Path) -> None:
+    """They were read when the next program ran, and that was not known yet."""
+    proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:second]\n")
+    symbolizer = Symbolizer(proc=str(proc))
+    of_first = slow_event(7, 0x1010, key=1)
+    symbolizer.observe(of_first)
+    symbolizer.observe(slow_event(7, 0x1010, key=2))
+    assert symbolizer.resolve(of_first).user_stack[0].module is None
+
+
+def test_a_locker_of_another_process_is_told_by_when_it_started(tmp_path: Path) -> None:
+    proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:first]\n")
+    symbolizer = Symbolizer(proc=str(proc))
+    values = {name: getattr(slow_event(7, 0x1010), name) for name in SlowEvent.__slots__}
+    first, second = (
+        SlowEvent(**{**values, "mm_pid": 9, "process_key": 5, "start_ns": at}) for at in (1, 2)
+    )
+    write_stat(proc / "7", 100, 0x7000)
+    symbolizer.observe(first)
+    write_stat(proc / "7", 200, 0x7000)  # the pid is another process's
+    (proc / "7" / "maps").write_text("1000-2000 r-xp 0 0:0 0 [anon:second]\n")
+    symbolizer.observe(second)
+    modules = [symbolizer.resolve(event).user_stack[0].module for event in (first, second)]
+    assert modules == ["[anon:first]", "[anon:second]"]
+
+
+def test_a_locker_that_has_executed_another_program_gets_none_of_its_names(tmp_path: Path) -> None:
+    proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:second]\n")
+    write_stat(proc / "7", 100, 0x7000)
+    symbolizer = Symbolizer(proc=str(proc))
+
+    def module(sp: int, at: int) -> Optional[str]:
+        event = slow_event(7, 0x1010, context=UserContext(0x1010, sp, 0, 0, 128, b""))
+        values = {name: getattr(event, name) for name in SlowEvent.__slots__}
+        event = SlowEvent(**{**values, "mm_pid": 9, "process_key": 5, "start_ns": at})
+        return symbolizer.resolve(event).user_stack[0].module
+
+    assert module(0x6000, 2) == "[anon:second]"
+    assert module(0x8000, 1) is None
+
+
+def test_a_stack_above_that_of_the_process_is_of_a_program_before(tmp_path: Path) -> None:
+    proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:second]\n")
+    write_stat(proc / "7", 100, 0x7000)
+    context = UserContext(0x1010, 0x8000, 0, 0, 128, b"")
+    resolved = Symbolizer(proc=str(proc)).resolve(slow_event(7, 0x1010, context=context, key=1))
+    assert [frame.module for frame in resolved.user_stack] == [None]
+    assert resolved.user_stack_note == "process 7 has executed another program since"

@@ -104,6 +104,14 @@ def test_rows_of_programs(tmp_path: Path, compiler: str) -> None:
     assert agree(build(tmp_path, compiler), _X86, 1000) > 100
 
 
+@pytest.mark.parametrize("flags", [[], ["-Wl,--eh-frame-hdr"]])
+def test_rows_of_static_programs(tmp_path: Path, flags: list[str]) -> None:
+    """All of libc, by one pass over .eh_frame where there is no table."""
+    if subprocess.run(["uname", "-m"], capture_output=True, text=True).stdout != "x86_64\n":
+        pytest.skip("registers are named for x86-64")
+    assert agree(build(tmp_path, "gcc", "-static", *flags), _X86, 500) > 2000
+
+
 def libc() -> Path:
     maps = Path("/proc/self/maps").read_text()
     found = re.search(r"/\S*/libc[.-]\S*so\S*", maps)
@@ -248,6 +256,20 @@ def eh_frame_file(frames: bytes, header: bytes) -> io.BytesIO:
     )
 
 
+def section_file(frames: bytes) -> io.BytesIO:
+    """An ELF file of entries at 0x2000, which only the section headers tell of."""
+    names = b"\0.eh_frame\0.shstrtab\0"
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    elf = ident + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, 0x1000, 0, 64, 56, 0, 64, 3, 2)
+    headers = bytes(64)
+    for kind, name, offset, size in ((1, 1, 0x2000, len(frames)), (3, 11, 0x1800, len(names))):
+        headers += struct.pack("<IIQQQQIIQQ", name, kind, 2, offset, offset, size, 0, 0, 1, 0)
+    return io.BytesIO(
+        ((elf.ljust(0x1000, b"\0") + headers).ljust(0x1800, b"\0") + names).ljust(0x2000, b"\0")
+        + frames
+    )
+
+
 #: DW_CFA_def_cfa: rsp + 8, DW_CFA_offset: the return address at CFA - 8.
 OF_X86 = bytes([0x0C, 7, 8, 0x90, 1])
 
@@ -295,6 +317,24 @@ def test_file_without_frames_has_no_rows() -> None:
 def test_bad_header_is_refused(header: bytes) -> None:
     with pytest.raises(BadElf):
         ElfFrames(eh_frame_file(b"", header))
+
+
+@pytest.mark.parametrize("encoding", [0x00, 0x03, 0x04, 0x0B, 0x0C, 0x1B, 0x1C])
+def test_entries_without_a_table(encoding: int) -> None:
+    found = ElfFrames(section_file(one_function(encoding, 0x5000, 0x20) + bytes(8)))
+    row = found.find(0x501F)
+    assert row is not None
+    assert (row.cfa.reg, row.cfa.offset, row.return_column) == (7, 8, 16)
+    assert (found.find(0x5000), found.find(0x4FFF), found.find(0x5020)) == (row, None, None)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_damaged_entries_without_a_table_never_raise(data: st.DataObject) -> None:
+    frames = bytearray(one_function(0x1B, 0x5000, 0x20) * 2)
+    for _ in range(data.draw(st.integers(1, 6))):
+        frames[data.draw(st.integers(0, len(frames) - 1))] = data.draw(st.integers(0, 255))
+    assert is_read_or_refused(section_file(bytes(frames)).getvalue(), [0x5000, 0x5004])
 
 
 def table_of(frames: bytes) -> bytes:
