@@ -79,14 +79,15 @@ def _summary(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
     )
     unheld = sum(each.unheld_ns for each in blame.contentions)
     lost = blame.unknown_ns - blame.uncontended_ns - unheld
-    parts = [
-        f"{units.duration(blame.uncontended_ns)} uncontended",
-        f"{units.duration(unheld)} with no holder seen (waking up, waiting for a CPU)",
-    ]
-    if lost:
-        parts.append(f"{units.duration(lost)} with holds off the record")
-    commas = [f"{part}," for part in parts[:-1]]
-    yield from flow(("  unknown:", *commas, parts[-1]), width, indent="    ")
+    reasons = (
+        (blame.uncontended_ns, "uncontended"),
+        (unheld, "with no holder seen (waking up, waiting for a CPU)"),
+        (lost, "behind more holds than are kept (see docs/blame.md)"),
+    )
+    parts = [f"{units.duration(ns)} {words}" for ns, words in reasons if ns]
+    if parts:
+        commas = [f"{part}," for part in parts[:-1]]
+        yield from flow(("  unknown:", *commas, parts[-1]), width, indent="    ")
     if blame.unaccounted_ns:
         yield f"UNBALANCED by {blame.unaccounted_ns:,} ns: these numbers cannot be trusted"
 
