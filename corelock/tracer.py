@@ -137,6 +137,8 @@ class Tracer:
         self._sequence = 0
         self._start_ns = 0
         self._end_ns: Optional[int] = None
+        #: Shorter waits and holds than these need not be sent, by the last slow_events().
+        self._least: dict[SlowKind, int] = {"wait": 0, "hold": 0}
         #: What was taken from the ring and not yet given out.
         self._slow: deque[SlowEvent] = deque()
         self._new_examples: deque[SlowEvent] = deque()
@@ -271,23 +273,34 @@ class Tracer:
         dropped before Python sees them, and until the next call the kernel takes
         no stacks for such.
         """
-        least = {"wait": min_wait_ns, "hold": min_hold_ns}
+        least: dict[SlowKind, int] = {"wait": min_wait_ns, "hold": min_hold_ns}
         with self._lock:
             self._open()
-        # As many as the ring can hold: what comes meanwhile is for the next call.
-        for _ in range(1 + self._ring_bytes // SLOW_BATCH_BYTES):
+        for _ in range(self._most_batches):
             with self._lock:
                 if self._session is None:
                     return
-                more = self._take_slow(min_wait_ns, min_hold_ns)
+                self._least = least
+                more = self._take_slow()
                 events, self._slow = self._slow, deque()
             yield from (e for e in events if e.duration_ns >= least[e.kind])
             if not more:
                 return
 
-    def _take_slow(self, min_wait_ns: int = 0, min_hold_ns: int = 0) -> bool:
+    @property
+    def _most_batches(self) -> int:
+        """As many as the ring can hold: what comes meanwhile is for the next call."""
+        return 1 + self._ring_bytes // SLOW_BATCH_BYTES
+
+    def _drain(self) -> None:
+        """Take what waits in the ring. The kernel goes on sending no less than was asked for."""
+        for _ in range(self._most_batches):
+            if not self._take_slow():
+                return
+
+    def _take_slow(self) -> bool:
         """Take some of what waits in the ring; whether there may be more."""
-        events, more = self._open().slow_batch(min_wait_ns, min_hold_ns)
+        events, more = self._open().slow_batch(self._least["wait"], self._least["hold"])
         for row, event in events:
             if self._slow_ns is not None and event.duration_ns >= self._slow_ns:
                 self._slow.append(event)
@@ -318,8 +331,8 @@ class Tracer:
         """
         self._check_blame()
         with self._lock:
-            while self._session is not None and self._take_slow():
-                pass
+            if self._session is not None:
+                self._drain()
             examples, self._new_examples = self._new_examples, deque()
         return iter(examples)
 
@@ -345,8 +358,7 @@ class Tracer:
         self._check_blame()
         with self._lock:
             session = self._open()
-            while self._take_slow():
-                pass
+            self._drain()
             charges = session.charges()
             charged = assemble_charges(list(session.readings()), charges)
             examples: dict[tuple[RowKey, SlowKind], SlowEvent] = {}

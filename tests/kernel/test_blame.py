@@ -241,3 +241,19 @@ def test_blame_needs_its_option() -> None:
                 tracer.blame()
             with pytest.raises(corelock.InvalidArgument, match="blame=True"):
                 tracer.examples()
+
+
+def test_taking_examples_asks_for_no_more_slow_events() -> None:
+    """What slow_events() was told is too short stays unsent, whoever empties the ring."""
+    cycles = 300
+    with Workload("storm", "1", str(cycles)) as storm:
+        with corelock.Tracer(pid=storm.pid, slow_ns=0, blame=True) as tracer:
+            assert not list(tracer.slow_events(1 << 62, 1 << 62))
+            assert not list(tracer.examples())
+            storm.run()
+            tracer.stop()
+            accounting = tracer.accounting()
+        storm.finish()
+    # Examples of the few that were in somebody's way are sent all the same.
+    assert accounting.events["released"] >= 3 * cycles
+    assert accounting.slow_recorded < cycles
