@@ -10,7 +10,6 @@ from typing import Optional, TextIO
 
 from corelock.model import Report
 from corelock.render.accounting import accounting_lines
-from corelock.render.blame import blame_lines
 from corelock.render.columns import process_label
 from corelock.render.grouping import BY_FIELDS, Name
 from corelock.render.histogram import histograms
@@ -76,6 +75,8 @@ def render_blame(report: Report, options: BlameOptions, stream: TextIO) -> None:
     Raises:
         ValueError: ``options.by`` is no such grouping.
     """
+    from corelock.render.blame import blame_lines
+
     width = _width(options.width)
     by, top, stacks = options.by, options.top, options.stacks
     lines = chain(
@@ -108,6 +109,8 @@ def text_lines(report: Report, options: TextOptions) -> Iterator[str]:
         groups = sorted_groups(report.rows, by, sort)
         yield from histograms(groups[:top] if top > 0 else groups, width)
     if report.blame is not None:
+        from corelock.render.blame import blame_lines
+
         yield ""
         yield from blame_lines(report, by="thread", top=top, stacks=0, width=width)
     slow = list(slow_events(report, top=options.stacks, width=width))
