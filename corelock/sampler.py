@@ -55,6 +55,7 @@ class HolderSampler:
     def __enter__(self) -> HolderSampler:
         with self._lock:
             if self._reader is None:
+                target.check_proc()
                 reader = LockReader()
                 try:
                     reader.load()

@@ -13,10 +13,20 @@ BY_FIELDS = ("thread", "operation", "mode")
 
 
 class Name(NamedTuple):
-    """A process or thread: its name and its pid or tid."""
+    """A process or thread: its name and its pid or tid.
+
+    ``id`` is 0 outside of the tracer's pid namespace: then ``host_id`` is what the
+    initial one calls it, and else 0.
+    """
 
     comm: str
     id: int
+    host_id: int = 0
+
+
+def name_of(comm: str, id_: int, host_id: int) -> Name:
+    """The name of what has these ids."""
+    return Name(comm, id_, 0 if id_ else host_id)
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,8 @@ def _merge(rows: list[Row], by: Sequence[str]) -> Group:
     first = rows[0]
     by_thread = "thread" in by
     return Group(
-        process=Name(first.mm_comm, first.mm_pid) if by_thread else None,
-        thread=Name(first.comm, first.tid) if by_thread else None,
+        process=name_of(first.mm_comm, first.mm_pid, first.mm_host_pid) if by_thread else None,
+        thread=name_of(first.comm, first.tid, first.host_tid) if by_thread else None,
         foreign=by_thread and first.foreign,
         operation=first.operation if "operation" in by else None,
         mode=first.mode if "mode" in by else None,
