@@ -53,8 +53,14 @@ class _Converter:
         held = self._held
         locks = tuple(self._lock_state(held.locks[i]) for i in range(held.lock_count))
         return HoldersSnapshot(
-            held.taken_ns, locks, held.mms, held.tasks, held.self_mms, held.not_kept,
-            bool(held.whole_host), held.host_pid,
+            held.taken_ns,
+            locks,
+            held.mms,
+            held.tasks,
+            held.self_mms,
+            held.not_kept,
+            bool(held.whole_host),
+            held.host_pid,
         )
 
     def _lock_state(self, lock: Any) -> LockState:

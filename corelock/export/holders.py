@@ -68,9 +68,7 @@ def _thread(thread: Optional[LockThread], report: HoldersReport) -> Optional[dic
     return {
         "pid": thread.pid,
         "tid": thread.tid,
-        **differing(
-            host_pid=(thread.host_pid, thread.pid), host_tid=(thread.host_tid, thread.tid)
-        ),
+        **differing(host_pid=(thread.host_pid, thread.pid), host_tid=(thread.host_tid, thread.tid)),
         "comm": well_formed(thread.comm),
         "start_ns": thread.start_ns,
         "operation": thread.operation,

@@ -163,7 +163,7 @@ def _legend(shown: Sequence[Pair]) -> Iterator[str]:
     if any(pair.holder.foreign or pair.waiter.foreign for pair in shown):
         yield "* foreign: another process's thread"
     sides = (side.who for pair in shown for side in (pair.waiter, pair.holder))
-    if any(who and who.host_id for who in sides):
+    if any(who and who.id < 0 for who in sides):
         yield OUTSIDE_LEGEND
     for certainty, words in _LEGEND.items():
         if any(pair.certainty == certainty for pair in shown):

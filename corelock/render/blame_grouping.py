@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 
 from corelock.blame import Blame, Certainty, Charge
 from corelock.model import Mode, Row
-from corelock.render.grouping import Name, name_of
+from corelock.render.grouping import Name, shown_id
 
 BLAME_BY = ("thread", "operation", "process")
 
@@ -83,14 +83,14 @@ def foreign_holders(blame: Blame) -> list[ForeignHolder]:
     for charge in blame.charges:
         # What foreign threads do to each other is nothing to the process.
         if charge.holder.foreign and not charge.waiter.foreign:
-            groups[charge.holder.host_pid, charge.holder.mode].append(charge)
+            groups[_process(charge.holder), charge.holder.mode].append(charge)
     found = []
-    for (host_pid, mode), charges in groups.items():
-        rows = (r for r in blame.rows if r.foreign and r.host_pid == host_pid)
+    for (pid, mode), charges in groups.items():
+        rows = (row for row in blame.rows if row.foreign and _process(row) == pid)
         held = [row.hold for row in rows if row.mode == mode]
         found.append(
             ForeignHolder(
-                names[host_pid],
+                Name(names[pid], pid),
                 mode,
                 sum(hold.count for hold in held),
                 max((hold.max_ns for hold in held), default=0),
@@ -101,21 +101,20 @@ def foreign_holders(blame: Blame) -> list[ForeignHolder]:
     return sorted(found, key=lambda each: (-each.charged_ns, each.name))
 
 
-def process_names(rows: Iterable[Row], charges: Iterable[Charge]) -> dict[int, Name]:
-    """What each process is called: as the leader of its threads, or else as one of them.
-
-    By their pids in the initial pid namespace, as outside of the tracer's own all are 0.
-    """
-    names: dict[int, Name] = {}
-    leaders: dict[int, Name] = {}
+def process_names(rows: Iterable[Row], charges: Iterable[Charge]) -> dict[int, str]:
+    """What each process, by its shown pid, is called: as its leader, or else as a thread of it."""
+    names: dict[int, str] = {}
+    leaders: dict[int, str] = {}
     for row in (*rows, *(each.holder for each in charges)):
-        name = name_of(row.comm, row.pid, row.host_pid)
-        names.setdefault(row.host_pid, name)
-        mm_name = name_of(row.mm_comm, row.mm_pid, row.mm_host_pid)
-        leaders.setdefault(row.mm_host_pid, mm_name)
+        names.setdefault(_process(row), row.comm)
+        leaders.setdefault(shown_id(row.mm_pid, row.mm_host_pid), row.mm_comm)
         if row.host_tid == row.host_pid:
-            leaders[row.host_pid] = name
+            leaders[_process(row)] = row.comm
     return {**names, **leaders}
+
+
+def _process(row: Row) -> int:
+    return shown_id(row.pid, row.host_pid)
 
 
 def _identity(row: Row, by: str) -> tuple[object, ...]:
@@ -123,10 +122,10 @@ def _identity(row: Row, by: str) -> tuple[object, ...]:
         return row.key
     if by == "operation":
         return row.foreign, row.operation, row.mode
-    return row.foreign, row.host_pid, row.mode
+    return row.foreign, _process(row), row.mode
 
 
-def _pair(charges: list[Charge], by: str, names: dict[int, Name]) -> Pair:
+def _pair(charges: list[Charge], by: str, names: dict[int, str]) -> Pair:
     first = charges[0]
     least, most = _waits(charges)
     return Pair(
@@ -140,9 +139,10 @@ def _pair(charges: list[Charge], by: str, names: dict[int, Name]) -> Pair:
     )
 
 
-def _side(row: Row, by: str, names: dict[int, Name]) -> Side:
-    thread = name_of(row.comm, row.tid, row.host_tid)
-    who = {"thread": thread, "process": names[row.host_pid]}.get(by)
+def _side(row: Row, by: str, names: dict[int, str]) -> Side:
+    thread = Name(row.comm, shown_id(row.tid, row.host_tid))
+    process = Name(names[_process(row)], _process(row))
+    who = {"thread": thread, "process": process}.get(by)
     return Side(who, row.foreign, None if by == "process" else row.operation, row.mode)
 
 

@@ -46,7 +46,7 @@ def process_label(process: Name) -> Label:
 
 
 def _id(name: Name) -> str:
-    return f"[^{name.host_id}]" if name.host_id else f"[{name.id or '?'}]"
+    return f"[^{-name.id}]" if name.id < 0 else f"[{name.id or '?'}]"
 
 
 def least_width(column: Sequence[Label]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from corelock.model import Frame, Report, ResolvedSlowEvent
 from corelock.render.columns import process_label, thread_label
-from corelock.render.grouping import name_of
+from corelock.render.grouping import Name, shown_id
 from corelock.render.text import cut, printable
 from corelock.render.units import duration
 
@@ -36,10 +36,10 @@ def event_lines(
 
 def _header(slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process: bool) -> str:
     event = slow.event
-    thread = name_of(event.comm, event.tid, event.host_tid)
+    thread = Name(event.comm, shown_id(event.tid, event.host_tid))
     who = "".join(thread_label(thread, event.foreign))
     if with_process or event.foreign:
-        process = name_of(event.mm_comm, event.mm_pid, event.mm_host_pid)
+        process = Name(event.mm_comm, shown_id(event.mm_pid, event.mm_host_pid))
         who += " on " + "".join(process_label(process))
     # With a sign either way: a hold may have begun before the report's time did.
     at = f"  at {(event.start_ns - start_ns) / 1e9:+.3f}s"

@@ -85,7 +85,7 @@ def hold_times_table(
         lines.append(f"... and {len(groups) - len(shown):,} more (use -n)")
     if any(g.foreign for g in shown):
         lines.append("* foreign: another process's thread")
-    if any(name and name.host_id for g in shown for name in (g.process, g.thread)):
+    if any(name and name.id < 0 for g in shown for name in (g.process, g.thread)):
         lines.append(OUTSIDE_LEGEND)
     lines += _totals(groups, width)
     return lines

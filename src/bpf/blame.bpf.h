@@ -464,7 +464,7 @@ static __always_inline __u32 owner_row(struct task_struct *owner, __u32 mm_id)
 	row->task_id = key.task_id;
 	row->pid = visible_pid(owner);
 	row->tid = visible_tid(owner);
-	row->host_pid = BPF_CORE_READ(owner, tgid);
+	bpf_probe_read_kernel(&row->host_pid, sizeof(row->host_pid), &owner->tgid);
 	row->host_tid = tid;
 	row->operation = key.operation;
 	row->mode = key.mode;

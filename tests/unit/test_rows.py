@@ -17,9 +17,9 @@ def reading(
     mm: int = 1, thread: int = 1, *, pid: int = 7, comm: str = "a", named: int = 1, start: int = 5
 ) -> Reading:
     row = Row(
-        process_key=mm, thread_key=thread, mm_pid=pid, mm_comm=f"p{mm}", pid=7, tid=70 + thread,
-        comm=comm, mode="write", operation="mmap", downgrades=1, trylock_failures=0,
-        aborted_waits=0, wait=times(3), hold=times(10 * mm),
+        process_key=mm, thread_key=thread, mm_pid=pid, mm_host_pid=pid, mm_comm=f"p{mm}", pid=7,
+        tid=70 + thread, host_pid=7, host_tid=70 + thread, comm=comm, mode="write",
+        operation="mmap", downgrades=1, trylock_failures=0, aborted_waits=0, wait=times(3), hold=times(10 * mm),
     )  # fmt: skip
     return Reading(row, named, start)
 
