@@ -19,7 +19,8 @@ def reading(
     row = Row(
         process_key=mm, thread_key=thread, mm_pid=pid, mm_host_pid=pid, mm_comm=f"p{mm}", pid=7,
         tid=70 + thread, host_pid=7, host_tid=70 + thread, comm=comm, mode="write",
-        operation="mmap", downgrades=1, trylock_failures=0, aborted_waits=0, wait=times(3), hold=times(10 * mm),
+        operation="mmap", downgrades=1, trylock_failures=0, aborted_waits=0,
+        wait=times(3), hold=times(10 * mm),
     )  # fmt: skip
     return Reading(row, named, start)
 
