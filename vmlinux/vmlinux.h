@@ -40,6 +40,13 @@ enum {
 	BPF_F_MMAPABLE = 1024,
 };
 
+/* State of a kfunc's, on the program's stack. */
+struct bpf_iter_task {
+	__u64 __opaque[3];
+} __attribute__((aligned(8)));
+
+enum { BPF_TASK_ITER_ALL_THREADS = 1 };
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct {

@@ -12,13 +12,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from corelock import HolderSampler
 from tests.cli.command import Corelock, eventually, run
+from tests.locks import queue_length
 from tests.namespaces import PidNamespaces, interrupt_inside
 from tests.witness import Event, Ftrace, Totals, by_threads, on_process, recompute
 from tests.workloads import BUILD, Workload
@@ -231,7 +233,9 @@ def test_the_tracer_itself(level: int, namespaces: PidNamespaces) -> None:
 
 
 def read_smaps(pid: int) -> None:
-    Path(f"/proc/{pid}/smaps").read_bytes()
+    """As far as it gets, if the process exits meanwhile."""
+    with suppress(ProcessLookupError):
+        Path(f"/proc/{pid}/smaps").read_bytes()
 
 
 @contextmanager
@@ -313,6 +317,29 @@ def test_blame_of_a_holder_outside(
     # Two processes, though the reader inside might have been joined with the one outside.
     assert f"[^{os.getpid()}] read: " in text
     assert f"[{inner}] read: " in text
+
+
+def test_waits_outside_are_accounted_for(
+    level: int, namespaces: PidNamespaces, corelock_background: Background
+) -> None:
+    """So many that some of the threads have no home of their own in the kernel's tables."""
+    readers = 600
+    with namespaces.workload(level, "lock_chain", "write") as chain:
+        chain.run()
+        pid = namespaces.host_ids(level, level)[chain.pid]
+        options = ["--json", "--pid", chain.pid]
+        corelock = corelock_background("hold-times", *options, prefix=namespaces.inside(level))
+        threads = [threading.Thread(target=read_smaps, args=(pid,)) for _ in range(readers)]
+        for thread in threads:
+            thread.start()
+        with HolderSampler() as sampler:
+            eventually(lambda: queue_length(sampler, pid) == readers)
+        object_ = stop(corelock)
+        chain.finish()
+        for thread in threads:
+            thread.join()
+    assert_consistent(object_)
+    assert object_["accounting"]["open_waits"] == readers
 
 
 # --- holders ------------------------------------------------------------------------------------
