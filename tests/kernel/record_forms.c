@@ -101,15 +101,13 @@ int main(int argc, char **argv)
 	if (!skel)
 		return 1;
 	skel->rodata->mm_from_record = true;
-	bpf_object__for_each_program(program, skel->obj)
-		bpf_program__set_autoload(program, false);
+	bpf_object__for_each_program(program, skel->obj) bpf_program__set_autoload(program, false);
 	bpf_program__set_autoload(own ? skel->progs.start_locking_own_record
 				      : skel->progs.start_locking_record,
 				  true);
 	bpf_program__set_autoload(skel->progs.acquire_returned_record, true);
-	bpf_program__set_autoload(own ? skel->progs.released_own_record
-				      : skel->progs.released_record,
-				  true);
+	bpf_program__set_autoload(
+		own ? skel->progs.released_own_record : skel->progs.released_record, true);
 	check(mmap_lock_bpf__load(skel), "load");
 	puts("loaded");
 	mmap_lock_bpf__destroy(skel);
