@@ -19,7 +19,8 @@ SEC("iter/task")
 int find_ids(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct pid *caller = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), thread_pid);
+	struct pid *caller =
+		BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), thread_pid);
 	__u32 level = BPF_CORE_READ(caller, level), id;
 	struct upid *own = (void *)caller + bpf_core_field_offset(caller->numbers) +
 			   level * bpf_core_type_size(struct upid);

@@ -82,6 +82,9 @@ struct corelock_options {
 	uint32_t intervals;  /* 1: keep the recent maxima of corelock_reading */
 	uint32_t charges;    /* 1: charge waits to the holds that overlapped them */
 	uint8_t target_comm[16]; /* padded with zeros */
+	uint32_t attach;	 /* enum corelock_attach */
+	uint32_t reserved;	 /* 0 */
+	const char *btf_path;	 /* the kernel's BTF where /sys does not show it; copied, or NULL */
 };
 
 /* What corelock_handshake says of this library. */
@@ -168,7 +171,7 @@ struct corelock_held {
 	uint64_t not_kept; /* locks and tasks that stay without names, as a table was full */
 	uint64_t lock_count;
 	uint64_t task_count;
-	uint32_t host_pid; /* of the process that was asked for, 0: none or not there */
+	uint32_t host_pid;   /* of the process that was asked for, 0: none or not there */
 	uint32_t whole_host; /* 0: only the tasks of the caller's pid namespace could be met */
 	const struct corelock_lock *locks;	      /* held or waited for; one for each mm */
 	const struct corelock_lock_task *tasks_named; /* in no order; each task once */
@@ -200,6 +203,9 @@ uint32_t corelock_host_target_id(const corelock_session *session);
  * all three begin to count at one moment, which *start_ns is set to.
  */
 int corelock_attach(corelock_session *session, uint64_t *start_ns);
+
+/* How a loaded session's programs get at the events: enum corelock_attach, not ANY. */
+uint32_t corelock_attached_by(const corelock_session *session);
 
 /*
  * Ends the counting at one moment, which *end_ns is set to, then detaches,
@@ -275,6 +281,9 @@ int corelock_abandon(corelock_session *session, int32_t pid);
  */
 corelock_holders *corelock_holders_new(void);
 void corelock_holders_free(corelock_holders *holders);
+
+/* What is loaded from now on has the kernel's BTF from this file; the path is copied. */
+int corelock_holders_use_btf(corelock_holders *holders, const char *path);
 const struct corelock_error *corelock_holders_last_error(const corelock_holders *holders);
 
 /*
