@@ -59,7 +59,8 @@ def _title(report: HoldersReport) -> Iterator[str]:
         target = report.target
         yield "looked at " + "".join(process_label(Name(target.comm, target.pid)))
     else:
-        yield f"{len(report.locks):,} of {snapshot.mms:,} address spaces"
+        where = "" if snapshot.whole_host else " of this pid namespace"
+        yield f"{len(report.locks):,} of {snapshot.mms:,} address spaces{where}"
     if snapshot.self_mms:
         yield "(not corelock's own)"
     yield f"on Linux {report.host.kernel}"

@@ -360,6 +360,10 @@ def test_holders(level: int, namespaces: PidNamespaces) -> None:
         eventually(queued)
         found = queued()
         everywhere = run("holders", "--json", prefix=inside).json
+        ask = "import sys; from corelock import HolderSampler as S; pid = int(sys.argv[1])\n"
+        ask += "with S() as s: print(s.lock_is_held(pid), s.lock_is_held(1))"
+        command = [*inside, sys.executable, "-c", ask, str(chain.pid)]
+        assert subprocess.check_output(command, text=True).split() == ["True", "False"]
     assert found["target"]["host_pid"] == host_ids[chain.pid]
     assert found["whole_host"] is False
     [lock] = found["locks"]

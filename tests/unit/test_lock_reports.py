@@ -144,6 +144,29 @@ def seen(state: LockState, held_ns: int = 0) -> SeenLock:
     return SeenLock(state, held_ns, 2 if held_ns else 1, "exact" if held_ns else None)
 
 
+def test_in_a_pid_namespace() -> None:
+    state = lock(
+        1, certainty="not-visible", holder=Holder(None, "not-visible"), waiter_count=1,
+        waiters=(Waiter(None, "read"),), processes=(Process(7, "redis", 4210),),
+    )  # fmt: skip
+    whole = report(seen(state))
+    whole = replace(whole, snapshot=replace(whole.snapshot, whole_host=False))
+    text = list(holders_lines(whole))
+    assert " 1 of 20 address spaces of this pid namespace " in " ".join(text[:2])
+    held, waits = (next(line for line in text if word in line) for word in ("held write", "1  r"))
+    assert held.endswith("not of this pid namespace, or exited")
+    assert waits.endswith("not of this pid namespace, or left")
+    object_ = holders_object(whole)
+    assert object_["whole_host"] is False
+    [one] = object_["locks"]
+    assert one["processes"] == [{"pid": 7, "comm": "redis", "host_pid": 4210}]
+    assert one["holder"] == {"certainty": "not-visible", "thread": None}
+    inside = replace(state, holder=Holder(thread(8, host_pid=100, host_tid=4211), "owner"))
+    [one] = holders_object(replace(whole, locks=(seen(inside),)))["locks"]
+    ids = {name: value for name, value in one["holder"]["thread"].items() if "id" in name}
+    assert ids == {"pid": 100, "tid": 8, "host_tid": 4211}
+
+
 def test_quiet() -> None:
     assert list(holders_lines(report())) == [
         "nothing held: 0 of 20 address spaces (not corelock's own) on Linux 6.18.44"

@@ -45,6 +45,23 @@ def test_children_without_a_pid_are_told_apart() -> None:
     assert not any(row.foreign for row in rows)
 
 
+def outside(one: Reading, host_pid: int) -> Reading:
+    """As of a process outside of the tracer's pid namespace."""
+    return one._replace(row=replace(one.row, mm_pid=0, mm_host_pid=host_pid, pid=0, tid=0))
+
+
+def test_processes_outside_are_told_apart_by_their_pids_on_the_host() -> None:
+    one, executed, other = (
+        outside(reading(mm=mm), host_pid) for mm, host_pid in ((1, 90), (2, 90), (3, 91))
+    )
+    rows = assemble([one, executed, other])
+    assert [(row.process_key, row.mm_comm, row.hold.count) for row in rows] == [
+        (1, "p2", 2),
+        (3, "p3", 1),
+    ]
+    assert rows[0].foreign and rows[1].foreign
+
+
 def test_a_thread_has_the_name_it_had_last() -> None:
     older = reading(mm=1, comm="old", named=1)
     newer = reading(mm=2, start=6, comm="new", named=2)
