@@ -229,6 +229,39 @@ def test_the_tracer_itself(level: int, namespaces: PidNamespaces) -> None:
     assert (right, balance, shown) == ("True", ["True", "0"], ["False"])
 
 
+_LOAD = """
+import os, sys
+from corelock._native import Options, Session
+session = Session()
+session.configure(Options("PROCESS", int(sys.argv[1]) or os.getpid()))
+try:
+    session.load()
+    print(os.getpid(), session.host_target_id())
+except Exception as error:
+    print(error)
+"""
+
+
+def load(prefix: list[str], pid: int = 0) -> str:
+    """What the library says to a process that is to be traced; 0: the one that asks."""
+    command = [*prefix, sys.executable, "-c", _LOAD, str(pid)]
+    return subprocess.check_output(command, text=True).strip()
+
+
+def test_a_process_that_has_gone(level: int, namespaces: PidNamespaces) -> None:
+    said = load(namespaces.inside(level), 12345)
+    assert said.startswith("cannot find 12345 in this pid namespace: No such process")
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_the_library_needs_no_proc(level: int) -> None:
+    """Python does; but whose pids they are, the library finds out without it."""
+    hide = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    with PidNamespaces(level) as namespaces:
+        own, on_host = map(int, load([*namespaces.inside(level), *hide]).split())
+        assert (own == on_host) == (level == 0)
+
+
 # --- from outside -------------------------------------------------------------------------------
 
 
