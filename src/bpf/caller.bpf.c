@@ -3,7 +3,7 @@
  * The caller's pid namespace, and what ids in it are in the initial one. Run only by a caller
  * in another one, before anything else is loaded.
  */
-#include "pids.bpf.h"
+#include "kernel.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

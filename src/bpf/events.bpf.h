@@ -64,14 +64,21 @@ static __always_inline struct thread_state *thread_admit(struct mm_struct *mm,
 	return thread;
 }
 
+/* Off the common path, and its stack. */
+static __noinline int settle_nested(struct mm_struct *mm, enum corelock_event event)
+{
+	if (is_target(mm, bpf_get_current_task_btf()))
+		lose(event, CORELOCK_LOST_NESTED);
+	return 0;
+}
+
 /* Whether an event that interrupted one of our programs in this thread; it is then settled. */
 static __always_inline bool is_nested(struct thread_state *thread, struct mm_struct *mm,
 				      enum corelock_event event)
 {
 	if (likely(!thread->busy))
 		return false;
-	if (is_target(mm, bpf_get_current_task_btf()))
-		lose(event, CORELOCK_LOST_NESTED);
+	settle_nested(mm, event);
 	return true;
 }
 

@@ -158,4 +158,20 @@ static __always_inline bool user_registers(struct task_struct *task, struct core
 	return true;
 }
 
+/*
+ * What a pid namespace at this level calls a thread, 0 if it is not in there. Since Linux kernel
+ * commit b69f0aeb0689 ("pid: Replace struct pid 1-element array with flex-array") in v6.5, and in
+ * stable kernels, `numbers` has no element that BTF knows of: so by its offset.
+ */
+static __always_inline __u32 pid_number(struct pid *pid, __u64 namespace, __u32 level)
+{
+	struct upid *upid;
+
+	if (!pid || BPF_CORE_READ(pid, level) < level)
+		return 0;
+	upid = (void *)pid + bpf_core_field_offset(pid->numbers) +
+	       level * bpf_core_type_size(struct upid);
+	return (__u64)BPF_CORE_READ(upid, ns) == namespace ? BPF_CORE_READ(upid, nr) : 0;
+}
+
 #endif
