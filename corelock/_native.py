@@ -45,6 +45,7 @@ class Options:
     target: str = "ALL"
     target_id: int = 0
     target_comm: bytes = b""
+    cgroup_id: int = 0
     follow: bool = False
     self_tgid: int = 0
     slow_ns: Optional[int] = None
@@ -113,6 +114,7 @@ class Session:
                         "target": getattr(self._lib, f"CORELOCK_TARGET_{options.target}"),
                         "target_id": options.target_id,
                         "target_comm": options.target_comm,
+                        "cgroup_id": options.cgroup_id,
                         "follow": options.follow,
                         "self_tgid": options.self_tgid,
                         "max_rows": options.max_rows,

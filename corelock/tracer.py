@@ -17,7 +17,7 @@ from corelock import target
 from corelock._native import SLOW_BATCH_BYTES, Options, Session
 from corelock._rows import assemble
 from corelock.errors import InvalidArgument
-from corelock.model import Accounting, RowKey, SlowEvent, SlowKind, Snapshot
+from corelock.model import Accounting, Cgroup, RowKey, SlowEvent, SlowKind, Snapshot
 
 if TYPE_CHECKING:
     from corelock.blame import Blame
@@ -52,9 +52,12 @@ class Tracer:
 
     Exactly one of ``pid`` (the address space of a process, whoever locks it),
     ``tid`` (one thread, whichever address space it locks), ``comm`` (the
-    address spaces of all processes of that name), ``everything`` (the host's)
-    and ``command`` (a program to start, traced from its first instruction)
-    says what is traced.
+    address spaces of all processes of that name), ``cgroup`` (of all processes in
+    that cgroup of version 2 or below it: its directory, or its path in
+    ``/proc/PID/cgroup``), ``container`` (the same for the one whose id begins so),
+    ``everything`` (the host's) and ``command`` (a program to start, traced from
+    its first instruction) says what is traced. Processes that move into a cgroup
+    are traced from then on, those that leave it no longer.
 
     Args:
         follow: trace the target's future children too (``pid`` or ``command``).
@@ -85,7 +88,8 @@ class Tracer:
 
     Raises:
         InvalidArgument: contradictory or impossible arguments.
-        NoSuchTarget: no such process, or one without an address space.
+        NoSuchTarget: no such process, or one without an address space; no such
+            cgroup or container.
         Unsupported, MissingPrivilege, LoadError, LibraryError: see
             :mod:`corelock.errors`; nothing stays attached.
     """
@@ -96,6 +100,8 @@ class Tracer:
         pid: Optional[int] = None,
         tid: Optional[int] = None,
         comm: Optional[str] = None,
+        cgroup: Optional[str] = None,
+        container: Optional[str] = None,
         everything: bool = False,
         command: Optional[Sequence[str]] = None,
         follow: bool = False,
@@ -105,10 +111,11 @@ class Tracer:
         intervals: bool = False,
         blame: bool = False,
     ) -> None:
-        chosen = [pid is not None, tid is not None, comm is not None, everything, bool(command)]
-        if sum(chosen) != 1:
+        named = [given is not None for given in (pid, tid, comm, cgroup, container)]
+        if sum([*named, everything, bool(command)]) != 1:
             raise InvalidArgument(
-                "name exactly one target", "One of pid, tid, comm, everything, command."
+                "name exactly one target",
+                "One of pid, tid, comm, cgroup, container, everything, command.",
             )
         if follow and pid is None and not command:
             raise InvalidArgument(
@@ -119,6 +126,8 @@ class Tracer:
         _check_range("ring_bytes", ring_bytes, 1, MAX_RING_BYTES)
         self._command = list(command or ())
         self._comm = comm
+        self._cgroup_path = cgroup
+        self._container = container
         self._tid = tid
         self._everything = everything
         self._follow = follow
@@ -132,6 +141,8 @@ class Tracer:
         self._blame = blame
         #: The traced process, once known: the one given, or the command's.
         self.pid = pid
+        #: The traced cgroup, once started.
+        self.cgroup: Optional[Cgroup] = None
         self._lock = threading.RLock()
         self._session: Optional[Session] = None
         self._sequence = 0
@@ -194,9 +205,13 @@ class Tracer:
     def _target_options(self) -> Options:
         """What is traced, with room for the threads there are now and some more."""
         own = os.getpid()
-        if self._everything:
+        self.cgroup = self._find_cgroup()
+        if self._everything or self.cgroup is not None:
             rows = max(_MIN_HOST_ROWS, 2 * _ROWS_PER_THREAD * target.host_thread_count())
-            return Options(self_tgid=own, max_rows=rows, max_mms=rows)
+            options = Options(self_tgid=own, max_rows=rows, max_mms=rows)
+            if self.cgroup is None:
+                return options
+            return replace(options, target="CGROUP", cgroup_id=self.cgroup.id)
         if self._comm is not None:
             comm = target.check_comm(self._comm)
             return Options("COMM", target_comm=comm, self_tgid=own, max_rows=2 * _MIN_ROWS)
@@ -208,6 +223,16 @@ class Tracer:
         rows = max(_MIN_ROWS, _ROWS_PER_THREAD * target.thread_count(self.pid))
         self_tgid = 0 if self.pid == own else own
         return Options("PROCESS", self.pid, self_tgid=self_tgid, max_rows=rows)
+
+    def _find_cgroup(self) -> Optional[Cgroup]:
+        if self._cgroup_path is None and self._container is None:
+            return None
+        from corelock import cgroups
+
+        if self._cgroup_path is not None:
+            return cgroups.by_path(self._cgroup_path)
+        assert self._container is not None
+        return cgroups.by_container(self._container)
 
     def __enter__(self) -> Tracer:
         self.start()

@@ -92,6 +92,20 @@ struct mm_struct {
 	struct task_struct *owner;
 };
 
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	int level;
+	struct kernfs_node *kn;
+	struct cgroup *ancestors[1]; /* as many as its level, and itself */
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
@@ -103,6 +117,7 @@ struct task_struct {
 	__u64 start_time;
 	char comm[16];
 	struct sigpending pending;
+	struct css_set *cgroups;
 };
 
 struct pt_regs {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import heapq
 import io
 import itertools
@@ -18,7 +17,8 @@ from typing import Optional, TextIO
 
 import click
 
-from corelock.errors import CorelockError, NoSuchTarget
+from corelock.cli.lifetime import Lifetime
+from corelock.errors import CorelockError
 from corelock.model import SlowEvent
 from corelock.tracer import Tracer
 
@@ -111,48 +111,6 @@ def _longest_first(kept: dict[str, list[_Entry]]) -> list[SlowEvent]:
         for kind in ("wait", "hold")
         for _, _, event in sorted(kept[kind], key=lambda entry: (-entry[0], entry[1]))
     ]
-
-
-class Lifetime:
-    """Tells when a process, or one thread, has ended; without an id, never."""
-
-    #: PIDFD_THREAD, for a thread that leads no process. Since Linux 6.9.
-    _THREAD = os.O_EXCL
-
-    def __init__(self, id_: Optional[int], *, thread: bool = False) -> None:
-        self.id = id_
-        #: Readable once it has ended; None where the kernel offers no such descriptor.
-        self.fd: Optional[int] = None
-        self._was_there = True
-        if id_ is None:
-            return
-        try:
-            self.fd = os.pidfd_open(id_, self._THREAD if thread else 0)
-        except ProcessLookupError:
-            self._was_there = False
-        except OSError as error:
-            if not thread or error.errno != errno.EINVAL:
-                raise
-
-    def check(self) -> None:
-        """Make sure that there was something to trace.
-
-        Raises:
-            NoSuchTarget: it had ended before this was made.
-        """
-        if not self._was_there:
-            raise NoSuchTarget(
-                f"{self.id} exited before it could be traced", "Trace a living process."
-            )
-
-    def is_gone(self) -> bool:
-        """Whether it has ended, where no descriptor tells."""
-        return self.fd is None and self.id is not None and not os.path.exists(f"/proc/{self.id}")
-
-    def close(self) -> None:
-        """Give back the descriptor."""
-        if self.fd is not None:
-            os.close(self.fd)
 
 
 class Watch:

@@ -10,6 +10,7 @@ from corelock.blame import Charge, Contention, ResolvedBlame
 from corelock.export.fields import identity_fields
 from corelock.export.jsonout import (
     accounting_fields,
+    cgroup_fields,
     slow_fields,
     target_fields,
     write_object,
@@ -29,6 +30,7 @@ def _members(report: Report, resolved: ResolvedBlame) -> Iterator[tuple[str, Any
     yield "schema", SCHEMA
     yield "host", asdict(report.host)
     yield "target", target_fields(report.target)
+    yield "cgroup", cgroup_fields(report.cgroup)
     yield "start_ns", report.start_ns
     yield "duration_ns", report.duration_ns
     yield from blame_members(resolved)

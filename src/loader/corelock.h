@@ -81,6 +81,7 @@ struct corelock_options {
 	uint32_t intervals;  /* 1: keep the recent maxima of corelock_reading */
 	uint32_t charges;    /* 1: charge waits to the holds that overlapped them */
 	uint8_t target_comm[16]; /* padded with zeros */
+	uint64_t cgroup_id;	 /* version 2: the inode of its directory */
 };
 
 /* What corelock_handshake says of this library. */

@@ -19,7 +19,7 @@ struct corelock_session {
 	struct slow_read *slow_read; /* while the ring is being read */
 	struct bpf_program *program[CORELOCK_EVENTS];
 	struct bpf_link *link[CORELOCK_EVENTS];
-	struct bpf_link *renamed, *forked, *freed;
+	struct bpf_link *renamed, *moved, *forked, *freed;
 	bool configured, failed, attached;
 	uint64_t end_ns; /* 0: not detached */
 
