@@ -52,7 +52,8 @@ __noinline int cgroup_is_target(__u64 address)
 	struct cgroup *cgroup = (struct cgroup *)address;
 	__u32 own_level = BPF_CORE_READ(cgroup, level), level = target_cgroup_level;
 
-	/* Cgroups stay where they are made, so that it is at this level of all that are below it. */
+	/* Cgroups stay where they are made, so that it is at this level of all that are below it.
+	 */
 	if (level)
 		return level - 1 <= own_level &&
 		       cgroup_ancestor_id(cgroup, level - 1) == target_cgroup;

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -86,7 +88,7 @@ def test_it_may_be_named_as_in_proc(nested: Path) -> None:
     with portions(7) as inside:
         move(inside.pid, nested / "a" / "b")
         lines = Path(f"/proc/{inside.pid}/cgroup").read_text().splitlines()
-        (path,) = [line[3:] for line in lines if line.startswith("0::")]
+        [path] = [line[3:] for line in lines if line.startswith("0::")]
         with Tracer(cgroup=path, slow_ns=None) as tracer:
             assert tracer.cgroup is not None
             assert tracer.cgroup.path == path
@@ -196,7 +198,7 @@ def test_what_is_open_when_it_leaves_is_kept(nested: Path) -> None:
             assert {row.comm: (row.acquisitions, row.holds) for row in written} == {
                 "chain-holder": (1, 1), "chain-1": (1, 1),
             }  # fmt: skip
-            (charge,) = [c for c in found.charges if c.waiter.comm == "chain-1"]
+            [charge] = [c for c in found.charges if c.waiter.comm == "chain-1"]
             assert charge.holder.comm == "chain-holder"
             assert found.unaccounted_ns == 0
             assert_all_paired(tracer)
@@ -207,6 +209,7 @@ def test_what_was_open_when_it_came_is_as_if_from_before(nested: Path) -> None:
         with unread(nested, blame=True) as tracer:
             chain.run()
             let_queue(chain, sampler, 1)
+            before_ns = time.monotonic_ns()
             move(chain.pid, nested)
             let_queue(chain, sampler, 1)
             chain.finish()
@@ -222,6 +225,10 @@ def test_what_was_open_when_it_came_is_as_if_from_before(nested: Path) -> None:
             assert_all_paired(tracer, held_at_start=3)
             whose = {c.holder.comm for c in found.charges if c.waiter.comm == "chain-2"}
             assert whose == {"chain-holder", "chain-1"}
+            # How long it had been held before is not known.
+            holds = [e for e in found.examples.values() if (e.kind, e.mode) == ("hold", "write")]
+            assert holds
+            assert all(hold.start_ns > before_ns for hold in holds)
             assert found.unaccounted_ns == 0
 
 
@@ -280,8 +287,6 @@ with Workload("cycles", "7") as process:
 @pytest.mark.parametrize("by", ["folder", "path"])
 def test_from_within_a_cgroup_namespace(nested: Path, tmp_path: Path, by: str) -> None:
     """Where nobody sees how deep it lies."""
-    import sys
-
     name = f"{tmp_path}/b" if by == "folder" else "/b"
     enter = f'echo $$ >{nested}/a/cgroup.procs && exec unshare --cgroup --mount "$@"'
     process = subprocess.run(
