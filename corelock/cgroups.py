@@ -46,7 +46,7 @@ class _Mount:
         knows the names that they stand for.
         """
         root, wanted = self.root.strip("/").split("/"), path.strip("/").split("/")
-        if ".." in root or ".." in wanted:
+        if {".", ".."} & {*root, *wanted}:
             return None
         if root == [""]:
             root = []
