@@ -18,6 +18,7 @@ from typing import Optional, TextIO
 import click
 
 from corelock.cli.lifetime import Lifetime
+from corelock.cli.outfile import OutFile, open_outfile
 from corelock.errors import CorelockError
 from corelock.model import SlowEvent
 from corelock.tracer import Tracer
@@ -179,8 +180,8 @@ class Output:
     def __init__(self, path: Optional[str]) -> None:
         self._path = path
         self._begun = False
-        self._is_new = path is not None and not os.path.lexists(path)
-        self.stream = self._stdout() if path is None else self._file(path)
+        self._file: Optional[OutFile] = None
+        self.stream = self._stdout() if path is None else self._open(path)
 
     def _stdout(self) -> TextIO:
         if sys.stdout is None:
@@ -190,14 +191,14 @@ class Output:
             sys.stdout.reconfigure(errors="backslashreplace")
         return sys.stdout
 
-    def _file(self, path: str) -> TextIO:
+    def _open(self, path: str) -> TextIO:
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file = open_outfile(path)
         except OSError as error:
             raise CorelockError(
                 f"cannot write {path}: {error.strerror}", "Name a file in a writable folder."
             ) from error
-        return os.fdopen(descriptor, "w", encoding="utf-8")
+        return os.fdopen(self._file.fd, "w", encoding="utf-8")
 
     @contextmanager
     def writing(self) -> Iterator[TextIO]:
@@ -219,8 +220,9 @@ class Output:
 
     def close(self) -> None:
         """Close the file, if it is one; leave no empty one behind."""
-        if self._path is None:
+        if self._file is None:
             return
         self.stream.close()
-        if self._is_new and not self._begun:
-            os.unlink(self._path)
+        if self._file.is_new and not self._begun:
+            self._file.remove()
+        self._file.close()
