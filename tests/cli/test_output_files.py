@@ -50,8 +50,8 @@ def test_a_read_only_file_system(tmp_path: Path, command: str, there: bool) -> N
     )
 
 
-def test_a_read_only_home_costs_nothing_but_the_cache() -> None:
-    """Nothing is said of it unless asked, and once then."""
+def test_a_read_only_home_does_not_matter() -> None:
+    """The run is as good, and nothing is said of it."""
     read_only = "mount -t tmpfs -o ro none /mnt; export HOME=/mnt; unset XDG_CACHE_HOME"
     result = run("hold-times", "--slow-us", "0", "--", "true", prefix=prepared(read_only))
     result.assert_table()
