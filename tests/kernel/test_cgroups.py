@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
 import corelock
 from corelock import HolderSampler, NoSuchTarget, Row, Tracer
+from corelock.tracer import ATTACH, Attach
 from tests import cgroups
 from tests.cgroups import move
 from tests.cli.command import environment
@@ -33,9 +35,12 @@ def nested() -> Iterator[Path]:
         yield folder
 
 
-def unread(folder: Path, *, blame: bool = False) -> Tracer:
+def unread(folder: Path, *, attach: Optional[Attach] = None, blame: bool = False) -> Tracer:
     """A tracer whose slow events nobody reads."""
-    return Tracer(cgroup=str(folder), slow_ns=None, blame=blame)
+    return Tracer(cgroup=str(folder), slow_ns=None, attach=attach, blame=blame)
+
+
+each_attach = pytest.mark.parametrize("attach", ATTACH)
 
 
 def cycles_of(rows: Iterable[Row], *, mm_pid: int) -> Counter[str]:
@@ -66,12 +71,15 @@ def portions(count: int) -> Iterator[Workload]:
 
 
 @pytest.mark.parametrize("traced", [".", "a", "a/b"])
-def test_processes_of_it_and_of_those_below_count(nested: Path, traced: str) -> None:
+@each_attach
+def test_processes_of_it_and_of_those_below_count(
+    nested: Path, traced: str, attach: Attach
+) -> None:
     with portions(7) as inside, portions(5) as outside, portions(3) as beside:
         (nested / "c").mkdir()
         move(inside.pid, nested / "a" / "b")
         move(beside.pid, nested / "c")
-        with unread(nested / traced) as tracer:
+        with unread(nested / traced, attach=attach) as tracer:
             for workload in (inside, outside, beside):
                 workload.run()
             tracer.stop()
@@ -152,9 +160,10 @@ def test_foreign_threads_count_by_whose_lock_it_is(nested: Path) -> None:
 # --- who comes and goes -----------------------------------------------------------------------
 
 
-def test_a_process_counts_while_it_is_in(nested: Path) -> None:
+@each_attach
+def test_a_process_counts_while_it_is_in(nested: Path, attach: Attach) -> None:
     """Whatever its thread remembers from before is forgotten."""
-    with portions(7) as process, unread(nested) as tracer:
+    with portions(7) as process, unread(nested, attach=attach) as tracer:
         process.run()
         move(process.pid, nested / "a" / "b")
         process.run()
@@ -204,9 +213,10 @@ def test_what_is_open_when_it_leaves_is_kept(nested: Path) -> None:
             assert_all_paired(tracer)
 
 
-def test_what_was_open_when_it_came_is_as_if_from_before(nested: Path) -> None:
+@each_attach
+def test_what_was_open_when_it_came_is_as_if_from_before(nested: Path, attach: Attach) -> None:
     with Workload("lock_chain", "write", "ww") as chain, HolderSampler() as sampler:
-        with unread(nested, blame=True) as tracer:
+        with unread(nested, attach=attach, blame=True) as tracer:
             chain.run()
             let_queue(chain, sampler, 1)
             before_ns = time.monotonic_ns()
