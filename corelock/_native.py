@@ -341,7 +341,7 @@ class LockReader:
     Every method raises a :class:`~corelock.errors.CorelockError` on failure.
     """
 
-    def __init__(self, btf: Optional[str] = None) -> None:
+    def __init__(self, btf: Optional[str] = None, cgroup_id: int = 0) -> None:
         self._ffi, self._lib = _ffi.library()
         self._holders = self._lib.corelock_holders_new()
         if self._holders == self._ffi.NULL:
@@ -350,6 +350,7 @@ class LockReader:
         self._machine = os.uname().machine
         if btf is not None:
             self._check(self._lib.corelock_holders_use_btf(self._holders, _path(self._ffi, btf)))
+        self._lib.corelock_holders_use_cgroup(self._holders, cgroup_id)
 
     def load(self) -> None:
         """Load what snapshots need; after a failure only ``close`` may be called."""

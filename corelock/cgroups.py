@@ -55,6 +55,13 @@ class _Mount:
         return os.path.join(self.folder, *wanted[len(root) :]).rstrip("/")
 
 
+def find(path: Optional[str], container: Optional[str]) -> Optional[Cgroup]:
+    """:func:`by_path` or :func:`by_container`, whichever is given; None if neither is."""
+    if path is not None:
+        return by_path(path)
+    return None if container is None else by_container(container)
+
+
 def by_path(path: str) -> Cgroup:
     """The cgroup of that directory, or of that path in ``/proc/PID/cgroup``.
 

@@ -224,7 +224,10 @@ class Tracer:
     def _target_options(self) -> Options:
         """What is traced, with room for the threads there are now and some more."""
         own = os.getpid()
-        self.cgroup = self._find_cgroup()
+        if self._cgroup_path is not None or self._container is not None:
+            from corelock import cgroups
+
+            self.cgroup = cgroups.find(self._cgroup_path, self._container)
         if self._everything or self.cgroup is not None:
             rows = max(_MIN_HOST_ROWS, 2 * _ROWS_PER_THREAD * target.host_thread_count())
             options = Options(self_tgid=own, max_rows=rows, max_mms=rows)
@@ -242,16 +245,6 @@ class Tracer:
         rows = max(_MIN_ROWS, _ROWS_PER_THREAD * target.thread_count(self.pid))
         self_tgid = 0 if self.pid == own else own
         return Options("PROCESS", self.pid, self_tgid=self_tgid, max_rows=rows)
-
-    def _find_cgroup(self) -> Optional[Cgroup]:
-        if self._cgroup_path is None and self._container is None:
-            return None
-        from corelock import cgroups
-
-        if self._cgroup_path is not None:
-            return cgroups.by_path(self._cgroup_path)
-        assert self._container is not None
-        return cgroups.by_container(self._container)
 
     def __enter__(self) -> Tracer:
         self.start()

@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from corelock.blame import Charge, Contention, ResolvedBlame
-from corelock.export.fields import identity_fields
+from corelock.export.fields import cgroup_fields, identity_fields
 from corelock.export.jsonout import (
     accounting_fields,
-    cgroup_fields,
     slow_fields,
     target_fields,
     write_object,

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Optional, TextIO
 
-from corelock.export.fields import well_formed
+from corelock.export.fields import cgroup_fields, well_formed
 from corelock.locks import HoldersReport, LockThread, SeenLock
 
 SCHEMA = "corelock.holders/1"
@@ -25,6 +25,7 @@ def holders_object(report: HoldersReport) -> dict[str, Any]:
         "schema": SCHEMA,
         "host": asdict(report.host),
         "target": _process(report.target.pid, report.target.comm) if report.target else None,
+        "cgroup": cgroup_fields(report.cgroup),
         "taken_ns": snapshot.taken_ns,
         "longer_than_ns": report.longer_than_ns,
         "mms": snapshot.mms,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Optional, TextIO
 
-from corelock.export.fields import row_fields, times_fields, well_formed
-from corelock.model import Accounting, Cgroup, Frame, Report, ResolvedSlowEvent, Row, Target
+from corelock.export.fields import cgroup_fields, row_fields, times_fields, well_formed
+from corelock.model import Accounting, Frame, Report, ResolvedSlowEvent, Row, Target
 
 SCHEMA = "corelock.hold-times/1"
 
@@ -70,14 +70,6 @@ def _members(report: Report) -> Iterator[tuple[str, Any]]:
 def target_fields(target: Optional[Target]) -> Optional[dict[str, Any]]:
     """The process that was traced, if it was one."""
     return {"pid": target.pid, "comm": well_formed(target.comm)} if target else None
-
-
-def cgroup_fields(cgroup: Optional[Cgroup]) -> Optional[dict[str, Any]]:
-    """The cgroup whose processes were traced, if it was one."""
-    if cgroup is None:
-        return None
-    container = cgroup.container and well_formed(cgroup.container)
-    return {"path": well_formed(cgroup.path), "id": cgroup.id, "container": container}
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -11,7 +11,7 @@
 /* How deep the traced cgroup may lie; the library's caller makes sure of it. */
 #define MAX_CGROUP_LEVEL 128
 
-const volatile __u64 target_cgroup; /* its id */
+const volatile __u64 target_cgroup; /* its id; 0: none is asked for */
 
 /*
  * The level at which the traced cgroup is found, plus 1; 0: it has not been met. Who is in a

@@ -76,3 +76,19 @@ def test_no_such_cgroup() -> None:
 
 def test_no_such_container() -> None:
     run("blame", "--container", "no-such").assert_refused("no-such", "docker ps", "--pid")
+
+
+def test_watching_holders_ends_with_the_cgroup(container: Path) -> None:
+    with Corelock("holders", "--watch", "0.05", "--container", "c0ffee") as corelock:
+        assert corelock.line("err").startswith("Watching mmap_lock of container c0ffee012345.")
+        cgroups.remove(container, container.parent)
+        result = corelock.finish()
+    assert (result.code, result.out) == (0, "")
+    assert result.err.splitlines()[1:] == ["container c0ffee012345 has been removed."]
+
+
+def test_holders_says_which_in_text_and_json(container: Path) -> None:
+    result = run("holders", "--cgroup", container)
+    name = f"cgroup /{container.parent.name}/{container.name}"
+    assert f"nothing held: 0 of 0 address spaces in {name}" in " ".join(result.out.split())
+    assert run("holders", "--container", "c0ffee", "--json").json["cgroup"]["container"] == _ID

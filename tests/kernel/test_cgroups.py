@@ -260,6 +260,28 @@ def test_comings_and_goings_in_full_flight_lose_nothing(nested: Path) -> None:
         assert 0 < sum(row.acquisitions for row in rows) < 2 * iterations
 
 
+# --- without tracing --------------------------------------------------------------------------
+
+
+def test_who_holds_locks_in_it(nested: Path) -> None:
+    with Workload("lock_chain", "write", "w") as chain, portions(1) as idle:
+        move(chain.pid, nested / "a" / "b")
+        move(idle.pid, nested / "a")
+        with HolderSampler(cgroup=str(nested / "a")) as sampler:
+            assert sampler.cgroup is not None
+            assert sampler.snapshot().locks == ()
+            chain.run()
+            snapshot = sampler.snapshot()
+            assert snapshot.mms == 2
+            [lock] = snapshot.locks
+            assert [process.pid for process in lock.processes] == [chain.pid]
+            assert corelock.holders(cgroup=str(nested / "a" / "b")).mms == 1
+            move(chain.pid, nested)
+            assert (sampler.snapshot().mms, sampler.snapshot().locks) == (1, ())
+            assert corelock.holders(chain.pid, cgroup=str(nested / "a")).mms == 0
+            chain.finish()
+
+
 # --- what is traced ---------------------------------------------------------------------------
 
 
