@@ -82,6 +82,7 @@ class HolderSampler:
     def __enter__(self) -> HolderSampler:
         with self._lock:
             if self._reader is None:
+                target.check_proc()
                 self.cgroup = cgroups.find(self._cgroup_path, self._container)
                 reader = LockReader(self._btf, self.cgroup.id if self.cgroup else 0)
                 try:

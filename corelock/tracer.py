@@ -158,6 +158,8 @@ class Tracer:
         self._btf = btf
         #: The traced process, once known: the one given, or the command's.
         self.pid = pid
+        #: Its pid in the initial pid namespace, once started; 0 for other targets.
+        self.host_pid = 0
         #: The traced cgroup, once started.
         self.cgroup: Optional[Cgroup] = None
         self._lock = threading.RLock()
@@ -183,6 +185,7 @@ class Tracer:
         with self._lock:
             if self._start_ns or self._session is not None:
                 raise InvalidArgument("this tracer was started before", "Make a new one.")
+            target.check_proc()
             session = Session()
             try:
                 self._start(session)
@@ -206,6 +209,7 @@ class Tracer:
     def _attach(self, session: Session) -> None:
         session.configure(self._options())
         session.load()
+        self.host_pid = session.host_target_id() if self.pid is not None else 0
         self._start_ns = session.attach()
 
     def _options(self) -> Options:

@@ -25,7 +25,7 @@ static __always_inline bool mm_is_target(struct mm_struct *mm, struct task_struc
 	if (!owner)
 		return bpf_map_lookup_elem(&mm_ids, &address) != NULL;
 	if (target_kind == CORELOCK_TARGET_COMM)
-		return comm_is_target(load(owner, group_leader));
+		return is_visible(owner) && comm_is_target(load(owner, group_leader));
 	/* A child is in no cgroup until its fork is nearly over, and then in its parent's. */
 	if (target_kind == CORELOCK_TARGET_CGROUP)
 		return task_is_in_target_cgroup((__u64)(mm_is_forking(owner, task) ? task : owner));

@@ -19,13 +19,13 @@ from corelock import HolderSampler, NoSuchTarget, Row, Tracer
 from corelock.tracer import ATTACH, Attach
 from tests import cgroups
 from tests.cgroups import move
-from tests.cli.command import environment
+from tests.cli.command import environment, eventually
 from tests.locks import let_queue
 from tests.workloads import BUILD, Workload
 
 pytestmark = pytest.mark.kernel
 
-_ROUNDS = 150
+_ROUNDS = 100
 
 
 @pytest.fixture()
@@ -243,12 +243,14 @@ def test_what_was_open_when_it_came_is_as_if_from_before(nested: Path, attach: A
 
 
 def test_comings_and_goings_in_full_flight_lose_nothing(nested: Path) -> None:
-    iterations = 40_000
+    iterations = 200_000
     with Workload("storm", "2", str(iterations)) as storm, unread(nested) as tracer:
+        move(storm.pid, nested / "a" / "b")
         storm.go()
+        eventually(lambda: tracer.snapshot().rows)
         for _ in range(_ROUNDS):
-            move(storm.pid, nested / "a" / "b")
             move(storm.pid, nested.parent)
+            move(storm.pid, nested / "a" / "b")
         storm.wait_done()
         tracer.stop()
         accounting = tracer.accounting()

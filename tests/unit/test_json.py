@@ -51,7 +51,8 @@ def test_written_is_the_object_on_one_line(whole: Report) -> None:
 def test_head() -> None:
     whole = json.loads(written(report()))
     assert list(whole) == [
-        "schema", "host", "target", "cgroup", "start_ns", "duration_ns", "rows", "slow", "accounting",
+        "schema", "host", "target", "cgroup", "start_ns", "duration_ns", "rows", "slow",
+        "accounting",
     ]  # fmt: skip
     assert whole["schema"] == "corelock.hold-times/1"
     assert whole["host"] == {"kernel": "6.1.0-18-amd64", "arch": "x86_64", "hostname": "db7"}
