@@ -45,6 +45,7 @@ class Options:
     target: str = "ALL"
     target_id: int = 0
     target_comm: bytes = b""
+    cgroup_id: int = 0
     follow: bool = False
     self_tgid: int = 0
     slow_ns: Optional[int] = None
@@ -121,6 +122,7 @@ class Session:
                         "target": getattr(self._lib, f"CORELOCK_TARGET_{options.target}"),
                         "target_id": options.target_id,
                         "target_comm": options.target_comm,
+                        "cgroup_id": options.cgroup_id,
                         "follow": options.follow,
                         "self_tgid": options.self_tgid,
                         "max_rows": options.max_rows,
@@ -349,7 +351,7 @@ class LockReader:
     Every method raises a :class:`~corelock.errors.CorelockError` on failure.
     """
 
-    def __init__(self, btf: Optional[str] = None) -> None:
+    def __init__(self, btf: Optional[str] = None, cgroup_id: int = 0) -> None:
         self._ffi, self._lib = _ffi.library()
         self._holders = self._lib.corelock_holders_new()
         if self._holders == self._ffi.NULL:
@@ -358,6 +360,7 @@ class LockReader:
         self._machine = os.uname().machine
         if btf is not None:
             self._check(self._lib.corelock_holders_use_btf(self._holders, _path(self._ffi, btf)))
+        self._lib.corelock_holders_use_cgroup(self._holders, cgroup_id)
 
     def load(self) -> None:
         """Load what snapshots need; after a failure only ``close`` may be called."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from corelock.model import Frame, Host, Mode, Target
+from corelock.model import Cgroup, Frame, Host, Mode, Target
 
 #: How far the name of a lock's holder can be trusted; see :class:`Holder`.
 Certainty = Literal["owner", "hint", "gone", "not-visible", "unknown"]
@@ -174,3 +174,4 @@ class HoldersReport:
     locks: tuple[SeenLock, ...]
     longer_than_ns: Optional[int]
     symbols: dict[tuple[int, ...], tuple[Frame, ...]]
+    cgroup: Optional[Cgroup] = None

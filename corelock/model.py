@@ -392,6 +392,21 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Cgroup:
+    """The cgroup (version 2) whose processes were traced.
+
+    ``path`` is as in ``/proc/PID/cgroup``, ``folder`` its directory here; ``id`` is the
+    directory's inode, which no other cgroup ever has. ``container`` is whose it is, None
+    if it was asked for by its path.
+    """
+
+    path: str
+    folder: str
+    id: int
+    container: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything one run has to say; what every renderer and exporter takes."""
 
@@ -403,3 +418,4 @@ class Report:
     slow: tuple[ResolvedSlowEvent, ...]
     accounting: Accounting
     blame: Optional[ResolvedBlame] = None
+    cgroup: Optional[Cgroup] = None

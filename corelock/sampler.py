@@ -7,18 +7,27 @@ import threading
 from types import TracebackType
 from typing import Literal, Optional
 
-from corelock import target
+from corelock import cgroups, target
 from corelock._native import LockReader
 from corelock.errors import InvalidArgument
 from corelock.locks import HoldersSnapshot, LockState, LockThread, SeenLock
+from corelock.model import Cgroup
 
 
-def holders(pid: Optional[int] = None, *, waiters: bool = True) -> HoldersSnapshot:
+def holders(
+    pid: Optional[int] = None,
+    *,
+    cgroup: Optional[str] = None,
+    container: Optional[str] = None,
+    waiters: bool = True,
+) -> HoldersSnapshot:
     """The mmap_locks that are held or waited for now, and by whom.
 
     Args:
         pid: only the address space of this process; default: the host's, but
             for the caller's own (``self_mms`` counts it).
+        cgroup, container: only those of processes in it, as of
+            :class:`~corelock.tracer.Tracer`.
         waiters: name those that wait, too, with their stacks.
 
     Nothing is traced, and no mmap_lock is taken, so it also works for a process
@@ -29,13 +38,14 @@ def holders(pid: Optional[int] = None, *, waiters: bool = True) -> HoldersSnapsh
     1
 
     Raises:
-        InvalidArgument, NoSuchTarget: ``pid`` is not a living process.
+        InvalidArgument, NoSuchTarget: ``pid`` is not a living process; there is no such
+            cgroup or container, or both are given.
         Unsupported, MissingPrivilege, LoadError, LibraryError: see
             :mod:`corelock.errors`.
     """
     if pid is not None:
         target.check_process(pid)
-    with HolderSampler() as sampler:
+    with HolderSampler(cgroup=cgroup, container=container) as sampler:
         return sampler.snapshot(pid, waiters=waiters)
 
 
@@ -43,14 +53,29 @@ class HolderSampler:
     """Loads once what :func:`holders` needs, for many looks at little cost.
 
     A context manager: entering loads, leaving frees. May be used by any thread.
-    ``btf`` is as of :class:`~corelock.tracer.Tracer`.
+    ``btf`` is as of :class:`~corelock.tracer.Tracer`, and so are ``cgroup`` and
+    ``container``: with one of them, all looks are at processes in it.
 
     Raises:
+        InvalidArgument: ``cgroup`` and ``container`` are both given.
+        NoSuchTarget: there is no such cgroup or container; on entering.
         Unsupported, MissingPrivilege, LoadError, LibraryError: on entering.
     """
 
-    def __init__(self, *, btf: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        *,
+        btf: Optional[str] = None,
+        cgroup: Optional[str] = None,
+        container: Optional[str] = None,
+    ) -> None:
+        if cgroup is not None and container is not None:
+            raise InvalidArgument("name one cgroup", "Give cgroup or container.")
         self._btf = btf
+        self._cgroup_path = cgroup
+        self._container = container
+        #: What looks are limited to, once entered.
+        self.cgroup: Optional[Cgroup] = None
         self._lock = threading.Lock()
         self._reader: Optional[LockReader] = None
 
@@ -58,7 +83,8 @@ class HolderSampler:
         with self._lock:
             if self._reader is None:
                 target.check_proc()
-                reader = LockReader(self._btf)
+                self.cgroup = cgroups.find(self._cgroup_path, self._container)
+                reader = LockReader(self._btf, self.cgroup.id if self.cgroup else 0)
                 try:
                     reader.load()
                 except BaseException:

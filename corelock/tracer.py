@@ -17,7 +17,7 @@ from corelock import target
 from corelock._native import SLOW_BATCH_BYTES, Options, Session
 from corelock._rows import assemble
 from corelock.errors import InvalidArgument
-from corelock.model import Accounting, RowKey, SlowEvent, SlowKind, Snapshot
+from corelock.model import Accounting, Cgroup, RowKey, SlowEvent, SlowKind, Snapshot
 
 if TYPE_CHECKING:
     from corelock.blame import Blame
@@ -56,9 +56,12 @@ class Tracer:
 
     Exactly one of ``pid`` (the address space of a process, whoever locks it),
     ``tid`` (one thread, whichever address space it locks), ``comm`` (the
-    address spaces of all processes of that name), ``everything`` (the host's)
-    and ``command`` (a program to start, traced from its first instruction)
-    says what is traced.
+    address spaces of all processes of that name), ``cgroup`` (of all processes in
+    that cgroup of version 2 or below it: its directory, or its path in
+    ``/proc/PID/cgroup``), ``container`` (the same for the one whose id begins so),
+    ``everything`` (the host's) and ``command`` (a program to start, traced from
+    its first instruction) says what is traced. Processes that move into a cgroup
+    are traced from then on, those that leave it no longer.
 
     Args:
         follow: trace the target's future children too (``pid`` or ``command``).
@@ -94,7 +97,8 @@ class Tracer:
 
     Raises:
         InvalidArgument: contradictory or impossible arguments.
-        NoSuchTarget: no such process, or one without an address space.
+        NoSuchTarget: no such process, or one without an address space; no such
+            cgroup or container.
         Unsupported, MissingPrivilege, LoadError, LibraryError: see
             :mod:`corelock.errors`; nothing stays attached.
     """
@@ -105,6 +109,8 @@ class Tracer:
         pid: Optional[int] = None,
         tid: Optional[int] = None,
         comm: Optional[str] = None,
+        cgroup: Optional[str] = None,
+        container: Optional[str] = None,
         everything: bool = False,
         command: Optional[Sequence[str]] = None,
         follow: bool = False,
@@ -116,10 +122,11 @@ class Tracer:
         attach: Optional[Attach] = None,
         btf: Optional[str] = None,
     ) -> None:
-        chosen = [pid is not None, tid is not None, comm is not None, everything, bool(command)]
-        if sum(chosen) != 1:
+        named = [given is not None for given in (pid, tid, comm, cgroup, container)]
+        if sum([*named, everything, bool(command)]) != 1:
             raise InvalidArgument(
-                "name exactly one target", "One of pid, tid, comm, everything, command."
+                "name exactly one target",
+                "One of pid, tid, comm, cgroup, container, everything, command.",
             )
         if follow and pid is None and not command:
             raise InvalidArgument(
@@ -130,6 +137,8 @@ class Tracer:
         _check_range("ring_bytes", ring_bytes, 1, MAX_RING_BYTES)
         self._command = list(command or ())
         self._comm = comm
+        self._cgroup_path = cgroup
+        self._container = container
         self._tid = tid
         self._everything = everything
         self._follow = follow
@@ -151,6 +160,8 @@ class Tracer:
         self.pid = pid
         #: Its pid in the initial pid namespace, once started; 0 for other targets.
         self.host_pid = 0
+        #: The traced cgroup, once started.
+        self.cgroup: Optional[Cgroup] = None
         self._lock = threading.RLock()
         self._session: Optional[Session] = None
         self._sequence = 0
@@ -217,9 +228,16 @@ class Tracer:
     def _target_options(self) -> Options:
         """What is traced, with room for the threads there are now and some more."""
         own = os.getpid()
-        if self._everything:
+        if self._cgroup_path is not None or self._container is not None:
+            from corelock import cgroups
+
+            self.cgroup = cgroups.find(self._cgroup_path, self._container)
+        if self._everything or self.cgroup is not None:
             rows = max(_MIN_HOST_ROWS, 2 * _ROWS_PER_THREAD * target.host_thread_count())
-            return Options(self_tgid=own, max_rows=rows, max_mms=rows)
+            options = Options(self_tgid=own, max_rows=rows, max_mms=rows)
+            if self.cgroup is None:
+                return options
+            return replace(options, target="CGROUP", cgroup_id=self.cgroup.id)
         if self._comm is not None:
             comm = target.check_comm(self._comm)
             return Options("COMM", target_comm=comm, self_tgid=own, max_rows=2 * _MIN_ROWS)

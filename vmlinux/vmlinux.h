@@ -99,6 +99,20 @@ struct mm_struct {
 	struct task_struct *owner;
 };
 
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	int level;
+	struct kernfs_node *kn;
+	struct cgroup *ancestors[1]; /* as many as its level, and itself */
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
 struct pid_namespace;
 
 struct upid {
@@ -123,6 +137,7 @@ struct task_struct {
 	__u64 start_time;
 	char comm[16];
 	struct sigpending pending;
+	struct css_set *cgroups;
 };
 
 /* Records of the tracepoints: a class of two since v5.16, before that one each. */

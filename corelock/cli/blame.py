@@ -84,7 +84,7 @@ class _Run(TracedRun):
         charges = blame.largest(stacks) if stacks or options.json else ()
         report = Report(
             self.host, self.target, blame.start_ns, blame.duration_ns, blame.rows, (), accounting,
-            resolved(blame, self.symbols.resolve, charges),
+            resolved(blame, self.symbols.resolve, charges), self.tracer.cgroup,
         )  # fmt: skip
         with self.output.writing() as stream:
             if options.json:

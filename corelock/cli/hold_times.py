@@ -197,6 +197,7 @@ class _Run(TracedRun):
             tuple(map(self.symbols.resolve, slow)),
             accounting,
             blame,
+            self.tracer.cgroup,
         )
         with self.output.writing() as stream:
             self._render(report, part, stream)

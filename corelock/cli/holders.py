@@ -12,11 +12,13 @@ from typing import Optional
 import click
 
 from corelock import target
+from corelock.cli.lifetime import CgroupLifetime, Lifetime
 from corelock.cli.run import Output, interruptible
 from corelock.cli.traced import btf_option
 from corelock.errors import CorelockError, NoSuchTarget
 from corelock.locks import HoldersReport, HoldersSnapshot, LockState, SeenLock
-from corelock.model import Frame, Host, Target
+from corelock.model import Cgroup, Frame, Host, Target
+from corelock.render.columns import cgroup_label
 from corelock.sampler import HolderSampler, HoldWatch
 from corelock.symbolize.kernel import KernelSymbols, resolve_kernel_stack
 
@@ -39,6 +41,8 @@ class _Options:
     """The command line, as given; see ``command``."""
 
     pid: Optional[int]
+    cgroup: Optional[str]
+    container: Optional[str]
     longer_than_ms: Optional[float]
     watch: Optional[float]
     waiters: bool
@@ -64,6 +68,10 @@ class _Options:
     metavar="PID",
     help="Only the address space of this process, whoever holds it.",
 )
+@click.option(
+    "--cgroup", metavar="PATH", help="Only those of processes in this cgroup (version 2)."
+)
+@click.option("--container", metavar="ID", help="Only those of the container whose id begins so.")
 @click.option(
     "--longer-than",
     "longer_than_ms",
@@ -91,9 +99,12 @@ def command(**given: object) -> None:
     """Who holds mmap_lock now, and who waits for it.
 
     Nothing is traced: it works for locks taken before it started. It takes no
-    mmap_lock itself. --watch goes on until Ctrl-C or the process's exit.
+    mmap_lock itself. --watch goes on until Ctrl-C, the process's exit, or the
+    cgroup's removal.
     """
     options = _Options(**given)  # type: ignore[arg-type]
+    if sum(name is not None for name in (options.pid, options.cgroup, options.container)) > 1:
+        raise click.UsageError("Choose one of --pid, --cgroup and --container.")
     with closing(Output(options.output)) as output:
         try:
             _Run(options, output).go()
@@ -112,6 +123,7 @@ class _Run:
         self._kernel = KernelSymbols()
         self._host = Host(os.uname().release, os.uname().machine, os.uname().nodename)
         self._target: Optional[Target] = None
+        self._cgroup: Optional[Cgroup] = None
         self._watch = HoldWatch()
 
     def go(self) -> None:
@@ -120,7 +132,9 @@ class _Run:
         if options.pid is not None:
             target.check_process(options.pid)
             self._target = Target(options.pid, target.comm_of(options.pid))
-        with interruptible() as stop_fd, HolderSampler(btf=options.btf) as sampler:
+        sampler = HolderSampler(btf=options.btf, cgroup=options.cgroup, container=options.container)
+        with interruptible() as stop_fd, sampler:
+            self._cgroup = sampler.cgroup
             if options.longer_than_ns is None:
                 self._look_once(sampler)
             elif options.watch is None:
@@ -148,9 +162,18 @@ class _Run:
             self._print(second, self._long_held(second))
 
     def _look_on(self, sampler: HolderSampler, stop_fd: int, every_s: float) -> None:
+        lifetime = CgroupLifetime(self._cgroup) if self._cgroup else Lifetime(None)
+        with closing(lifetime):
+            self._look_while(lifetime, sampler, stop_fd, every_s)
+
+    def _look_while(
+        self, lifetime: Lifetime, sampler: HolderSampler, stop_fd: int, every_s: float
+    ) -> None:
         what = "all processes"
         if self._target is not None:
             what = f"{self._target.comm}[{self._target.pid}]"
+        elif self._cgroup is not None:
+            what = cgroup_label(self._cgroup)
         self._say(f"Watching mmap_lock of {what}. Ctrl-C to end.")
         while True:
             began = time.monotonic()
@@ -161,6 +184,9 @@ class _Run:
             if held or self._options.json:
                 self._print(snapshot, held)
             if _stopped(stop_fd, began + every_s):
+                return
+            if lifetime.is_gone():
+                self._say(f"{what} has been removed.")
                 return
 
     def _snapshot(self, sampler: HolderSampler) -> Optional[HoldersSnapshot]:
@@ -201,6 +227,7 @@ class _Run:
             tuple(locks),
             options.longer_than_ns,
             self._symbols([seen.lock for seen in locks]),
+            self._cgroup,
         )
         with self._output.writing() as stream:
             if options.json:

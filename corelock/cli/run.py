@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import heapq
 import io
 import itertools
@@ -18,7 +17,9 @@ from typing import Optional, TextIO
 
 import click
 
-from corelock.errors import CorelockError, NoSuchTarget
+from corelock.cli.lifetime import Lifetime
+from corelock.cli.outfile import OutFile, open_outfile
+from corelock.errors import CorelockError
 from corelock.model import SlowEvent
 from corelock.tracer import Tracer
 
@@ -113,48 +114,6 @@ def _longest_first(kept: dict[str, list[_Entry]]) -> list[SlowEvent]:
     ]
 
 
-class Lifetime:
-    """Tells when a process, or one thread, has ended; without an id, never."""
-
-    #: PIDFD_THREAD, for a thread that leads no process. Since Linux 6.9.
-    _THREAD = os.O_EXCL
-
-    def __init__(self, id_: Optional[int], *, thread: bool = False) -> None:
-        self.id = id_
-        #: Readable once it has ended; None where the kernel offers no such descriptor.
-        self.fd: Optional[int] = None
-        self._was_there = True
-        if id_ is None:
-            return
-        try:
-            self.fd = os.pidfd_open(id_, self._THREAD if thread else 0)
-        except ProcessLookupError:
-            self._was_there = False
-        except OSError as error:
-            if not thread or error.errno != errno.EINVAL:
-                raise
-
-    def check(self) -> None:
-        """Make sure that there was something to trace.
-
-        Raises:
-            NoSuchTarget: it had ended before this was made.
-        """
-        if not self._was_there:
-            raise NoSuchTarget(
-                f"{self.id} exited before it could be traced", "Trace a living process."
-            )
-
-    def is_gone(self) -> bool:
-        """Whether it has ended, where no descriptor tells."""
-        return self.fd is None and self.id is not None and not os.path.exists(f"/proc/{self.id}")
-
-    def close(self) -> None:
-        """Give back the descriptor."""
-        if self.fd is not None:
-            os.close(self.fd)
-
-
 class Watch:
     """Waits for whatever ends a run, or an interval of it."""
 
@@ -221,8 +180,8 @@ class Output:
     def __init__(self, path: Optional[str]) -> None:
         self._path = path
         self._begun = False
-        self._is_new = path is not None and not os.path.lexists(path)
-        self.stream = self._stdout() if path is None else self._file(path)
+        self._file: Optional[OutFile] = None
+        self.stream = self._stdout() if path is None else self._open(path)
 
     def _stdout(self) -> TextIO:
         if sys.stdout is None:
@@ -232,14 +191,14 @@ class Output:
             sys.stdout.reconfigure(errors="backslashreplace")
         return sys.stdout
 
-    def _file(self, path: str) -> TextIO:
+    def _open(self, path: str) -> TextIO:
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file = open_outfile(path)
         except OSError as error:
             raise CorelockError(
                 f"cannot write {path}: {error.strerror}", "Name a file in a writable folder."
             ) from error
-        return os.fdopen(descriptor, "w", encoding="utf-8")
+        return os.fdopen(self._file.fd, "w", encoding="utf-8")
 
     @contextmanager
     def writing(self) -> Iterator[TextIO]:
@@ -261,8 +220,9 @@ class Output:
 
     def close(self) -> None:
         """Close the file, if it is one; leave no empty one behind."""
-        if self._path is None:
+        if self._file is None:
             return
         self.stream.close()
-        if self._is_new and not self._begun:
-            os.unlink(self._path)
+        if self._file.is_new and not self._begun:
+            self._file.remove()
+        self._file.close()

@@ -15,10 +15,12 @@ from typing import Optional
 import click
 
 from corelock import target
-from corelock.cli.run import Lifetime, Output, Watch, interruptible, reap
+from corelock.cli.lifetime import CgroupLifetime, Lifetime
+from corelock.cli.run import Output, Watch, interruptible, reap
 from corelock.errors import CorelockError
 from corelock.model import Accounting, Host, Target
 from corelock.probe import LockProbe
+from corelock.render.columns import cgroup_label
 from corelock.symbolize import Symbolizer
 from corelock.tracer import ATTACH, MAX_ROWS, Attach, Tracer
 
@@ -45,6 +47,15 @@ _TARGET: dict[str, _Decorator] = {
     ),
     "comm": click.option(
         "--comm", metavar="NAME", help="The address spaces of all processes of this name."
+    ),
+    "cgroup": click.option(
+        "--cgroup", metavar="PATH",
+        help="The address spaces of all processes in this cgroup (version 2), now or later: "
+        "its directory, or its path in /proc/PID/cgroup.",
+    ),
+    "container": click.option(
+        "--container", metavar="ID",
+        help="The same, of the container whose id begins so.",
     ),
     "everything": click.option(
         "-a", "--all", "everything", is_flag=True, help="Every address space of the host."
@@ -120,6 +131,8 @@ class TracedOptions:
     pid: Optional[int]
     tid: Optional[int]
     comm: Optional[str]
+    cgroup: Optional[str]
+    container: Optional[str]
     everything: bool
     follow: bool
     duration: Optional[float]
@@ -137,11 +150,13 @@ class TracedOptions:
 
         ``tid`` as of :func:`target_options`.
         """
-        named = [self.pid is not None, self.tid is not None, self.comm is not None]
+        targets = (self.pid, self.tid, self.comm, self.cgroup, self.container)
+        named = [target is not None for target in targets]
         if sum([*named, self.everything, bool(self.command)]) != 1:
             thread = "--tid N, " if tid else ""
             raise click.UsageError(
-                f"Name one target: --pid N, {thread}--comm NAME, --all, or -- CMD ARGS."
+                f"Name one target: --pid N, {thread}--comm NAME, --cgroup PATH, --container ID, "
+                "--all, or -- CMD ARGS."
             )
         if self.interval and self.duration and self.interval > self.duration:
             raise click.UsageError("The interval (-i) is longer than the whole run (-d).")
@@ -154,6 +169,8 @@ class TracedOptions:
             pid=self.pid,
             tid=self.tid,
             comm=self.comm,
+            cgroup=self.cgroup,
+            container=self.container,
             everything=self.everything,
             command=self.command or None,
             follow=self.follow,
@@ -213,6 +230,8 @@ class TracedRun(ABC):
         stack.enter_context(tracer)
         if options.command:
             lifetime = Lifetime(tracer.pid)
+        elif tracer.cgroup is not None:
+            lifetime = CgroupLifetime(tracer.cgroup)
         stack.enter_context(closing(lifetime))
         lifetime.check()
         if tracer.pid is not None and self.target is None:
@@ -262,6 +281,8 @@ class TracedRun(ABC):
             what = f"thread {options.tid}"
         elif options.comm is not None:
             what = f"processes named {options.comm}"
+        elif self.tracer.cgroup is not None:
+            what = cgroup_label(self.tracer.cgroup)
         end = "" if options.duration else " Ctrl-C to end."
         self.say(f"Tracing mmap_lock of {what}.{end}")
 

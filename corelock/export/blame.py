@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from corelock.blame import Charge, Contention, ResolvedBlame
-from corelock.export.fields import identity_fields, target_fields
+from corelock.export.fields import cgroup_fields, identity_fields, target_fields
 from corelock.export.jsonout import (
     accounting_fields,
     slow_fields,
@@ -28,6 +28,7 @@ def _members(report: Report, resolved: ResolvedBlame) -> Iterator[tuple[str, Any
     yield "schema", SCHEMA
     yield "host", asdict(report.host)
     yield "target", target_fields(report.target)
+    yield "cgroup", cgroup_fields(report.cgroup)
     yield "start_ns", report.start_ns
     yield "duration_ns", report.duration_ns
     yield from blame_members(resolved)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional, Union
 
-from corelock.model import Row, SlowEvent, Target, Times
+from corelock.model import Cgroup, Row, SlowEvent, Target, Times
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
@@ -64,6 +64,14 @@ def times_fields(times: Times) -> dict[str, Any]:
     """Times in ns; quantiles are None when there are none."""
     fields = {"count": times.count, "total": times.total_ns, "max": times.max_ns}
     return {**fields, **dict(zip(QUANTILES, times.quantiles(*QUANTILES.values())))}
+
+
+def cgroup_fields(cgroup: Optional[Cgroup]) -> Optional[dict[str, Any]]:
+    """The cgroup whose processes were traced, if it was one."""
+    if cgroup is None:
+        return None
+    container = cgroup.container and well_formed(cgroup.container)
+    return {"path": well_formed(cgroup.path), "id": cgroup.id, "container": container}
 
 
 def well_formed(name: str) -> str:

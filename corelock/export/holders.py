@@ -6,7 +6,13 @@ import json
 from dataclasses import asdict
 from typing import Any, Optional, TextIO
 
-from corelock.export.fields import differing, process_fields, target_fields, well_formed
+from corelock.export.fields import (
+    cgroup_fields,
+    differing,
+    process_fields,
+    target_fields,
+    well_formed,
+)
 from corelock.locks import HoldersReport, LockThread, SeenLock
 
 SCHEMA = "corelock.holders/1"
@@ -25,6 +31,7 @@ def holders_object(report: HoldersReport) -> dict[str, Any]:
         "schema": SCHEMA,
         "host": asdict(report.host),
         "target": target_fields(report.target),
+        "cgroup": cgroup_fields(report.cgroup),
         "taken_ns": snapshot.taken_ns,
         "longer_than_ns": report.longer_than_ns,
         "mms": snapshot.mms,

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, Optional, TextIO
 
 from corelock.export.fields import (
+    cgroup_fields,
     host_fields,
     row_fields,
     target_fields,
@@ -61,6 +62,7 @@ def _members(report: Report) -> Iterator[tuple[str, Any]]:
     yield "schema", SCHEMA
     yield "host", asdict(report.host)
     yield "target", target_fields(report.target)
+    yield "cgroup", cgroup_fields(report.cgroup)
     yield "start_ns", report.start_ns
     yield "duration_ns", report.duration_ns
     yield "rows", map(_row, report.rows)

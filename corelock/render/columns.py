@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from corelock.model import Cgroup
 from corelock.render.grouping import Name
 from corelock.render.text import cells, cut, pad, printable
 
 _MIN_HEAD = 4  # of a name before its [id]: three letters and the mark of a cut
+_CONTAINER_ID_LEN = 64  # what is shorter is a name
 _MIN_WHOLE = 10  # of a name without one: "page-fault"
 
 
@@ -47,6 +49,14 @@ def process_label(process: Name) -> Label:
 
 def _id(name: Name) -> str:
     return f"[^{-name.id}]" if name.id < 0 else f"[{name.id or '?'}]"
+
+
+def cgroup_label(cgroup: Cgroup) -> str:
+    """What was traced, in words; ids of containers as short as their tools show them."""
+    if cgroup.container is None:
+        return f"cgroup {printable(cgroup.path)}"
+    is_name = len(cgroup.container) != _CONTAINER_ID_LEN
+    return "container " + printable(cgroup.container if is_name else cgroup.container[:12])
 
 
 def least_width(column: Sequence[Label]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Optional, TextIO
 
 from corelock.locks import HoldersReport, LockState, LockThread, SeenLock
-from corelock.render.columns import process_label, thread_label
+from corelock.render.columns import cgroup_label, process_label, thread_label
 from corelock.render.grouping import Name
 from corelock.render.slow import stack_lines
 from corelock.render.table import MIN_WIDTH
@@ -61,6 +61,8 @@ def _title(report: HoldersReport) -> Iterator[str]:
     else:
         where = "" if snapshot.whole_host else " of this pid namespace"
         yield f"{len(report.locks):,} of {snapshot.mms:,} address spaces{where}"
+        if report.cgroup:
+            yield f"in {cgroup_label(report.cgroup)}"
     if snapshot.self_mms:
         yield "(not corelock's own)"
     yield f"on Linux {report.host.kernel}"

@@ -10,7 +10,7 @@ from typing import Optional, TextIO
 
 from corelock.model import Report
 from corelock.render.accounting import accounting_lines
-from corelock.render.columns import process_label
+from corelock.render.columns import cgroup_label, process_label
 from corelock.render.grouping import BY_FIELDS, Name
 from corelock.render.histogram import histograms
 from corelock.render.slow import slow_events
@@ -124,6 +124,8 @@ def _title(report: Report) -> str:
     of = ""
     if report.target:
         of = " of " + "".join(process_label(Name(report.target.comm, report.target.pid)))
+    elif report.cgroup:
+        of = " of " + cgroup_label(report.cgroup)
     return f"mmap_lock{of}, {duration(report.duration_ns)} on Linux {report.host.kernel}"
 
 

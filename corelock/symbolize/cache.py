@@ -63,7 +63,8 @@ class Cache:
                 if data is None:
                     self._problems.add("cache: a corrupt file is ignored")
                     return None
-                os.utime(fd)
+                with suppress(OSError):  # a read-only file system has its use all the same
+                    os.utime(fd)
                 return data
         return None
 

@@ -100,6 +100,7 @@ enum corelock_target {
 	CORELOCK_TARGET_PROCESS, /* the mm of one process, whoever locks it */
 	CORELOCK_TARGET_THREAD,	 /* one thread, whichever mm it locks */
 	CORELOCK_TARGET_COMM,	 /* the mm of every process of that name */
+	CORELOCK_TARGET_CGROUP,	 /* the mm of every process in that cgroup or below it */
 };
 
 /* How programs get at the events. */
@@ -309,7 +310,7 @@ struct corelock_counters {
 	uint64_t not_followed;	/* child processes that should have been followed */
 	/* By the kernel, per program: events dropped before the program ran. */
 	uint64_t recursion_misses[CORELOCK_EVENTS];
-	uint64_t hook_misses; /* of the programs on fork, rename and free together */
+	uint64_t hook_misses; /* of the programs on fork, rename, move and free together */
 };
 
 #endif

@@ -56,8 +56,10 @@ static __always_inline struct thread_state *thread_admit(struct mm_struct *mm,
 {
 	struct thread_state *thread;
 
-	if (!is_target(mm, task))
+	if (!is_target(mm, task)) {
+		refuse_start(NULL, mm);
 		return NULL;
+	}
 	thread = thread_create(task);
 	if (!thread)
 		lose(CORELOCK_EVENT_START_LOCKING, CORELOCK_LOST_STORAGE_FAILED);
@@ -134,9 +136,11 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	struct lock_slot *slot;
 	__u32 operation, key, index;
 	bool admitted = false;
+	__u64 epoch;
 
 	if (unlikely(!hot.tracing))
 		return 0;
+	epoch = mm_epoch();
 	thread = thread_find(task);
 	if (!thread) {
 		thread = thread_admit(mm, task);
@@ -155,8 +159,10 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	/* Torn down, perhaps: that has to be noticed, whatever this thread did to it before. */
 	if (unlikely(untrusted(task)->mm != mm) && !mm_owner(mm, task))
 		index = 0;
-	if (unlikely(!index && !admitted && !is_target(mm, task)))
+	if (unlikely(!index && !admitted && !is_target(mm, task))) {
+		refuse_start(thread, mm);
 		goto out;
+	}
 	slot = lock_start(&thread->lock, (__u64)mm, mode, &dropped);
 	settle_dropped(&dropped);
 	slot->operation = operation;
@@ -165,7 +171,7 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 	slot->contended = 0;
 	if (unlikely(!index)) {
 		index = row_intern(thread, task, mm, operation, mode);
-		row_remember(thread, (__u64)mm, key, index);
+		row_remember(thread, (__u64)mm, key, index, epoch);
 		slot->mm_dying = mode == CORELOCK_MODE_WRITE && mm_is_dying(mm, task, index);
 	}
 	slot->row = index;
@@ -231,7 +237,8 @@ static __always_inline __u32 downgrade(void *ctx, struct thread_state *thread, s
 	if (unlikely(!index)) {
 		index = row_intern(thread, bpf_get_current_task_btf(), mm, held->operation,
 				   CORELOCK_MODE_READ);
-		row_remember(thread, held->mm, key, index);
+		/* The hold goes on; whether the mm is a target is for the next start to see. */
+		row_remember(thread, held->mm, key, index, thread->epoch);
 	}
 	if (unlikely(!index))
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);

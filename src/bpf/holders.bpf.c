@@ -11,6 +11,7 @@
  * When a record does not fit into what is left of the reader's buffer, the
  * kernel shows the same task again: nothing may be noted before it is written.
  */
+#include "cgroup.bpf.h"
 #include "pids.bpf.h"
 #include "rwsem.bpf.h"
 
@@ -164,7 +165,8 @@ int find_locks(struct bpf_iter__task *ctx)
 	mm = BPF_CORE_READ(task, mm);
 	address = (__u64)mm;
 	if (!mm || task->flags & PF_KTHREAD || (wanted_tgid && tgid != wanted_tgid) ||
-	    !stands_for_mm(task, mm) || bpf_map_lookup_elem(&locks, &address))
+	    !stands_for_mm(task, mm) || bpf_map_lookup_elem(&locks, &address) ||
+	    (target_cgroup && !task_is_in_target_cgroup((__u64)task)))
 		goto out;
 	if (tgid == self_tgid) {
 		self_mms++;

@@ -101,6 +101,17 @@ int BPF_PROG(renamed, struct task_struct *task)
 	return 0;
 }
 
+/* A process has moved to another cgroup: it may have come in, or gone. */
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(moved, struct cgroup *to, const char *path, struct task_struct *task)
+{
+	/* How long holds that are under way there have been ones is not known. */
+	if (task_is_in_target_cgroup((__u64)task))
+		hot.since_ns = bpf_ktime_get_ns();
+	count(&hot.mm_epoch);
+	return 0;
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
 {

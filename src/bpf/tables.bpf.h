@@ -30,9 +30,12 @@ struct {
 	__u32 tracing; /* 0: nothing counts; what is open stays as it is */
 	__u32 interval;
 	__u64 slow_ns[2]; /* by enum corelock_slow_kind */
-	/* Rises when an mm dies: what threads remember of mm addresses is then stale. */
+	/*
+	 * Rises when an mm dies, or may have come in or gone: what threads remember of mm
+	 * addresses is then stale.
+	 */
 	__u64 mm_epoch;
-	__u64 since_ns; /* when tracing began */
+	__u64 since_ns; /* when tracing began, or a process last moved into the cgroup */
 } hot __attribute__((aligned(64))) = {.interval = 1, .mm_epoch = 1};
 
 __u32 next_row = 1;
@@ -340,6 +343,22 @@ static __always_inline void mm_forget(__u64 mm)
 	count(&hot.mm_epoch);
 }
 
+/* An mm is no longer of the target. One that fork is building is of its parent's until then. */
+static __always_inline void mm_leave(__u64 mm)
+{
+	__u32 *id = bpf_map_lookup_elem(&mm_ids, &mm);
+	struct corelock_mm *entry = id ? bpf_map_lookup_elem(&mms, id) : NULL;
+
+	if (entry && entry->process_start_ns)
+		bpf_map_delete_elem(&mm_ids, &mm);
+}
+
+/* What threads remember holds for this epoch if they read it before they looked. */
+static __always_inline __u64 mm_epoch(void)
+{
+	return *(volatile __u64 *)&hot.mm_epoch;
+}
+
 /* The row of current for this mm, operation and mode, 0 when a table is full. */
 static __noinline __u32 row_intern(struct thread_state *thread, struct task_struct *task,
 				   struct mm_struct *mm, __u32 operation, __u32 mode)
@@ -392,14 +411,15 @@ static __always_inline __u32 row_cached(struct thread_state *thread, __u64 mm, _
 	return 0;
 }
 
+/* epoch: as it was before the mm was looked at. */
 static __always_inline void row_remember(struct thread_state *thread, __u64 mm, __u32 key,
-					 __u32 row)
+					 __u32 row, __u64 epoch)
 {
 	struct cached_row *cached = &thread->cache[key & (ROW_CACHE - 1)];
 
-	if (thread->epoch != hot.mm_epoch) {
+	if (thread->epoch != epoch) {
 		__builtin_memset(thread->cache, 0, sizeof(thread->cache));
-		thread->epoch = hot.mm_epoch;
+		thread->epoch = epoch;
 	}
 	cached->mm = mm;
 	cached->key = key;

@@ -3,6 +3,7 @@
 #ifndef CORELOCK_TARGET_BPF_H
 #define CORELOCK_TARGET_BPF_H
 
+#include "cgroup.bpf.h"
 #include "tables.bpf.h"
 
 static __always_inline bool comm_is_target(struct task_struct *leader)
@@ -25,6 +26,9 @@ static __always_inline bool mm_is_target(struct mm_struct *mm, struct task_struc
 		return bpf_map_lookup_elem(&mm_ids, &address) != NULL;
 	if (target_kind == CORELOCK_TARGET_COMM)
 		return is_visible(owner) && comm_is_target(load(owner, group_leader));
+	/* A child is in no cgroup until its fork is nearly over, and then in its parent's. */
+	if (target_kind == CORELOCK_TARGET_CGROUP)
+		return task_is_in_target_cgroup((__u64)(mm_is_forking(owner, task) ? task : owner));
 	tgid = load(owner, tgid);
 	if (follow_children)
 		return bpf_map_lookup_elem(&followed, &tgid) != NULL;
@@ -46,6 +50,22 @@ static __always_inline bool is_target(struct mm_struct *mm, struct task_struct *
 		return false;
 	}
 	return wanted;
+}
+
+/*
+ * A thread (NULL: without a state) starts on an mm that is none of the target's. If the mm
+ * comes in before that ends, it is as if it had begun before tracing; and if it was one of the
+ * target's and went, its end is none of the target's either.
+ */
+static __always_inline void refuse_start(struct thread_state *thread, struct mm_struct *mm)
+{
+	if (target_kind != CORELOCK_TARGET_CGROUP)
+		return;
+	mm_leave((__u64)mm);
+	if (!thread)
+		return;
+	thread->started_mms &= ~mm_bit((__u64)mm);
+	thread->unstarted_since_ns = 0;
 }
 
 #endif

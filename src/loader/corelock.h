@@ -85,6 +85,7 @@ struct corelock_options {
 	uint32_t attach;	 /* enum corelock_attach */
 	uint32_t reserved;	 /* 0 */
 	const char *btf_path;	 /* the kernel's BTF where /sys does not show it; copied, or NULL */
+	uint64_t cgroup_id;	 /* version 2: the inode of its directory */
 };
 
 /* What corelock_handshake says of this library. */
@@ -284,6 +285,12 @@ void corelock_holders_free(corelock_holders *holders);
 
 /* What is loaded from now on has the kernel's BTF from this file; the path is copied. */
 int corelock_holders_use_btf(corelock_holders *holders, const char *path);
+
+/*
+ * Before corelock_holders_load: snapshots are of the processes in this cgroup (version 2;
+ * the id is the inode of its directory) or below it.
+ */
+void corelock_holders_use_cgroup(corelock_holders *holders, uint64_t id);
 const struct corelock_error *corelock_holders_last_error(const corelock_holders *holders);
 
 /*

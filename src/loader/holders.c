@@ -28,6 +28,7 @@ struct corelock_holders {
 	struct held_bpf *held; /* NULL until it is first asked for */
 	bool failed;
 	char *btf_path;
+	uint64_t cgroup_id; /* 0: none is asked for */
 	struct bytes locks, tasks;
 };
 
@@ -60,6 +61,11 @@ CORELOCK_EXPORT int corelock_holders_use_btf(corelock_holders *holders, const ch
 	return holders->btf_path
 		       ? 0
 		       : failure_set(&holders->failure, CORELOCK_E_SYSTEM, ENOMEM, "", "no memory");
+}
+
+CORELOCK_EXPORT void corelock_holders_use_cgroup(corelock_holders *holders, uint64_t id)
+{
+	holders->cgroup_id = id;
 }
 
 CORELOCK_EXPORT const struct corelock_error *
@@ -102,6 +108,7 @@ static int check_and_load(corelock_holders *holders)
 	if (!holders->skel)
 		return failure_set(failure, CORELOCK_E_LOAD, errno, "",
 				   "cannot open the BPF object");
+	holders->skel->rodata->target_cgroup = holders->cgroup_id;
 	holders->skel->rodata->pid_namespace = holders->pids.address;
 	holders->skel->rodata->pid_namespace_level = holders->pids.level;
 	return check_loaded(failure, holders_bpf__load(holders->skel));

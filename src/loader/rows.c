@@ -298,7 +298,7 @@ static int read_misses(corelock_session *session, struct bpf_program *program, u
 static int read_all_misses(corelock_session *session, struct corelock_counters *counters)
 {
 	struct bpf_program *hooks[] = {session->skel->progs.forked, session->skel->progs.renamed,
-				       session->skel->progs.freed};
+				       session->skel->progs.moved, session->skel->progs.freed};
 	int error = 0;
 
 	for (int event = 0; event < CORELOCK_EVENTS && !error; event++)

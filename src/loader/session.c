@@ -65,6 +65,7 @@ static void session_unload(corelock_session *session)
 	for (int event = 0; event < CORELOCK_EVENTS; event++)
 		detach_program(&session->link[event]);
 	detach_program(&session->renamed);
+	detach_program(&session->moved);
 	detach_program(&session->forked);
 	detach_program(&session->freed);
 	session->attached = false;
@@ -121,13 +122,15 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0,
 				    "Use the libcorelock that belongs to this package.",
 				    "the options have members this library does not know");
-	if (options->target > CORELOCK_TARGET_COMM)
+	if (options->target > CORELOCK_TARGET_CGROUP)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "no such kind of target: %u", options->target);
 	if ((options->target == CORELOCK_TARGET_PROCESS ||
 	     options->target == CORELOCK_TARGET_THREAD) &&
 	    !options->target_id)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "", "pid 0 cannot be traced");
+	if (options->target == CORELOCK_TARGET_CGROUP && !options->cgroup_id)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "", "no cgroup has the id 0");
 	if (options->follow && options->target != CORELOCK_TARGET_PROCESS)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "only a process's children can be followed");
@@ -200,6 +203,7 @@ static void set_variables(corelock_session *session)
 	rodata->pid_namespace = session->pids.address;
 	rodata->pid_namespace_level = session->pids.level;
 	memcpy((void *)rodata->target_comm, options->target_comm, sizeof(rodata->target_comm));
+	rodata->target_cgroup = options->cgroup_id;
 	rodata->follow_children = options->follow;
 	rodata->self_tgid = session->host_self_tgid;
 	session->skel->data->hot.slow_ns[CORELOCK_SLOW_WAIT] = options->slow_ns;
@@ -265,6 +269,7 @@ static void choose_programs(corelock_session *session)
 		bpf_program__set_autoload(session->program[event], true);
 	}
 	bpf_program__set_autoload(progs->forked, session->options.follow);
+	bpf_program__set_autoload(progs->moved, session->options.target == CORELOCK_TARGET_CGROUP);
 }
 
 /*
@@ -450,6 +455,8 @@ static int attach_programs(corelock_session *session)
 		error = attach_program(session, session->skel->progs.freed, &session->freed);
 	if (!error)
 		error = attach_program(session, session->skel->progs.renamed, &session->renamed);
+	if (!error && session->options.target == CORELOCK_TARGET_CGROUP)
+		error = attach_program(session, session->skel->progs.moved, &session->moved);
 	/* A start that is seen must have its end seen: the ends are attached first. */
 	for (int event = CORELOCK_EVENTS - 1; event >= 0 && !error; event--)
 		error = attach_program(session, session->program[event], &session->link[event]);
@@ -536,6 +543,7 @@ CORELOCK_EXPORT int corelock_detach(corelock_session *session, uint64_t *end_ns)
 		for (int event = 0; event < CORELOCK_EVENTS; event++)
 			detach_program(&session->link[event]);
 		detach_program(&session->renamed);
+		detach_program(&session->moved);
 		detach_program(&session->forked);
 		error = count_open(session);
 	}

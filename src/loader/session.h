@@ -39,7 +39,7 @@ struct corelock_session {
 	enum event_form form;	     /* that is loaded */
 	struct bpf_program *program[CORELOCK_EVENTS];
 	struct bpf_link *link[CORELOCK_EVENTS];
-	struct bpf_link *renamed, *forked, *freed;
+	struct bpf_link *renamed, *moved, *forked, *freed;
 	bool configured, failed, attached;
 	uint64_t end_ns; /* 0: not detached */
 

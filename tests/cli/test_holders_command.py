@@ -22,6 +22,8 @@ WRONG = {
     "longer nan": (["--longer-than", "nan"], "not a number above 0"),
     "watch negative": (["--watch", "-1"], "not a number above 0"),
     "unknown option": (["--writers"], "--waiters"),
+    "pid and cgroup": (["--pid", "1", "--cgroup", "/"], "Choose one of --pid, --cgroup"),
+    "cgroup empty": (["--cgroup", ""], "the cgroup's path is empty"),
     "words": (["redis"], "unexpected extra argument"),
 }
 
@@ -40,6 +42,8 @@ def test_help() -> None:
     assert max(map(len, result.out.splitlines())) <= 80
     for option in (
         "-p, --pid",
+        "--cgroup",
+        "--container",
         "--longer-than",
         "--watch",
         "--waiters",

@@ -562,7 +562,7 @@ def test_json() -> None:
     examples = [(WORKER, "wait", slow("wait")), (FREER, "hold", slow("hold"))]
     got = written(blamed(REALISTIC, examples))
     assert list(got) == [
-        "schema", "host", "target", "start_ns", "duration_ns", *MEMBERS, "accounting",
+        "schema", "host", "target", "cgroup", "start_ns", "duration_ns", *MEMBERS, "accounting",
     ]  # fmt: skip
     assert got["schema"] == "corelock.blame/1"
     assert got["target"] == {"pid": 4210, "comm": "redis-server"}

@@ -12,7 +12,7 @@ import pytest
 
 from corelock.export.csvout import COLUMNS, write_csv
 from corelock.export.jsonout import hold_times_object, write_json
-from corelock.model import Report, UserContext
+from corelock.model import Cgroup, Report, UserContext
 from corelock.render.report import TextOptions, render_text
 from tests import reports
 from tests.reports import report, row, slow, times
@@ -51,13 +51,18 @@ def test_written_is_the_object_on_one_line(whole: Report) -> None:
 def test_head() -> None:
     whole = json.loads(written(report()))
     assert list(whole) == [
-        "schema", "host", "target", "start_ns", "duration_ns", "rows", "slow", "accounting",
+        "schema", "host", "target", "cgroup", "start_ns", "duration_ns", "rows", "slow",
+        "accounting",
     ]  # fmt: skip
     assert whole["schema"] == "corelock.hold-times/1"
     assert whole["host"] == {"kernel": "6.1.0-18-amd64", "arch": "x86_64", "hostname": "db7"}
     assert whole["target"] == {"pid": 4210, "comm": "redis-server"}
     assert (whole["start_ns"], whole["duration_ns"]) == (reports.START_NS, 10_000_123_456)
     assert json.loads(written(replace(report(), target=None)))["target"] is None
+    assert whole["cgroup"] is None
+    cgroup = Cgroup("/a\udcff", "/sys/fs/cgroup/a", 4711, "web")
+    of_cgroup = json.loads(written(replace(report(), target=None, cgroup=cgroup)))
+    assert of_cgroup["cgroup"] == {"path": "/a\\udcff", "id": 4711, "container": "web"}
 
 
 def test_row() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,54 @@ def test_what_others_may_write_is_not_trusted(cache: Cache, folder: Path, proble
     cache.put("other", DATA)
     assert problems["cache: a folder of another user is ignored"] == 2
     assert os.listdir(folder) == ["key"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_it_is_readable_to_nobody_else(cache: Cache, folder: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        cache.put("key", DATA)
+    finally:
+        os.umask(before)
+    assert (mode_of(folder), mode_of(folder / "key")) == (0o700, 0o600)
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o770, 0o702, 0o1777])
+def test_a_folder_that_others_may_write_to_is_not_used(
+    cache: Cache, folder: Path, problems: Counts, mode: int
+) -> None:
+    cache.put("key", DATA)
+    folder.chmod(mode)
+    assert cache.get("key") is None
+    cache.put("other", DATA)
+    assert os.listdir(folder) == ["key"]
+    assert problems == {"cache: a folder of another user is ignored": 2}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("there", [False, True], ids=["to be made", "there"])
+def test_a_read_only_file_system_is_counted(tmp_path: Path, there: bool) -> None:
+    folder = tmp_path / "corelock"
+    if there:
+        Cache(str(folder), Counts()).put("key", DATA)
+    code = f"""
+from corelock.symbolize.cache import Cache
+from corelock.symbolize.counts import Counts
+problems = Counts()
+cache = Cache({str(folder)!r}, problems)
+print(len(cache.get("key") or b""))
+cache.put("other", b"data")
+cache.put("another", b"data")
+print(dict(problems))
+"""
+    read_only = f'mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path} && "$@"'
+    process = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", read_only, "sh", sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    length, counted = process.stdout.splitlines()
+    assert int(length) == (len(DATA) if there else 0)
+    assert counted == str({"cache: Read-only file system": 2})
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
