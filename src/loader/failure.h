@@ -17,6 +17,12 @@
 #define MESSAGE_LEN 512
 #define LOG_LEN (64 * 1024)
 
+/* Argument layout of the tracepoints. */
+enum event_layout {
+	LAYOUT_MEMCG_ID,   /* (mm, write[, success]) */
+	LAYOUT_MEMCG_PATH, /* (mm, path, write[, success]) */
+};
+
 struct failure {
 	struct corelock_error error;
 	char message[MESSAGE_LEN], remedy[MESSAGE_LEN];
@@ -43,8 +49,23 @@ void failure_show_log(struct failure *failure);
 /* Fails with a remedy unless the caller may use BPF, and sees the host's pids. */
 int caller_check(struct failure *failure);
 
-/* Says why bpf() was refused with EPERM. */
-int permission_fail(struct failure *failure, const char *what);
+/* A bit for each, as in linux/capability.h. */
+uint64_t effective_capabilities(void);
+
+/* Fails unless the caller has the capabilities for BPF. */
+int capabilities_check(struct failure *failure);
+
+/* Says why what was asked of bpf() was refused with EPERM or ENOSYS. */
+int permission_fail(struct failure *failure, int sys_errno, const char *what);
+
+/* Says why the kernel did not load the programs. */
+int load_fail(struct failure *failure, int sys_errno);
+
+/* Fails unless the kernel's BTF can be read. */
+int btf_check(struct failure *failure);
+
+/* What BTF says of the mmap_lock tracepoints; fails if they cannot be used. */
+int tracepoints_check(struct failure *failure, enum event_layout *layout);
 
 /* Fails unless the words of this kernel's mmap_lock say who holds it. */
 int lock_words_check(struct failure *failure);

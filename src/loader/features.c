@@ -4,53 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <bpf/btf.h>
-#include <linux/capability.h>
 
 #include "session.h"
 
 #define VMLINUX_BTF "/sys/kernel/btf/vmlinux"
 /* Inode of the initial pid namespace, PROC_PID_INIT_INO in include/linux/proc_ns.h. */
 #define INIT_PID_NAMESPACE 0xEFFFFFFC
-
-static bool has_capability(const struct __user_cap_data_struct *data, unsigned int capability)
-{
-	return data[capability / 32].effective & (1U << (capability % 32));
-}
-
-/* Which of the capabilities tracing needs the caller lacks, as words; "" if none. */
-static const char *missing_capabilities(void)
-{
-	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[2] = {};
-
-	if (syscall(SYS_capget, &header, data) || has_capability(data, CAP_SYS_ADMIN))
-		return "";
-	if (!has_capability(data, CAP_BPF) && !has_capability(data, CAP_PERFMON))
-		return "CAP_BPF and CAP_PERFMON";
-	if (!has_capability(data, CAP_BPF))
-		return "CAP_BPF";
-	return has_capability(data, CAP_PERFMON) ? "" : "CAP_PERFMON";
-}
-
-int permission_fail(struct failure *failure, const char *what)
-{
-	const char *missing = missing_capabilities();
-
-	if (*missing)
-		return failure_set(failure, CORELOCK_E_PRIVILEGE, 0,
-				   "Run as root, or give it CAP_BPF and CAP_PERFMON (setcap, "
-				   "systemd AmbientCapabilities=, or a container's cap_add).",
-				   "missing capability: %s", missing);
-	return failure_set(failure, CORELOCK_E_PRIVILEGE, EPERM,
-			   "The capabilities are there, so a policy forbids it: kernel lockdown "
-			   "(/sys/kernel/security/lockdown), a user namespace, seccomp of a "
-			   "container, or an LSM.",
-			   "%s", what);
-}
 
 /* The number of parameters of a tracepoint's prototype (with the leading void *), 0: none such. */
 static unsigned int tracepoint_arity(const struct btf *btf, const char *name)
@@ -71,16 +33,35 @@ static unsigned int tracepoint_arity(const struct btf *btf, const char *name)
 static struct btf *open_btf(struct failure *failure)
 {
 	struct btf *btf = btf__parse(VMLINUX_BTF, NULL);
+	int error = errno;
 
-	if (!btf)
-		failure_set(failure, CORELOCK_E_UNSUPPORTED, errno,
+	if (btf)
+		return btf;
+	if (error != ENOENT)
+		failure_set(failure, CORELOCK_E_UNSUPPORTED, error,
+			    "It must be the running kernel's, whole and readable: see what is "
+			    "mounted there.",
+			    "cannot use the kernel's BTF in " VMLINUX_BTF);
+	else if (access("/sys/kernel", F_OK))
+		failure_set(failure, CORELOCK_E_UNSUPPORTED, 0, "mount -t sysfs sysfs /sys",
+			    "no kernel BTF in " VMLINUX_BTF ": /sys is not mounted");
+	else
+		failure_set(failure, CORELOCK_E_UNSUPPORTED, error,
 			    "The kernel must be built with CONFIG_DEBUG_INFO_BTF=y (distribution "
-			    "kernels since about 2020 are), and /sys must be mounted.",
+			    "kernels since about 2020 are).",
 			    "no kernel BTF in " VMLINUX_BTF);
-	return btf;
+	return NULL;
 }
 
-static int check_tracepoints(struct failure *failure, enum event_layout *layout)
+int btf_check(struct failure *failure)
+{
+	struct btf *btf = open_btf(failure);
+
+	btf__free(btf);
+	return btf ? 0 : -failure->error.code;
+}
+
+int tracepoints_check(struct failure *failure, enum event_layout *layout)
 {
 	struct btf *btf = open_btf(failure);
 	unsigned int arity;
@@ -133,9 +114,10 @@ int lock_words_check(struct failure *failure)
 int caller_check(struct failure *failure)
 {
 	struct stat namespace;
+	int error = capabilities_check(failure);
 
-	if (*missing_capabilities())
-		return permission_fail(failure, "");
+	if (error)
+		return error;
 	/* A pid means another process outside: measuring that one would be wrong. */
 	if (!stat("/proc/self/ns/pid", &namespace) && namespace.st_ino != INIT_PID_NAMESPACE)
 		return failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
@@ -148,5 +130,5 @@ int features_check(corelock_session *session, enum event_layout *layout)
 {
 	int error = caller_check(&session->failure);
 
-	return error ?: check_tracepoints(&session->failure, layout);
+	return error ?: tracepoints_check(&session->failure, layout);
 }

@@ -55,18 +55,6 @@ corelock_holders_last_error(const corelock_holders *holders)
 	return &holders->failure.error;
 }
 
-/* What bpf_object__load returned, as a failure. */
-static int check_loaded(struct failure *failure, int error)
-{
-	if (error == -EPERM)
-		return permission_fail(failure, "the kernel refused the BPF programs");
-	if (error)
-		return failure_set(failure, CORELOCK_E_LOAD, -error,
-				   "Please report this with the log (-v) and the kernel's version.",
-				   "the kernel refused the BPF programs");
-	return 0;
-}
-
 static int check_and_load(corelock_holders *holders)
 {
 	struct failure *failure = &holders->failure;
@@ -80,7 +68,8 @@ static int check_and_load(corelock_holders *holders)
 	if (!holders->skel)
 		return failure_set(failure, CORELOCK_E_LOAD, errno, "",
 				   "cannot open the BPF object");
-	return check_loaded(failure, holders_bpf__load(holders->skel));
+	error = holders_bpf__load(holders->skel);
+	return error ? load_fail(failure, -error) : 0;
 }
 
 static int check_and_load_held(corelock_holders *holders)
@@ -94,8 +83,9 @@ static int check_and_load_held(corelock_holders *holders)
 	if (!holders->held)
 		return failure_set(failure, CORELOCK_E_LOAD, errno, "",
 				   "cannot open the BPF object");
-	error = check_loaded(failure, held_bpf__load(holders->held));
+	error = held_bpf__load(holders->held);
 	if (error) {
+		error = load_fail(failure, -error);
 		held_bpf__destroy(holders->held);
 		holders->held = NULL;
 	}

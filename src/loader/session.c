@@ -263,17 +263,10 @@ static int load_programs(corelock_session *session, enum event_layout layout)
 	if (error)
 		return error;
 	error = mmap_lock_bpf__load(session->skel);
-	if (error == -EPERM)
-		return features_fail_permission(session, "the kernel refused the BPF programs");
 	if (error == -ENOMEM)
 		return session_fail(session, CORELOCK_E_LOAD, ENOMEM, "Ask for fewer rows.",
 				    "not enough memory for the BPF maps");
-	if (error)
-		return session_fail(
-			session, CORELOCK_E_LOAD, -error,
-			"Please report this with the log (-v) and the kernel's version.",
-			"the kernel refused the BPF programs");
-	return 0;
+	return error ? load_fail(&session->failure, -error) : 0;
 }
 
 static int follow_target(corelock_session *session)
@@ -341,7 +334,7 @@ static int attach_program(corelock_session *session, struct bpf_program *program
 		return 0;
 	error = errno;
 	if (error == EPERM)
-		return features_fail_permission(session, "the kernel refused to attach");
+		return permission_fail(&session->failure, error, "the kernel refused to attach");
 	return session_fail(session, CORELOCK_E_LOAD, error,
 			    "Please report this with the log (-v) and the kernel's version.",
 			    "cannot attach %s", bpf_program__name(program));

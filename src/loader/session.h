@@ -34,15 +34,8 @@ struct corelock_session {
 	uint32_t interval; /* the one that ended when the pass began */
 };
 
-/* Argument layout of the tracepoints. */
-enum event_layout {
-	LAYOUT_MEMCG_ID,   /* (mm, write[, success]) */
-	LAYOUT_MEMCG_PATH, /* (mm, path, write[, success]) */
-};
-
 #define session_fail(session, ...) failure_set(&(session)->failure, __VA_ARGS__)
 #define log_begin(session) failure_log_begin(&(session)->failure)
-#define features_fail_permission(session, what) permission_fail(&(session)->failure, what)
 
 /* Fails with a remedy unless this kernel and caller can do the job. */
 int features_check(corelock_session *session, enum event_layout *layout);
