@@ -14,14 +14,10 @@
 
 #define CORELOCK_EXPORT __attribute__((visibility("default")))
 
+#define VMLINUX_BTF "/sys/kernel/btf/vmlinux"
+
 #define MESSAGE_LEN 512
 #define LOG_LEN (64 * 1024)
-
-/* Argument layout of the tracepoints. */
-enum event_layout {
-	LAYOUT_MEMCG_ID,   /* (mm, write[, success]) */
-	LAYOUT_MEMCG_PATH, /* (mm, path, write[, success]) */
-};
 
 struct failure {
 	struct corelock_error error;
@@ -64,10 +60,14 @@ int load_fail(struct failure *failure, int sys_errno);
 /* Fails unless the kernel's BTF can be read. */
 int btf_check(struct failure *failure);
 
-/* What BTF says of the mmap_lock tracepoints; fails if they cannot be used. */
-int tracepoints_check(struct failure *failure, enum event_layout *layout);
-
 /* Fails unless the words of this kernel's mmap_lock say who holds it. */
 int lock_words_check(struct failure *failure);
+
+/*
+ * Runs load(handle), which begins and ends a log of its own, with the kernel's BTF from a file, in
+ * another thread; without a path, plainly.
+ */
+int load_with_btf(struct failure *failure, const char *path, int (*load)(void *handle),
+		  void *handle);
 
 #endif

@@ -63,34 +63,64 @@ static int program_types_check(struct failure *failure)
 	return tracing_program_check(failure);
 }
 
-static int check(struct failure *failure, enum corelock_check which)
+/*
+ * With a file of the caller's, what loads is compared with the kernel's own BTF, which the kernel
+ * has ready once a program has needed it.
+ */
+static int btf_and_use_check(corelock_session *session)
 {
-	enum event_layout layout;
+	int error = btf_check(&session->failure);
 
-	switch (which) {
+	return error || !session->btf_path ? error : tracing_program_check(&session->failure);
+}
+
+struct check {
+	corelock_session *session;
+	enum corelock_check which;
+};
+
+static int run_check(const struct check *check)
+{
+	corelock_session *session = check->session;
+	struct failure *failure = &session->failure;
+
+	switch (check->which) {
 	case CORELOCK_CHECK_CAPABILITIES:
 		return capabilities_check(failure);
 	case CORELOCK_CHECK_BPF_CALL:
 		return bpf_call_check(failure);
 	case CORELOCK_CHECK_BTF:
-		return btf_check(failure);
+		return btf_and_use_check(session);
 	case CORELOCK_CHECK_TRACEPOINTS:
-		return tracepoints_check(failure, &layout);
+		return tracepoints_check(session);
 	case CORELOCK_CHECK_PROGRAM_TYPES:
 		return program_types_check(failure);
 	case CORELOCK_CHECK_LOCK_WORDS:
 		return lock_words_check(failure);
 	}
-	return failure_set(failure, CORELOCK_E_ARGUMENT, 0, "", "no such check: %u", which);
+	return failure_set(failure, CORELOCK_E_ARGUMENT, 0, "", "no such check: %u", check->which);
+}
+
+static int check_logged(void *argument)
+{
+	const struct check *check = argument;
+	int error;
+
+	log_begin(check->session);
+	error = run_check(check);
+	log_end();
+	return error;
 }
 
 CORELOCK_EXPORT int corelock_check(corelock_session *session, uint32_t which)
 {
+	struct check check = {session, which};
 	int error;
 
-	log_begin(session);
-	error = check(&session->failure, which);
-	log_end();
+	if (!session->configured)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
+				    "check comes after configure");
+	error = load_with_btf(&session->failure, session->btf_path, check_logged, &check);
 	if (error)
 		failure_show_log(&session->failure);
 	return error;
@@ -111,19 +141,18 @@ static int32_t jit_state(void)
 	return error ? -1 : info.jited_prog_len > 0;
 }
 
-CORELOCK_EXPORT void corelock_look_at_host(struct corelock_host *host)
+CORELOCK_EXPORT void corelock_look_at_host(corelock_session *session, struct corelock_host *host)
 {
-	struct failure unheard = {};
-	enum event_layout layout;
+	const struct event_forms *forms = &session->forms;
 
-	failure_log_begin(&unheard);
+	log_begin(session);
 	*host = (struct corelock_host){
 		.capabilities = effective_capabilities(),
-		.memcg_path = !tracepoints_check(&unheard, &layout) && layout == LAYOUT_MEMCG_PATH,
+		.memcg_path = forms->by_arguments == FORM_ARGUMENTS_WITH_PATH ||
+			      forms->by_record == FORM_OWN_RECORD,
 		.jit = jit_state(),
 	};
 	log_end();
-	failure_free(&unheard);
 }
 
 CORELOCK_EXPORT int corelock_take_locks(uint32_t times)
