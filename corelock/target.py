@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from corelock.errors import InvalidArgument, NoSuchTarget, Unsupported
+from corelock.errors import InvalidArgument, MissingPrivilege, NoSuchTarget, Unsupported
 
 PROC = Path("/proc")
 _PF_KTHREAD = 0x00200000
@@ -24,9 +24,45 @@ def _status_field(pid: int, field: str) -> str:
     return ""
 
 
-def _check_proc() -> None:
-    if not (PROC / "self").exists():
+def check_proc() -> None:
+    """Make sure that there is a /proc.
+
+    Raises:
+        Unsupported: there is none.
+    """
+    if not os.path.lexists(PROC / "self"):
         raise Unsupported("/proc is not mounted", "mount -t proc proc /proc")
+
+
+#: What lets one see a process that /proc hides.
+HIDEPID_REMEDY = (
+    "Give corelock CAP_SYS_PTRACE, or run it as the process's user, or in the group that the "
+    "mount option gid= of /proc names."
+)
+
+
+def hidepid() -> str:
+    """How /proc hides other users' processes, as its mount option says; "" if it does not."""
+    try:
+        lines = (PROC / "self" / "mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    # Of several mounts in one place the last is seen. What follows " - ": type, source, options.
+    mounts = [line.partition(" - ") for line in lines]
+    options = [end.split()[-1] for begin, _, end in mounts if begin.split()[4] == str(PROC)]
+    values = dict(option.partition("=")[::2] for option in options[-1].split(",")) if options else {}
+    value = values.get("hidepid", "")
+    return "" if value in ("0", "off") else value
+
+
+def _lives(tid: int) -> bool:
+    try:
+        os.kill(tid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def check_thread(tid: int) -> int:
@@ -35,6 +71,7 @@ def check_thread(tid: int) -> int:
     Raises:
         InvalidArgument: not a positive number.
         NoSuchTarget: no such thread, or one without an address space.
+        MissingPrivilege: there is one, and /proc hides it.
         Unsupported: there is no /proc.
     """
     return _check(tid, whole_process=False)
@@ -52,11 +89,17 @@ def check_positive(pid: int) -> None:
 
 def _check(tid: int, *, whole_process: bool) -> int:
     check_positive(tid)
-    _check_proc()
+    check_proc()
     try:
         stat = (PROC / str(tid) / "stat").read_text(errors="replace")
         tgid = int(_status_field(tid, "Tgid"))
-    except (FileNotFoundError, ProcessLookupError, ValueError):
+    except (OSError, ValueError):
+        if _lives(tid):
+            value = hidepid()
+            option = f": it is mounted with hidepid={value}" if value else ""
+            raise MissingPrivilege(
+                f"{tid} exists, but /proc hides it{option}", HIDEPID_REMEDY
+            ) from None
         raise NoSuchTarget(f"no process or thread has the id {tid}", "See ps -eLf.") from None
     # The name, in parentheses, may hold anything; what follows it has no ')'.
     name, _, rest = stat.partition("(")[2].rpartition(")")
@@ -81,6 +124,7 @@ def check_process(pid: int) -> None:
     Raises:
         InvalidArgument: not a positive number, or a thread's id.
         NoSuchTarget: no such process, or one without an address space.
+        MissingPrivilege: there is one, and /proc hides it.
     """
     tgid = _check(pid, whole_process=True)
     if tgid != pid:
@@ -111,7 +155,7 @@ def comm_of(pid: int) -> str:
     """The name of a process, "" if it has gone."""
     try:
         return (PROC / str(pid) / "comm").read_text(errors="replace").rstrip("\n")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return ""
 
 
@@ -119,7 +163,7 @@ def thread_count(pid: int) -> int:
     """How many threads a process has now, 0 if it has gone."""
     try:
         return int(_status_field(pid, "Threads") or 0)
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return 0
 
 
@@ -129,5 +173,5 @@ def host_thread_count() -> int:
     Raises:
         Unsupported: there is no /proc.
     """
-    _check_proc()
+    check_proc()
     return int((PROC / "loadavg").read_text().split()[3].partition("/")[2])

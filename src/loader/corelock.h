@@ -173,7 +173,7 @@ struct corelock_held {
 /* What corelock_check looks at, each needed for the next. */
 enum corelock_check {
 	CORELOCK_CHECK_CAPABILITIES,  /* CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN */
-	CORELOCK_CHECK_BPF_CALL,      /* whether the smallest program can be loaded */
+	CORELOCK_CHECK_BPF,	      /* whether the smallest program can be loaded */
 	CORELOCK_CHECK_BTF,	      /* whether the kernel's can be read */
 	CORELOCK_CHECK_TRACEPOINTS,   /* whether it has mmap_lock's in a known layout */
 	CORELOCK_CHECK_PROGRAM_TYPES, /* those that tracing needs, of programs and maps */

@@ -87,7 +87,7 @@ static int run_check(const struct check *check)
 	switch (check->which) {
 	case CORELOCK_CHECK_CAPABILITIES:
 		return capabilities_check(failure);
-	case CORELOCK_CHECK_BPF_CALL:
+	case CORELOCK_CHECK_BPF:
 		return bpf_call_check(failure);
 	case CORELOCK_CHECK_BTF:
 		return btf_and_use_check(session);
@@ -115,12 +115,14 @@ static int check_logged(void *argument)
 CORELOCK_EXPORT int corelock_check(corelock_session *session, uint32_t which)
 {
 	struct check check = {session, which};
+	bool by_btf = which != CORELOCK_CHECK_CAPABILITIES && which != CORELOCK_CHECK_BPF;
 	int error;
 
 	if (!session->configured)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "check comes after configure");
-	error = load_with_btf(&session->failure, session->btf_path, check_logged, &check);
+	error = load_with_btf(&session->failure, by_btf ? session->btf_path : NULL, check_logged,
+			      &check);
 	if (error)
 		failure_show_log(&session->failure);
 	return error;

@@ -18,11 +18,21 @@
 #define INIT_USER_NAMESPACE 0xEFFFFFFD
 #define LOCKDOWN "/sys/kernel/security/lockdown"
 
+static bool in_user_namespace(void)
+{
+	struct stat namespace;
+
+	return !stat("/proc/self/ns/user", &namespace) && namespace.st_ino != INIT_USER_NAMESPACE;
+}
+
+/* Outside of a user namespace, what one has inside is nothing. */
 uint64_t effective_capabilities(void)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2] = {};
 
+	if (in_user_namespace())
+		return 0;
 	/* Where it cannot be asked, trying will tell. */
 	if (syscall(SYS_capget, &header, data))
 		return ~0ULL;
@@ -54,17 +64,16 @@ int capabilities_check(struct failure *failure)
 
 	if (!*missing)
 		return 0;
+	if (in_user_namespace())
+		return failure_set(failure, CORELOCK_E_PRIVILEGE, 0,
+				   "Run it on the host, or in a container without a user namespace "
+				   "(not a rootless one).",
+				   "BPF is not permitted in a user namespace: capabilities that it "
+				   "gives do not count outside");
 	return failure_set(failure, CORELOCK_E_PRIVILEGE, 0,
 			   "Run as root, or give it CAP_BPF and CAP_PERFMON (setcap, "
 			   "systemd AmbientCapabilities=, or a container's cap_add).",
 			   "missing capability: %s", missing);
-}
-
-static bool in_user_namespace(void)
-{
-	struct stat namespace;
-
-	return !stat("/proc/self/ns/user", &namespace) && namespace.st_ino != INIT_USER_NAMESPACE;
 }
 
 /* Whether a filter answers for the kernel, which knows no such command and would say EINVAL. */
@@ -96,12 +105,6 @@ int permission_fail(struct failure *failure, int sys_errno, const char *what)
 
 	if (error)
 		return error;
-	if (in_user_namespace())
-		return failure_set(
-			failure, CORELOCK_E_PRIVILEGE, sys_errno,
-			"Its capabilities are none outside of that: run it on the host, or in a "
-			"container without a user namespace (not a rootless one).",
-			"%s in a user namespace", what);
 	if (seccomp_forbids_bpf())
 		return failure_set(
 			failure, CORELOCK_E_PRIVILEGE, sys_errno,

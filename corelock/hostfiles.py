@@ -1,0 +1,104 @@
+"""What /proc and /sys say of a host, as checks of :func:`corelock.doctor`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Optional
+
+from corelock import target
+from corelock.diagnosis import Check
+from corelock.errors import Unsupported
+from corelock.symbolize.kernel import HIDDEN, symbols_are_shown
+
+# Where libbpf looks, in this order.
+_TRACEFS = ("/sys/kernel/debug/tracing", "/sys/kernel/tracing")
+_EVENT = "events/mmap_lock/mmap_lock_released/id"
+_LOCKDOWN = "/sys/kernel/security/lockdown"
+
+_UNPRIVILEGED_BPF = {
+    "0": "anyone may load some programs; tracing takes capabilities all the same",
+    "1": "BPF takes CAP_BPF, until the next boot",
+    "2": "BPF takes CAP_BPF",
+}
+
+
+def _content(path: str) -> Optional[str]:
+    """Of a small file, None if it cannot be read."""
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def lockdown() -> Check:
+    """Whether the kernel lets anyone read its memory."""
+    content = _content(_LOCKDOWN)
+    if content is None:
+        return Check("lockdown", "pass", f"not known: no {_LOCKDOWN}")
+    mode = content.partition("[")[2].partition("]")[0]
+    if mode == "confidentiality":
+        remedy = "Boot it with lockdown=integrity, or without."
+        return Check("lockdown", "fail", f"{mode}: BPF may not read the kernel's memory", remedy)
+    return Check("lockdown", "pass", f"{mode or content}: it does not concern tracing")
+
+
+def unprivileged_bpf() -> Check:
+    """What others may do; corelock needs its capabilities in any case."""
+    value = _content("/proc/sys/kernel/unprivileged_bpf_disabled")
+    if value is None:
+        return Check("unprivileged_bpf_disabled", "pass", "not known: no such file")
+    meaning = _UNPRIVILEGED_BPF.get(value, "a value that is not known")
+    return Check("unprivileged_bpf_disabled", "pass", f"unprivileged_bpf_disabled={value}: {meaning}")
+
+
+def proc(can_ptrace: bool) -> Check:
+    """Whether targets can be looked up."""
+    try:
+        target.check_proc()
+    except Unsupported as error:
+        return Check("proc", "fail", error.message, error.remedy)
+    value = target.hidepid()
+    if value and not can_ptrace:
+        found = f"hidepid={value}: other users' processes cannot be named with --pid"
+        return Check("proc", "warn", found, target.HIDEPID_REMEDY)
+    return Check("proc", "pass", f"hidepid={value}, not for CAP_SYS_PTRACE" if value else "mounted")
+
+
+def tracefs() -> Check:
+    """Whether programs could be attached by ``tp``."""
+    for folder in _TRACEFS:
+        if os.access(f"{folder}/{_EVENT}", os.R_OK):
+            return Check("tracefs", "pass", f"{folder}, readable")
+    found = "not mounted"
+    if any(os.path.ismount(folder) for folder in _TRACEFS):
+        found = "mounted, but its mmap_lock events are not to be read"
+    remedy = (
+        "Only --attach tp needs it: mount -t tracefs none /sys/kernel/tracing, readable by "
+        "who runs corelock."
+    )
+    return Check("tracefs", "warn", found, remedy)
+
+
+def kernel_symbols() -> Check:
+    """Whether kernel frames will have names."""
+    restrict = _content("/proc/sys/kernel/kptr_restrict")
+    value = "not known" if restrict is None else restrict
+    try:
+        shown = symbols_are_shown()
+    except OSError as error:
+        found = f"{value}; kernel symbols cannot be read: {error.strerror}"
+        return Check("kptr_restrict", "warn", found, "Kernel frames will be addresses.")
+    if shown:
+        return Check("kptr_restrict", "pass", f"{value}; kernel symbols are shown")
+    _, _, remedy = HIDDEN.partition(": ")
+    remedy = f"Kernel frames will be addresses. For names {remedy}."
+    return Check("kptr_restrict", "warn", f"{value}; kernel symbols are hidden", remedy)
+
+
+def other_users(can_ptrace: bool) -> Check:
+    """Whether user frames of any process will have names."""
+    if can_ptrace:
+        return Check("user_symbols", "pass", "of any user's processes (CAP_SYS_PTRACE)")
+    remedy = "Others' user frames will be addresses. For names give it CAP_SYS_PTRACE."
+    return Check("user_symbols", "warn", "of the own user's processes only", remedy)
