@@ -80,7 +80,7 @@ class _Doctor:
         yield self._noted(hostfiles.proc(can_ptrace))
         yield hostfiles.tracefs()
         yield hostfiles.kernel_symbols()
-        yield hostfiles.other_users(can_ptrace)
+        yield hostfiles.user_symbols(can_ptrace)
         yield from self._trials()
 
     def _open(self) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 from corelock import target
 from corelock.diagnosis import Check
-from corelock.errors import Unsupported
+from corelock.errors import CorelockError, Unsupported
 from corelock.symbolize.kernel import HIDDEN, symbols_are_shown
 
 # Where libbpf looks, in this order.
 _TRACEFS = ("/sys/kernel/debug/tracing", "/sys/kernel/tracing")
 _EVENT = "events/mmap_lock/mmap_lock_released/id"
 _LOCKDOWN = "/sys/kernel/security/lockdown"
+
+_MOST_OTHERS = 20
 
 _UNPRIVILEGED_BPF = {
     "0": "anyone may load some programs; tracing takes capabilities all the same",
@@ -96,9 +99,39 @@ def kernel_symbols() -> Check:
     return Check("kptr_restrict", "warn", f"{value}; kernel symbols are hidden", remedy)
 
 
-def other_users(can_ptrace: bool) -> Check:
-    """Whether user frames of any process will have names."""
-    if can_ptrace:
-        return Check("user_symbols", "pass", "of any user's processes (CAP_SYS_PTRACE)")
+def user_symbols(can_ptrace: bool) -> Check:
+    """Whether user frames of any user's processes will have names."""
+    if can_ptrace or any(map(_may_be_read, _others())):
+        return Check("user_symbols", "pass", "of any user's processes")
     remedy = "Others' user frames will be addresses. For names give it CAP_SYS_PTRACE."
-    return Check("user_symbols", "warn", "of the own user's processes only", remedy)
+    return Check("user_symbols", "warn", "of the own user's processes", remedy)
+
+
+def _others() -> Iterator[int]:
+    """Some processes of other users."""
+    try:
+        pids = [int(name) for name in os.listdir(target.PROC) if name.isdigit()]
+    except OSError:
+        return
+    others = 0
+    for pid in pids:
+        try:
+            if os.stat(target.PROC / str(pid)).st_uid == os.geteuid():
+                continue
+            target.check_process(pid)
+        except (OSError, CorelockError):
+            continue
+        yield pid
+        others += 1
+        if others == _MOST_OTHERS:
+            return
+
+
+def _may_be_read(pid: int) -> bool:
+    """Whether its mappings may. Since Linux 6.15 that takes no more than CAP_PERFMON."""
+    try:
+        # Opening asks for the permission; only reading would take a lock.
+        os.close(os.open(target.PROC / str(pid) / "maps", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

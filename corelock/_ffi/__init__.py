@@ -6,6 +6,7 @@ Nothing is opened at import; :func:`library` does it on first use.
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import threading
 from pathlib import Path
@@ -55,14 +56,58 @@ def _open() -> tuple[Any, Any]:
     if not os.path.exists(path):
         raise LibraryError(f"{path} does not exist", "Run make, or reinstall the package.")
     try:
+        _check_file(path)
         lib = ffi.dlopen(path)
     except OSError as error:
+        # cffi's have no strerror, and dlopen's words begin with the path, twice.
+        reason = error.strerror or str(error).rpartition(f"{path}: ")[2]
         raise LibraryError(
-            f"cannot open {path}: {error}",
-            "Install libbpf 1.1 or newer (Debian: libbpf1), and use a build for this machine.",
+            f"cannot open {path}: {reason}", "Install libbpf 1.1 or newer (Debian: libbpf1)."
         ) from error
     _check(ffi, lib, path, _generated.FINGERPRINT)
     return ffi, lib
+
+
+#: Bytes of an ELF header, and where in it class and byte order are.
+_ELF_HEADER, _ELF_IDENT, _ELF_64 = 64, slice(4, 6), 2
+_MACHINES = {3: "x86", 40: "arm", 62: "x86-64", 183: "aarch64"}
+
+
+def _check_file(path: str) -> None:
+    """What dlopen says in misleading words, or by a SIGBUS.
+
+    Raises:
+        LibraryError: a library for another machine than this Python's, or cut short.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        header = file.read(_ELF_HEADER)
+        size = os.fstat(file.fileno()).st_size
+    if header[:4] != b"\x7fELF" or len(header) < _ELF_HEADER:
+        raise LibraryError(
+            f"cannot open {path}: not a shared library", "Run make, or reinstall the package."
+        )
+    try:
+        with open("/proc/self/exe", "rb") as file:
+            own = file.read(_ELF_HEADER)
+    except OSError:  # then dlopen decides
+        own = header
+    if header[_ELF_IDENT] != own[_ELF_IDENT] or header[18:20] != own[18:20]:
+        raise LibraryError(
+            f"{path} is for {_machine(header)}, and this Python is for {_machine(own)}",
+            "Install the package, or build it, for this machine.",
+        )
+    if header[4] != _ELF_64:
+        return
+    # The section headers come last.
+    offset, each, count = struct.unpack("=40xQ10xHH2x", header)
+    if offset + each * count > size:
+        raise LibraryError(f"{path} is cut short", "Run make again, or reinstall the package.")
+
+
+def _machine(header: bytes) -> str:
+    number = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
+    return _MACHINES.get(number, f"machine {number}")
 
 
 def _check(ffi: Any, lib: Any, path: str, fingerprint: int) -> None:

@@ -128,9 +128,12 @@ int load_with_btf(struct failure *failure, const char *path, int (*load)(void *h
 
 	if (!path)
 		return load(handle);
+	failure_log_begin(failure);
 	btf = btf__parse(path, NULL);
+	error = errno;
+	log_end();
 	if (!btf)
-		return failure_set(failure, CORELOCK_E_ARGUMENT, errno,
+		return failure_set(failure, CORELOCK_E_ARGUMENT, error,
 				   "Give a file like /sys/kernel/btf/vmlinux, or an ELF file with a "
 				   ".BTF section, whole.",
 				   "cannot read BTF from %s", path);
