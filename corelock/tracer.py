@@ -72,9 +72,9 @@ class Tracer:
         ring_bytes: room for slow events, 18 KiB each, between two reads; default
             8 MiB, or 32 MiB if ``slow_ns`` is below its own default.
         blame: charge each wait to the holds that overlapped it, for :meth:`blame`.
-        attach: how to get at the events: ``tp_btf`` (their arguments: half the cost, and all
-            that the kernel drops is counted) or ``tp`` (their records, by tracefs); by
-            default ``tp``, if ``tp_btf`` is refused.
+        attach: how to get at the events: ``tp_btf`` (their arguments; whatever the kernel drops
+            is counted) or ``tp`` (their records, by tracefs, which costs more); by default
+            ``tp`` only if ``tp_btf`` is refused.
         btf: file with the kernel's BTF, where ``/sys/kernel/btf`` does not have it; needs
             CAP_SYS_ADMIN.
 

@@ -12,14 +12,14 @@
 const volatile bool mm_from_record;
 
 /* A member of an mm, or of what an mm leads to. */
-#define load(pointer, member)                                                                      \
-	({                                                                                         \
-		typeof((pointer)->member) value;                                                   \
-		if (mm_from_record && !bpf_rdonly_cast)                                            \
-			bpf_core_read(&value, sizeof(value), &(pointer)->member);                  \
-		else                                                                               \
-			value = (pointer)->member;                                                 \
-		value;                                                                             \
+#define load(pointer, member)                                                     \
+	({                                                                        \
+		typeof((pointer)->member) value;                                  \
+		if (mm_from_record && !bpf_rdonly_cast)                           \
+			bpf_core_read(&value, sizeof(value), &(pointer)->member); \
+		else                                                              \
+			value = (pointer)->member;                                \
+		value;                                                            \
 	})
 
 /* The mm that a tracepoint's record names. */

@@ -113,8 +113,11 @@ static void *show_and_load(void *argument)
 
 	job->result = show(job->failure, job->path) ?: job->load(job->handle);
 	/* Wrong types are the reason of a refusal, too. */
-	if (!job->result || job->result == -CORELOCK_E_LOAD)
+	if (!job->result || job->result == -CORELOCK_E_LOAD) {
+		failure_log_begin(job->failure);
 		job->result = compare(job->failure, job->path) ?: job->result;
+		log_end();
+	}
 	return NULL;
 }
 
@@ -133,10 +136,11 @@ int load_with_btf(struct failure *failure, const char *path, int (*load)(void *h
 	error = errno;
 	log_end();
 	if (!btf)
-		return failure_set(failure, CORELOCK_E_ARGUMENT, error,
-				   "Give a file like /sys/kernel/btf/vmlinux, or an ELF file with a "
-				   ".BTF section, whole.",
-				   "cannot read BTF from %s", path);
+		return failure_set(
+			failure, CORELOCK_E_ARGUMENT, error < __LIBBPF_ERRNO__START ? error : 0,
+			"Give a file like /sys/kernel/btf/vmlinux, or an ELF file with a "
+			".BTF section, whole.",
+			"cannot read BTF from %s", path);
 	btf__free(btf);
 	error = pthread_create(&thread, NULL, show_and_load, &job);
 	if (error)
