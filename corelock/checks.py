@@ -9,7 +9,7 @@ from typing import Optional
 
 from corelock import hostfiles
 from corelock._native import HostFacts, Options, Session
-from corelock.diagnosis import Check, Diagnosis
+from corelock.diagnosis import Check, Diagnosis, EventLayout
 from corelock.errors import CorelockError
 from corelock.model import Host
 from corelock.tracer import ATTACH, Attach
@@ -39,6 +39,7 @@ class _Doctor:
         self._facts = HostFacts(0, False, None)
         #: Of each check that failed or was not tried, the one that failed.
         self._failed: dict[str, str] = {}
+        self._layout: Optional[EventLayout] = None
         self._trial: Optional[Trial] = None
         self._cost_ns: Optional[int] = None
 
@@ -52,7 +53,7 @@ class _Doctor:
             if self._session is not None:
                 self._session.close()
         attach = self._trial.attached_by if self._trial else None
-        return Diagnosis(host, tuple(checks), attach, self._cost_ns)
+        return Diagnosis(host, tuple(checks), self._layout, attach, self._cost_ns)
 
     def _checks(self) -> Iterator[Check]:
         yield self._tried("library", (), "matches this package", self._open)
@@ -61,11 +62,13 @@ class _Doctor:
         yield self._asked("bpf", ("capabilities",), "programs can be loaded")
         btf_needs = ("bpf",) if self._btf else ("library",)
         yield self._asked("btf", btf_needs, self._btf or "/sys/kernel/btf/vmlinux")
-        tracepoints = self._asked("tracepoints", ("btf",), "mmap_lock's three; events carry a {}")
-        # Again: now that is known, too, of which kind the tracepoints are.
-        self._look_at_host()
-        carried = "cgroup's path" if self._facts.memcg_path else "cgroup's id"
-        yield replace(tracepoints, found=tracepoints.found.format(carried))
+        tracepoints = self._asked("tracepoints", ("btf",), "")
+        if tracepoints.verdict == "pass":
+            self._look_at_host()
+            self._layout = "memcg_path" if self._facts.memcg_path else "memcg_id"
+            found = f"mmap_lock's three; events carry a {self._layout}"
+            tracepoints = replace(tracepoints, found=found)
+        yield tracepoints
         types = "tracing; task storage and ring buffer maps"
         yield self._asked("program_types", ("bpf", "tracepoints"), types)
         holders = self._tried(

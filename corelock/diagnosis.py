@@ -8,6 +8,7 @@ from typing import Literal, Optional
 from corelock.model import Host
 
 Verdict = Literal["pass", "warn", "fail"]
+EventLayout = Literal["memcg_id", "memcg_path"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Diagnosis:
 
     host: Host
     checks: tuple[Check, ...]
+    #: What this kernel's events carry besides the lock; None: not known.
+    event_layout: Optional[EventLayout]
     #: By which way ``hold-times`` attaches, ``tp_btf`` or ``tp``; None: by none.
     attach: Optional[str]
     event_cost_ns: Optional[int]

@@ -48,11 +48,12 @@ def lockdown() -> Check:
 
 def unprivileged_bpf() -> Check:
     """What others may do; corelock needs its capabilities in any case."""
-    value = _content("/proc/sys/kernel/unprivileged_bpf_disabled")
+    name = "unprivileged_bpf_disabled"
+    value = _content(f"/proc/sys/kernel/{name}")
     if value is None:
-        return Check("unprivileged_bpf_disabled", "pass", "not known: no such file")
+        return Check(name, "pass", "not known: it cannot be read")
     meaning = _UNPRIVILEGED_BPF.get(value, "a value that is not known")
-    return Check("unprivileged_bpf_disabled", "pass", f"unprivileged_bpf_disabled={value}: {meaning}")
+    return Check(name, "pass", f"{name}={value}: {meaning}")
 
 
 def proc(can_ptrace: bool) -> Check:

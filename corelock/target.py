@@ -7,6 +7,7 @@ sense; ``maps``, ``smaps``, ``environ`` and the arguments are not.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from corelock.errors import InvalidArgument, MissingPrivilege, NoSuchTarget, Unsupported
@@ -36,8 +37,8 @@ def check_proc() -> None:
 
 #: What lets one see a process that /proc hides.
 HIDEPID_REMEDY = (
-    "Give corelock CAP_SYS_PTRACE, or run it as the process's user, or in the group that the "
-    "mount option gid= of /proc names."
+    "Give corelock CAP_SYS_PTRACE, or run it as the process's user, or in the group of the mount "
+    "option gid= of /proc (not with ptraceable)."
 )
 
 
@@ -48,11 +49,9 @@ def hidepid() -> str:
     except OSError:
         return ""
     # Of several mounts in one place the last is seen. What follows " - ": type, source, options.
-    mounts = [line.partition(" - ") for line in lines]
-    options = [end.split()[-1] for begin, _, end in mounts if begin.split()[4] == str(PROC)]
-    values = dict(option.partition("=")[::2] for option in options[-1].split(",")) if options else {}
-    value = values.get("hidepid", "")
-    return "" if value in ("0", "off") else value
+    mounts = [line for line in lines if line.split()[4] == str(PROC)]
+    found = re.search(r" - .*[ ,]hidepid=(\w+)", mounts[-1]) if mounts else None
+    return found[1] if found and found[1] not in ("0", "off") else ""
 
 
 def _lives(tid: int) -> bool:

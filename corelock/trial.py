@@ -11,7 +11,7 @@ from typing import Optional
 
 from corelock._native import take_locks
 from corelock.model import Accounting, Snapshot
-from corelock.tracer import Attach, Tracer
+from corelock.tracer import ATTACH, Attach, Tracer
 
 # Loops short enough that most are not interrupted, each so many locks of either mode.
 _LOOPS = 15
@@ -47,7 +47,7 @@ def try_tracing(attach: Optional[Attach] = None, btf: Optional[str] = None) -> T
         tracer.stop()
         plain_ns = min(before_ns, _loop_ns())
         return Trial(
-            tracer.attached_by,
+            next(way for way in ATTACH if way == tracer.attached_by),
             len(_OPERATIONS) * _TAKEN,
             _problem(tracer.snapshot(), tracer.accounting()),
             (traced_ns - plain_ns) / _EVENTS,

@@ -17,6 +17,7 @@ def write_doctor_json(stream: TextIO, diagnosis: Diagnosis) -> None:
         "schema": SCHEMA,
         "host": asdict(diagnosis.host),
         "works": diagnosis.works,
+        "event_layout": diagnosis.event_layout,
         "attach": diagnosis.attach,
         "event_cost_ns": diagnosis.event_cost_ns,
         "checks": [asdict(check) for check in diagnosis.checks],

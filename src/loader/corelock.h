@@ -182,9 +182,10 @@ enum corelock_check {
 
 /* What this host has, as far as it lets itself be asked. */
 struct corelock_host {
-	uint64_t capabilities; /* the caller's effective ones, a bit each as in linux/capability.h */
-	uint32_t memcg_path;   /* 1: the kernel writes a cgroup's path into every event */
-	int32_t jit;	       /* 1: programs are compiled, 0: interpreted, -1: not known */
+	uint64_t
+		capabilities; /* the caller's effective ones, a bit each as in linux/capability.h */
+	uint32_t memcg_path;  /* 1: the kernel writes a cgroup's path into every event */
+	int32_t jit;	      /* 1: programs are compiled, 0: interpreted, -1: not known */
 };
 
 /* No session needed. Static memory. */

@@ -131,7 +131,9 @@ int load_fail(struct failure *failure, int sys_errno)
 {
 	const char *what = "the kernel refused the BPF programs";
 
-	if (sys_errno == EPERM || sys_errno == ENOSYS || locked_down())
+	/* For the verifier, locked-down helpers are unknown ones. A filter may say anything. */
+	if (sys_errno == EPERM || sys_errno == ENOSYS || seccomp_forbids_bpf() ||
+	    (sys_errno == EINVAL && locked_down()))
 		return permission_fail(failure, sys_errno, what);
 	return failure_set(failure, CORELOCK_E_LOAD, sys_errno,
 			   "Please report this with the log (-v) and the kernel's version.", "%s",
