@@ -9,7 +9,7 @@ from typing import Optional
 
 from corelock import hostfiles
 from corelock._native import HostFacts, Options, Session
-from corelock.diagnosis import Check, Diagnosis, EventLayout
+from corelock.diagnosis import Check, Diagnosis, EventLayout, Verdict
 from corelock.errors import CorelockError
 from corelock.model import Host
 from corelock.tracer import ATTACH, Attach
@@ -174,17 +174,21 @@ class _Doctor:
         return Check(name, "pass", f"{use}; counted {trial.locks:,} of {trial.locks:,} locks")
 
     def _cost(self) -> Check:
-        if self._trial is None:
-            return Check("event_cost", "warn", "not measured: nothing could be traced")
-        try:
-            self._cost_ns = event_cost_ns(self._trial, self._btf)
-        except (CorelockError, OSError, MemoryError) as error:
-            return Check("event_cost", "warn", f"not measured: {error}")
-        found = f"about {self._cost_ns:,} ns by {self._trial.attached_by}, in a tight loop"
-        if not self._facts.memcg_path:
-            return Check("event_cost", "pass", found)
+        found = self._measured()
+        verdict: Verdict = "warn" if self._cost_ns is None else "pass"
+        if self._layout != "memcg_path":
+            return Check("event_cost", verdict, found)
         return Check(
             "event_cost", "warn",
             f"{found}; this kernel writes a cgroup's path into each event that is traced",
             "Kernels from Linux 6.14 on do not, and events cost less there.",
         )  # fmt: skip
+
+    def _measured(self) -> str:
+        if self._trial is None:
+            return "not measured: nothing could be traced"
+        try:
+            self._cost_ns = event_cost_ns(self._trial, self._btf)
+        except (CorelockError, OSError, MemoryError) as error:
+            return f"not measured: {error}"
+        return f"about {self._cost_ns:,} ns by {self._trial.attached_by}, in a tight loop"
