@@ -129,7 +129,7 @@ def _others() -> Iterator[int]:
 
 
 def _may_be_read(pid: int) -> bool:
-    """Whether its mappings may. Since Linux 6.15 that takes no more than CAP_PERFMON."""
+    """Whether its mappings may; newer kernels allow that to who has CAP_PERFMON."""
     try:
         # Opening asks for the permission; only reading would take a lock.
         os.close(os.open(target.PROC / str(pid) / "maps", os.O_RDONLY | os.O_CLOEXEC))

@@ -110,7 +110,7 @@ def test_files_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 def test_mappings_that_may_not_be_read() -> None:
-    """Before Linux 6.15 tracing alone does not give the right; here it takes a user without."""
+    """Newer kernels allow it to who may trace: it is refused to a user who may not."""
     code = (
         "from corelock.symbolize import Symbolizer; from corelock.model import SlowEvent\n"
         f"event = SlowEvent('hold', 0, 1, {os.getpid()}, 'x', {os.getpid()}, {os.getpid()}, 'x',"
