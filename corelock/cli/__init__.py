@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 could not run or attach, 2 wrong usage.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Mapping
@@ -71,3 +72,8 @@ def main() -> None:
     except CorelockError as error:
         click.echo(f"corelock: {error}", err=True)
         sys.exit(2 if isinstance(error, InvalidArgument) else 1)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        click.echo(f"corelock: {error}\n  Raise the limit of open files (ulimit -n).", err=True)
+        sys.exit(1)

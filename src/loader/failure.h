@@ -54,6 +54,9 @@ int capabilities_check(struct failure *failure);
 /* Says why what was asked of bpf() was refused with EPERM or ENOSYS. */
 int permission_fail(struct failure *failure, int sys_errno, const char *what);
 
+/* Against a refusal that nobody forbade. */
+const char *refusal_remedy(int sys_errno);
+
 /* Says why the kernel did not load the programs. */
 int load_fail(struct failure *failure, int sys_errno);
 

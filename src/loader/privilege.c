@@ -127,6 +127,13 @@ int permission_fail(struct failure *failure, int sys_errno, const char *what)
 			   "%s", what);
 }
 
+const char *refusal_remedy(int sys_errno)
+{
+	return sys_errno == EMFILE || sys_errno == ENFILE
+		       ? "Raise the limit of open files (ulimit -n)."
+		       : "Please report this with the log (-v) and the kernel's version.";
+}
+
 int load_fail(struct failure *failure, int sys_errno)
 {
 	const char *what = "the kernel refused the BPF programs";
@@ -135,7 +142,6 @@ int load_fail(struct failure *failure, int sys_errno)
 	if (sys_errno == EPERM || sys_errno == ENOSYS || seccomp_forbids_bpf() ||
 	    (sys_errno == EINVAL && locked_down()))
 		return permission_fail(failure, sys_errno, what);
-	return failure_set(failure, CORELOCK_E_LOAD, sys_errno,
-			   "Please report this with the log (-v) and the kernel's version.", "%s",
+	return failure_set(failure, CORELOCK_E_LOAD, sys_errno, refusal_remedy(sys_errno), "%s",
 			   what);
 }

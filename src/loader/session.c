@@ -405,13 +405,13 @@ static int attach_program(corelock_session *session, struct bpf_program *program
 	error = errno;
 	if (error == EPERM)
 		return permission_fail(&session->failure, error, "the kernel refused to attach");
-	return session_fail(
-		session, CORELOCK_E_LOAD, error,
-		bpf_program__type(program) == BPF_PROG_TYPE_TRACEPOINT
-			? "Attaching by tp needs tracefs: mount -t tracefs none "
-			  "/sys/kernel/tracing, readable by the caller."
-			: "Please report this with the log (-v) and the kernel's version.",
-		"cannot attach %s", bpf_program__name(program));
+	return session_fail(session, CORELOCK_E_LOAD, error,
+			    bpf_program__type(program) == BPF_PROG_TYPE_TRACEPOINT &&
+					    error != EMFILE
+				    ? "Attaching by tp needs tracefs: mount -t tracefs none "
+				      "/sys/kernel/tracing, readable by the caller."
+				    : refusal_remedy(error),
+			    "cannot attach %s", bpf_program__name(program));
 }
 
 static int attach_programs(corelock_session *session)

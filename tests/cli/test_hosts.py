@@ -211,13 +211,11 @@ def test_no_limit_is_set(command: str) -> None:
     assert result.code == 0, result.err
 
 
-def test_few_descriptors() -> None:
+@pytest.mark.parametrize("limit", [5, 12, 20])
+def test_few_descriptors(limit: int) -> None:
     """Too few to load: refused; never a traceback or half a table."""
-    result = run("hold-times", "--", "true", prefix=["prlimit", "--nofile=12:12"])
-    if result.code == 0:
-        result.assert_table()
-    else:
-        result.assert_refused()
+    result = run("hold-times", "--", "true", prefix=["prlimit", f"--nofile={limit}:{limit}"])
+    result.assert_refused("Too many open files", "ulimit -n")
 
 
 # --- namespaces -------------------------------------------------------------------------------
