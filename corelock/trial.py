@@ -17,7 +17,8 @@ from corelock.tracer import ATTACH, Attach, Tracer
 _LOOPS = 15
 _LOCKS = 200
 _EVENTS = 2 * 3 * _LOCKS
-_TAKEN = _LOOPS * _LOCKS
+#: Locks of either mode that a trial takes.
+TAKEN = _LOOPS * _LOCKS
 
 _ROUNDS = 5
 _ROUNDS_S = 0.4
@@ -48,8 +49,8 @@ def try_tracing(attach: Optional[Attach] = None, btf: Optional[str] = None) -> T
         plain_ns = min(before_ns, _loop_ns())
         return Trial(
             next(way for way in ATTACH if way == tracer.attached_by),
-            len(_OPERATIONS) * _TAKEN,
-            _problem(tracer.snapshot(), tracer.accounting()),
+            len(_OPERATIONS) * TAKEN,
+            what_is_wrong(tracer.snapshot(), tracer.accounting()),
             (traced_ns - plain_ns) / _EVENTS,
         )
 
@@ -73,7 +74,8 @@ def _loop_ns() -> int:
     return min(times_ns)
 
 
-def _problem(snapshot: Snapshot, accounting: Accounting) -> Optional[str]:
+def what_is_wrong(snapshot: Snapshot, accounting: Accounting) -> Optional[str]:
+    """What of this thread's locks was not counted, or not as what it was; None: nothing."""
     own = threading.get_native_id()
     counted = {
         row.operation: (row.wait.count, row.hold.count)
@@ -82,9 +84,9 @@ def _problem(snapshot: Snapshot, accounting: Accounting) -> Optional[str]:
     }
     for operation, mode in _OPERATIONS.items():
         waits, holds = counted.get(operation, (0, 0))
-        if (waits, holds) != (_TAKEN, _TAKEN):
+        if (waits, holds) != (TAKEN, TAKEN):
             return (
-                f"of {_TAKEN} {mode} locks by {operation} it counted "
+                f"of {TAKEN} {mode} locks by {operation} it counted "
                 f"{waits} waits and {holds} holds"
             )
     if accounting.unaccounted:

@@ -277,10 +277,10 @@ int corelock_resume(corelock_session *session, int32_t pid);
 int corelock_abandon(corelock_session *session, int32_t pid);
 
 /*
- * For a look at the host, with a session that is configured and will not be
- * loaded. corelock_check makes one of the checks that come before tracing, and
- * fails as corelock_load would. corelock_look_at_host never fails; memcg_path is
- * known once the tracepoints were checked.
+ * For a look at the host, once the session is configured. corelock_check makes
+ * one of the checks that come before tracing, and fails as corelock_load would.
+ * corelock_look_at_host never fails; memcg_path is known once the tracepoints were
+ * checked.
  */
 int corelock_check(corelock_session *session, uint32_t check);
 void corelock_look_at_host(corelock_session *session, struct corelock_host *host);
