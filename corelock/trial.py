@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from statistics import median
 from typing import Optional
 
 from corelock._native import take_locks
@@ -61,7 +60,7 @@ def event_cost_ns(first: Trial, btf: Optional[str] = None) -> int:
     end = time.monotonic() + _ROUNDS_S
     while len(costs_ns) < _ROUNDS and time.monotonic() < end:
         costs_ns.append(try_tracing(first.attached_by, btf).event_cost_ns)
-    return max(0, round(median(costs_ns)))
+    return max(0, round(sorted(costs_ns)[len(costs_ns) // 2]))
 
 
 def _loop_ns() -> int:
