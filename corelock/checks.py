@@ -76,7 +76,6 @@ class _Doctor:
         )
         # hold-times does without.
         yield replace(holders, verdict="warn") if holders.verdict == "fail" else holders
-        yield self._jit()
         yield hostfiles.lockdown()
         yield hostfiles.unprivileged_bpf()
         can_ptrace = self._has(_CAP_SYS_PTRACE)
@@ -135,10 +134,9 @@ class _Doctor:
             return Check("jit", "warn", "not known: no program could be loaded")
         if self._facts.jit:
             return Check("jit", "pass", "programs are compiled")
-        return Check(
-            "jit", "warn", "programs are interpreted: each event costs several times as much",
-            "sysctl net.core.bpf_jit_enable=1",
-        )  # fmt: skip
+        verdict: Verdict = "fail" if self._trial is None else "warn"
+        remedy = "sysctl net.core.bpf_jit_enable=1"
+        return Check("jit", verdict, "off: programs are interpreted, if at all", remedy)
 
     def _trials(self) -> Iterator[Check]:
         """By the way that hold-times takes by itself, and by the other."""
@@ -152,6 +150,7 @@ class _Doctor:
                 spare = f"Not needed while {self._trial.attached_by} works. {other.remedy}"
                 other = replace(other, verdict="warn", remedy=spare)
             yield other
+        yield self._jit()
         yield self._cost()
 
     def _try(self, way: Optional[Attach]) -> Check:

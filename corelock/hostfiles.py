@@ -75,8 +75,9 @@ def tracefs() -> Check:
         if os.access(f"{folder}/{_EVENT}", os.R_OK):
             return Check("tracefs", "pass", f"{folder}, readable")
     found = "not mounted"
-    if any(os.path.ismount(folder) for folder in _TRACEFS):
-        found = "mounted, but its mmap_lock events are not to be read"
+    for folder in filter(os.path.ismount, _TRACEFS):
+        seen = os.access(f"{folder}/events", os.R_OK | os.X_OK)
+        found = f"{folder}, without mmap_lock" if seen else f"{folder}, not readable"
     remedy = (
         "Only --attach tp needs it: mount -t tracefs none /sys/kernel/tracing, readable by "
         "who runs corelock."

@@ -100,9 +100,11 @@ int failure_set(struct failure *failure, enum corelock_code code, int sys_errno,
 	va_end(arguments);
 	length = strlen(failure->message);
 	/* libbpf has numbers of its own, too. */
-	if (sys_errno && !libbpf_strerror(sys_errno, reason, sizeof(reason)))
+	if (sys_errno) {
+		libbpf_strerror(sys_errno, reason, sizeof(reason));
 		snprintf(failure->message + length, sizeof(failure->message) - length, ": %s",
 			 reason);
+	}
 	snprintf(failure->remedy, sizeof(failure->remedy), "%s", remedy);
 	failure->error.code = code;
 	failure->error.sys_errno = sys_errno;

@@ -16,6 +16,8 @@
 
 /* Inode of the initial user namespace, PROC_USER_INIT_INO in include/linux/proc_ns.h. */
 #define INIT_USER_NAMESPACE 0xEFFFFFFD
+/* The kernel's own, which gets out with programs that only the JIT can run. */
+#define ENOTSUPP 524
 #define LOCKDOWN "/sys/kernel/security/lockdown"
 
 static bool in_user_namespace(void)
@@ -113,7 +115,7 @@ int permission_fail(struct failure *failure, int sys_errno, const char *what)
 			"a seccomp filter forbids bpf()");
 	if (locked_down())
 		return failure_set(
-			failure, CORELOCK_E_PRIVILEGE, sys_errno,
+			failure, CORELOCK_E_PRIVILEGE, 0,
 			"Boot it with lockdown=integrity, or without: in this mode BPF programs "
 			"may not read the kernel's memory.",
 			"%s: " LOCKDOWN " is [confidentiality]", what);
@@ -142,6 +144,11 @@ int load_fail(struct failure *failure, int sys_errno)
 	if (sys_errno == EPERM || sys_errno == ENOSYS || seccomp_forbids_bpf() ||
 	    (sys_errno == EINVAL && locked_down()))
 		return permission_fail(failure, sys_errno, what);
+	if (sys_errno == ENOTSUPP)
+		return failure_set(failure, CORELOCK_E_LOAD, 0,
+				   "Let it compile them: sysctl net.core.bpf_jit_enable=1, on a "
+				   "kernel with CONFIG_BPF_JIT=y.",
+				   "%s: it would have to interpret them, and cannot", what);
 	return failure_set(failure, CORELOCK_E_LOAD, sys_errno, refusal_remedy(sys_errno), "%s",
 			   what);
 }

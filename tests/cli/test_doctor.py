@@ -26,8 +26,8 @@ _BTF = "/sys/kernel/btf"
 
 NAMES = [
     "kernel", "library", "capabilities", "bpf", "btf", "tracepoints", "program_types", "holders",
-    "jit", "lockdown", "unprivileged_bpf_disabled", "proc", "tracefs", "kptr_restrict",
-    "user_symbols", "attach_tp_btf", "attach_tp", "event_cost",
+    "lockdown", "unprivileged_bpf_disabled", "proc", "tracefs", "kptr_restrict",
+    "user_symbols", "attach_tp_btf", "attach_tp", "jit", "event_cost",
 ]  # fmt: skip
 
 
