@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Union
 
 from corelock.errors import InvalidArgument, MissingPrivilege, NoSuchTarget, Unsupported
 
@@ -17,7 +18,7 @@ _PF_KTHREAD = 0x00200000
 _COMM_MAX = 15
 
 
-def _status_field(pid: int, field: str) -> str:
+def _status_field(pid: Union[int, str], field: str) -> str:
     for line in (PROC / str(pid) / "status").read_text(errors="replace").splitlines():
         name, _, value = line.partition(":")
         if name == field:
@@ -26,13 +27,24 @@ def _status_field(pid: int, field: str) -> str:
 
 
 def check_proc() -> None:
-    """Make sure that there is a /proc.
+    """Make sure that /proc is there and has the pids that we go by.
 
     Raises:
-        Unsupported: there is none.
+        Unsupported: there is no /proc, or it is that of another pid namespace.
     """
-    if not os.path.lexists(PROC / "self"):
-        raise Unsupported("/proc is not mounted", "mount -t proc proc /proc")
+    try:
+        # One number for each pid namespace, from that of the mounted /proc down to our own.
+        numbers = _status_field("self", "NSpid").split()
+    except (FileNotFoundError, ProcessLookupError):
+        raise Unsupported(
+            "/proc is not mounted, or that of another pid namespace", "mount -t proc proc /proc"
+        ) from None
+    if len(numbers) > 1:
+        raise Unsupported(
+            f"/proc is that of another pid namespace: process {os.getpid()} is {numbers[0]} there",
+            "Mount one's own (unshare --mount-proc, or mount -t proc proc /proc), "
+            "or enter all namespaces (nsenter --all --target PID).",
+        )
 
 
 #: What lets one see a process that /proc hides.

@@ -42,13 +42,10 @@ void failure_log_begin(struct failure *failure);
 void log_end(void);
 void failure_show_log(struct failure *failure);
 
-/* Fails with a remedy unless the caller may use BPF, and sees the host's pids. */
-int caller_check(struct failure *failure);
-
 /* A bit for each, as in linux/capability.h. */
 uint64_t effective_capabilities(void);
 
-/* Fails unless the caller has the capabilities for BPF. */
+/* Fails with a remedy unless the caller has the capabilities for BPF. */
 int capabilities_check(struct failure *failure);
 
 /* Says why what was asked of bpf() was refused with EPERM or ENOSYS. */

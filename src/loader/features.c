@@ -3,15 +3,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <bpf/btf.h>
 
 #include "session.h"
-
-/* Inode of the initial pid namespace, PROC_PID_INIT_INO in include/linux/proc_ns.h. */
-#define INIT_PID_NAMESPACE 0xEFFFFFFC
 
 /* The number of parameters of a tracepoint's prototype (with the leading void *), 0: none such. */
 static unsigned int tracepoint_arity(const struct btf *btf, const char *name)
@@ -144,24 +140,9 @@ int lock_words_check(struct failure *failure)
 	return 0;
 }
 
-int caller_check(struct failure *failure)
-{
-	struct stat namespace;
-	int error = capabilities_check(failure);
-
-	if (error)
-		return error;
-	/* A pid means another process outside: measuring that one would be wrong. */
-	if (!stat("/proc/self/ns/pid", &namespace) && namespace.st_ino != INIT_PID_NAMESPACE)
-		return failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
-				   "Run it on the host, with the pid as the host sees it.",
-				   "this is not the host's pid namespace");
-	return 0;
-}
-
 int features_check(corelock_session *session)
 {
-	int error = caller_check(&session->failure);
+	int error = capabilities_check(&session->failure);
 
 	return error ?: tracepoints_check(session);
 }
