@@ -111,10 +111,12 @@ def test_files_that_may_not_be_read(tmp_path: Path) -> None:
 
 def test_mappings_that_may_not_be_read() -> None:
     """Newer kernels allow it to who may trace: it is refused to a user who may not."""
+    pid = os.getpid()
     code = (
-        "from corelock.symbolize import Symbolizer; from corelock.model import SlowEvent\n"
-        f"event = SlowEvent('hold', 0, 1, {os.getpid()}, 'x', {os.getpid()}, {os.getpid()}, 'x',"
-        " 'read', 'munmap', (), (0x1000, 0x2000), False, False, None, 1)\n"
+        "from corelock.symbolize import Symbolizer\n"
+        "from tests.reports import slow\n"
+        "from dataclasses import replace\n"
+        f"event = replace(slow(pid={pid}, tid={pid}).event, user_stack=(0x1000, 0x2000))\n"
         "symbols = Symbolizer(cache_folder=None)\n"
         "for _ in range(3): resolved = symbols.resolve(event)\n"
         "print(symbols.notes, resolved.user_stack_note)"
