@@ -23,6 +23,8 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from corelock.blame import Blame, Charge, Contention
+    from corelock.checks import doctor
+    from corelock.diagnosis import Diagnosis
     from corelock.locks import (
         Holder,
         HoldersSnapshot,
@@ -35,10 +37,11 @@ if TYPE_CHECKING:
     from corelock.sampler import HolderSampler, holders
 
 __all__ = [
-    "Accounting", "Blame", "Charge", "CommandError", "Contention", "CorelockError", "Histogram",
-    "Holder", "HolderSampler", "HoldersSnapshot", "InvalidArgument", "LibraryError", "LoadError",
-    "LockState", "LockThread", "MissingPrivilege", "NoSuchTarget", "Process", "Row", "SeenLock",
-    "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported", "Waiter", "holders",
+    "Accounting", "Blame", "Charge", "CommandError", "Contention", "CorelockError", "Diagnosis",
+    "Histogram", "Holder", "HolderSampler", "HoldersSnapshot", "InvalidArgument", "LibraryError",
+    "LoadError", "LockState", "LockThread", "MissingPrivilege", "NoSuchTarget", "Process", "Row",
+    "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported", "Waiter", "doctor",
+    "holders",
 ]  # fmt: skip
 
 _IN_LOCKS = (
@@ -47,11 +50,19 @@ _IN_LOCKS = (
 
 
 def __getattr__(name: str) -> object:
-    """Blame and holders are imported on first use: other tracing does not pay for them."""
+    """Imported on first use: tracing does not pay for what it does not need."""
     if name in ("Blame", "Charge", "Contention"):
         from corelock import blame
 
         return getattr(blame, name)
+    if name == "Diagnosis":
+        from corelock import diagnosis
+
+        return diagnosis.Diagnosis
+    if name == "doctor":
+        from corelock import checks
+
+        return checks.doctor
     if name in _IN_LOCKS:
         from corelock import locks
 

@@ -58,6 +58,22 @@ class Options:
     btf: Optional[str] = None
 
 
+@dataclass(frozen=True)
+class HostFacts:
+    """``struct corelock_host``; ``jit`` None: not known."""
+
+    capabilities: int
+    memcg_path: bool
+    jit: Optional[bool]
+
+
+def take_locks(times: int) -> None:
+    """Take the own mmap_lock so often by munlock, and as often by msync."""
+    error = _ffi.library()[1].corelock_take_locks(times)
+    if error:
+        raise errors.CorelockError(f"cannot take locks: {os.strerror(-error)}")
+
+
 @functools.lru_cache(maxsize=4096)
 def _name(raw: bytes) -> str:
     """A kernel name as text that is safe to print."""
@@ -136,6 +152,19 @@ class Session:
                 ),
             )
         )
+
+    def check(self, which: str) -> None:
+        """One of the checks that come before tracing, by its name in ``enum corelock_check``."""
+        self._check(
+            self._lib.corelock_check(self._session, getattr(self._lib, f"CORELOCK_CHECK_{which}"))
+        )
+
+    def look_at_host(self) -> HostFacts:
+        """What the host has; ``memcg_path`` is known once ``TRACEPOINTS`` was checked."""
+        host = self._ffi.new("struct corelock_host *")
+        self._lib.corelock_look_at_host(self._session, host)
+        jit = None if host.jit < 0 else bool(host.jit)
+        return HostFacts(host.capabilities, bool(host.memcg_path), jit)
 
     def load(self) -> None:
         """Create maps and programs."""

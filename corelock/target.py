@@ -7,10 +7,11 @@ sense; ``maps``, ``smaps``, ``environ`` and the arguments are not.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Union
 
-from corelock.errors import InvalidArgument, NoSuchTarget, Unsupported
+from corelock.errors import InvalidArgument, MissingPrivilege, NoSuchTarget, Unsupported
 
 PROC = Path("/proc")
 _PF_KTHREAD = 0x00200000
@@ -46,12 +47,42 @@ def check_proc() -> None:
         )
 
 
+#: What lets one see a process that /proc hides.
+HIDEPID_REMEDY = (
+    "Give corelock CAP_SYS_PTRACE, or run it as the process's user, or in the group of the mount "
+    "option gid= of /proc (not with ptraceable)."
+)
+
+
+def hidepid() -> str:
+    """How /proc hides other users' processes, as its mount option says; "" if it does not."""
+    try:
+        lines = (PROC / "self" / "mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    # Of several mounts in one place the last is seen. What follows " - ": type, source, options.
+    mounts = [line for line in lines if line.split()[4] == str(PROC)]
+    found = re.search(r" - .*[ ,]hidepid=(\w+)", mounts[-1]) if mounts else None
+    return found[1] if found and found[1] not in ("0", "off") else ""
+
+
+def _lives(tid: int) -> bool:
+    try:
+        os.kill(tid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def check_thread(tid: int) -> int:
     """The pid of the process that thread ``tid`` belongs to.
 
     Raises:
         InvalidArgument: not a positive number.
         NoSuchTarget: no such thread, or one without an address space.
+        MissingPrivilege: there is one, and /proc hides it.
         Unsupported: there is no /proc.
     """
     return _check(tid, whole_process=False)
@@ -73,7 +104,13 @@ def _check(tid: int, *, whole_process: bool) -> int:
     try:
         stat = (PROC / str(tid) / "stat").read_text(errors="replace")
         tgid = int(_status_field(tid, "Tgid"))
-    except (FileNotFoundError, ProcessLookupError, ValueError):
+    except (OSError, ValueError):
+        if _lives(tid):
+            value = hidepid()
+            option = f": it is mounted with hidepid={value}" if value else ""
+            raise MissingPrivilege(
+                f"{tid} exists, but /proc hides it{option}", HIDEPID_REMEDY
+            ) from None
         raise NoSuchTarget(f"no process or thread has the id {tid}", "See ps -eLf.") from None
     # The name, in parentheses, may hold anything; what follows it has no ')'.
     name, _, rest = stat.partition("(")[2].rpartition(")")
@@ -98,6 +135,7 @@ def check_process(pid: int) -> None:
     Raises:
         InvalidArgument: not a positive number, or a thread's id.
         NoSuchTarget: no such process, or one without an address space.
+        MissingPrivilege: there is one, and /proc hides it.
     """
     tgid = _check(pid, whole_process=True)
     if tgid != pid:
@@ -128,7 +166,7 @@ def comm_of(pid: int) -> str:
     """The name of a process, "" if it has gone."""
     try:
         return (PROC / str(pid) / "comm").read_text(errors="replace").rstrip("\n")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return ""
 
 
@@ -136,7 +174,7 @@ def thread_count(pid: int) -> int:
     """How many threads a process has now, 0 if it has gone."""
     try:
         return int(_status_field(pid, "Threads") or 0)
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return 0
 
 

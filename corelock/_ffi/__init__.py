@@ -6,6 +6,7 @@ Nothing is opened at import; :func:`library` does it on first use.
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +17,9 @@ from corelock.errors import LibraryError, Unsupported
 LIBRARY_NAME = "libcorelock.so"
 #: Environment variable that names another library file, for development.
 LIBRARY_VARIABLE = "CORELOCK_LIBRARY"
+
+#: ELF's numbers of machines (``e_machine``), as uname calls them.
+_MACHINES = {3: "i686", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 
 _lock = threading.Lock()
 _opened: Optional[tuple[Any, Any]] = None
@@ -55,14 +59,59 @@ def _open() -> tuple[Any, Any]:
     if not os.path.exists(path):
         raise LibraryError(f"{path} does not exist", "Run make, or reinstall the package.")
     try:
+        _check_whole(path)
         lib = ffi.dlopen(path)
     except OSError as error:
-        raise LibraryError(
-            f"cannot open {path}: {error}",
-            "Install libbpf 1.1 or newer (Debian: libbpf1), and use a build for this machine.",
-        ) from error
+        raise _not_opened(str(path), error) from error
     _check(ffi, lib, path, _generated.FINGERPRINT)
     return ffi, lib
+
+
+def _not_opened(path: str, error: OSError) -> LibraryError:
+    # glibc's own message for another machine's file is that there is no such file.
+    library, here = _machine(path), _machine("/proc/self/exe")
+    if library and here and library != here:
+        return LibraryError(
+            f"{path} is for {library} machines, and this Python is for {here}",
+            f"Install corelock's wheel for {here}, or run make on this machine.",
+        )
+    # cffi's errors have no strerror, and dlopen's words begin with the path, twice.
+    reason = error.strerror or str(error).rpartition(f"{path}: ")[2]
+    return LibraryError(
+        f"cannot open {path}: {reason}",
+        "Install libbpf 1.1 or newer (Debian: libbpf1), or corelock's wheel, which has it inside.",
+    )
+
+
+def _machine(path: str) -> Optional[str]:
+    """The kind of machine that an ELF file is for, None if it is no ELF file."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(20)
+    except OSError:
+        return None
+    if len(header) < 20 or header[:4] != b"\x7fELF":
+        return None
+    number = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
+    return _MACHINES.get(number, f"other (ELF machine {number})")
+
+
+def _check_whole(path: str) -> None:
+    """Who opens a library that was cut is killed by a SIGBUS.
+
+    Raises:
+        LibraryError: it was.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        header = file.read(64)
+        size = os.fstat(file.fileno()).st_size
+    # The section headers of a 64-bit file: where they begin, the size of each, how many. They
+    # are what comes last.
+    if len(header) == 64 and header[:5] == b"\x7fELF\x02":
+        offset, each, count = struct.unpack("=40xQ10xHH2x", header)
+        if offset + each * count > size:
+            raise LibraryError(f"{path} is cut short", "Run make again, or reinstall the package.")
 
 
 def _check(ffi: Any, lib: Any, path: str, fingerprint: int) -> None:

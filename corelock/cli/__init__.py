@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 could not run or attach, 2 wrong usage.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from corelock.version import VERSION
 #: Command, its module in this package, and its line in the overview.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "blame": ("blame", "Whose holds of mmap_lock each wait was due to."),
+    "doctor": ("doctor", "Whether corelock works on this host, and what is in its way."),
     "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
     "holders": ("holders", "Who holds mmap_lock now, and who waits for it."),
 }
@@ -56,9 +58,8 @@ def _cli() -> None:
 def main() -> None:
     """Entry point of the ``corelock`` executable."""
     try:
-        _cli.main(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        # The exit code of a command that has one of its own.
+        sys.exit(_cli.main(standalone_mode=False))
     except click.UsageError as error:
         error.show()
         sys.exit(2)
@@ -71,3 +72,8 @@ def main() -> None:
     except CorelockError as error:
         click.echo(f"corelock: {error}", err=True)
         sys.exit(2 if isinstance(error, InvalidArgument) else 1)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        click.echo(f"corelock: {error}\n  Raise the limit of open files (ulimit -n).", err=True)
+        sys.exit(1)

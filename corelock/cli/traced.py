@@ -331,8 +331,8 @@ class TracedRun(ABC):
     ring_remedy = ""
 
     def _say_symbols(self) -> None:
-        if self.symbols.note:
-            self.say(f"corelock: {self.symbols.note}")
+        for note in self.symbols.notes:
+            self.say(f"corelock: {note}")
         if self._traced.verbose:
             from corelock.render.symbolization import symbolization
 

@@ -92,7 +92,7 @@ class Symbolizer:
 
         The frames of the tracing itself are left out, and so are outermost
         user addresses that are no code. Never raises over what could not be
-        read: such frames have no name, and ``user_stack_note``, :attr:`note`
+        read: such frames have no name, and ``user_stack_note``, :attr:`notes`
         and :attr:`summary` say why.
         """
         kernel_stack = self.resolve_kernel(event.kernel_stack)
@@ -105,14 +105,20 @@ class Symbolizer:
         named = sum(frame.name is not None for frame in frames)
         self._named += named
         if named < len(frames):
-            reason = "kernel: symbols are hidden" if self.note else "kernel: no symbol"
+            reason = "kernel: symbols are hidden" if self._kernel.note else "kernel: no symbol"
             self._unnamed.add(reason, len(frames) - named)
         return frames
 
     @property
-    def note(self) -> Optional[str]:
-        """Why kernel frames have no names and what to do about it, or None. After resolving."""
-        return self._kernel.note
+    def notes(self) -> tuple[str, ...]:
+        """What we may not read, so that frames have no names, and what to do about it.
+
+        After resolving; each is said once, however often it happened.
+        """
+        notes = [self._kernel.note] if self._kernel.note else []
+        if "_user" in self.__dict__:  # else nothing was read
+            notes += self._user.notes
+        return tuple(notes)
 
     @property
     def summary(self) -> Symbolization:

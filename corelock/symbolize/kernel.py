@@ -29,6 +29,24 @@ _TRACED_POINT = "__mmap_lock_do_trace_"
 _BPF_START = 0xFFFF_FFFF_C000_0000
 
 
+HIDDEN = (
+    "kernel symbols are hidden: run with CAP_SYSLOG and"
+    " sysctl kernel.kptr_restrict=0 or 1 (2 hides them from everyone)"
+)
+
+
+def symbols_are_shown(path: str = "/proc/kallsyms") -> bool:
+    """Whether kallsyms has addresses for us, by its beginning.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb", buffering=0) as file:
+        beginning = file.read(4096)
+    # The very first may be 0 for everyone: offsets into per-CPU memory.
+    return any(line.strip(b"0")[:1] != b" " for line in beginning.splitlines()[:-1])
+
+
 class KernelSymbol(NamedTuple):
     """A function of the kernel or of a module (``module`` None: the kernel itself)."""
 
@@ -79,10 +97,7 @@ class KernelSymbols:
         # need no parsing; they are nearly in order, so sorting is one pass.
         lines.sort(key=itemgetter(slice(0, _ADDRESS)))
         if not lines or lines[-1].startswith(b"0" * _ADDRESS):
-            self.note = (
-                "kernel symbols are hidden: run with CAP_SYSLOG and"
-                " sysctl kernel.kptr_restrict=0 or 1 (2 hides them from everyone)"
-            )
+            self.note = HIDDEN
             return []
         return lines
 

@@ -126,6 +126,8 @@ class MapsReader:
     ) -> None:
         #: How many reads were begun.
         self.reads = 0
+        #: Whether the mappings of some process were refused us.
+        self.denied = False
         self._proc = proc
         self._patience = Patience(timeout_s)
         self._lock_is_held = lock_is_held
@@ -145,8 +147,15 @@ class MapsReader:
             return self._patience.call(pid, lambda: self._read(pid, addresses, old, read_ns))
         except TimedOut:
             problem = "mappings of {} not read: its mmap_lock is held"
-        except (FileNotFoundError, ProcessLookupError):
+        except FileNotFoundError:
+            hidden = _lives(pid)
+            self.denied |= hidden
+            problem = "process {} is hidden by /proc" if hidden else "process {} has exited"
+        except ProcessLookupError:
             problem = "process {} has exited"
+        except PermissionError as error:
+            self.denied = True
+            problem = "mappings of {} not read: " + why(error)
         except OSError as error:
             problem = "mappings of {} not read: " + why(error)
         except ValueError:
@@ -173,6 +182,15 @@ class MapsReader:
         if not regions:  # a zombie's mappings can be read, and there are none
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         return Maps(regions, read_ns)
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process, of which /proc shows nothing (hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return True
 
 
 def _queried(fd: int, addresses: Sequence[int], old: Maps, read_ns: int) -> Maps:

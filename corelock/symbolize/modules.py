@@ -44,6 +44,8 @@ class Modules:
         self._cache = cache
         self._problems = problems
         self._patience = Patience(_FILE_TIMEOUT_S)
+        #: Whether some file was refused us.
+        self.denied = False
         self._symbols: dict[_Key, Union[ElfSymbols, str]] = {}
         self._frames: dict[_Key, Union[ElfFrames, str]] = {}
 
@@ -70,6 +72,7 @@ class Modules:
         except TimedOut:
             return "the file cannot be read: it takes too long"
         except OSError as error:
+            self.denied |= isinstance(error, PermissionError)
             # Not kept: another process may show the same file.
             return why(error)
         except ValueError as error:  # such as a path that cannot be one

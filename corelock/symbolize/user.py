@@ -112,6 +112,21 @@ class UserSymbols:
         # by thread and time: the event does not say.
         self._foreign: dict[tuple[int, int, int], Space] = {}
 
+    @property
+    def notes(self) -> list[str]:
+        """What was refused us, and the capability that it takes."""
+        notes = []
+        if self.reader.denied:
+            notes.append(
+                "user frames of other users' processes have no names: run with CAP_SYS_PTRACE"
+            )
+        if self._modules.denied:
+            notes.append(
+                "user frames in files that may not be read have no names: run with "
+                "CAP_DAC_READ_SEARCH"
+            )
+        return notes
+
     def observe(self, event: SlowEvent) -> None:
         """Learn the mappings of the event's process if those known miss its innermost frame."""
         probes = _probes(event)

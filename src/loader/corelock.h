@@ -178,6 +178,24 @@ struct corelock_held {
 	const struct corelock_lock_task *tasks_named; /* in no order; each task once */
 };
 
+/* What corelock_check looks at, each needed for the next. */
+enum corelock_check {
+	CORELOCK_CHECK_CAPABILITIES,  /* CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN */
+	CORELOCK_CHECK_BPF,	      /* whether the smallest program can be loaded */
+	CORELOCK_CHECK_BTF,	      /* whether the kernel's can be read */
+	CORELOCK_CHECK_TRACEPOINTS,   /* whether it has mmap_lock's in a known layout */
+	CORELOCK_CHECK_PROGRAM_TYPES, /* those that tracing needs, of programs and maps */
+	CORELOCK_CHECK_LOCK_WORDS,    /* whether it has what corelock_holders reads */
+};
+
+/* What this host has, as far as it lets itself be asked. */
+struct corelock_host {
+	uint64_t
+		capabilities; /* the caller's effective ones, a bit each as in linux/capability.h */
+	uint32_t memcg_path;  /* 1: the kernel writes a cgroup's path into every event */
+	int32_t jit;	      /* 1: programs are compiled, 0: interpreted, -1: not known */
+};
+
 /* No session needed. Static memory. */
 const struct corelock_handshake *corelock_handshake(void);
 
@@ -268,6 +286,22 @@ int corelock_read_totals(corelock_session *session, struct corelock_totals *tota
 int corelock_spawn(corelock_session *session, char *const *argv, int32_t *pid);
 int corelock_resume(corelock_session *session, int32_t pid);
 int corelock_abandon(corelock_session *session, int32_t pid);
+
+/*
+ * For a look at the host, once the session is configured. corelock_check makes
+ * one of the checks that come before tracing, and fails as corelock_load would.
+ * corelock_look_at_host never fails; memcg_path is known once the tracepoints were
+ * checked.
+ */
+int corelock_check(corelock_session *session, uint32_t check);
+void corelock_look_at_host(corelock_session *session, struct corelock_host *host);
+
+/*
+ * The calling thread takes its own mmap_lock so many times for writing (munlock)
+ * and as many for reading (msync), by system calls that neither Python nor libc
+ * make themselves. Returns 0, or -errno if one failed.
+ */
+int corelock_take_locks(uint32_t times);
 
 /*
  * Who holds which mmap_lock now, without tracing:

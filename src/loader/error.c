@@ -91,6 +91,7 @@ void failure_free(struct failure *failure)
 int failure_set(struct failure *failure, enum corelock_code code, int sys_errno, const char *remedy,
 		const char *message, ...)
 {
+	char reason[128];
 	va_list arguments;
 	size_t length;
 
@@ -98,9 +99,12 @@ int failure_set(struct failure *failure, enum corelock_code code, int sys_errno,
 	vsnprintf(failure->message, sizeof(failure->message), message, arguments);
 	va_end(arguments);
 	length = strlen(failure->message);
-	if (sys_errno)
+	/* libbpf has numbers of its own, too. */
+	if (sys_errno) {
+		libbpf_strerror(sys_errno, reason, sizeof(reason));
 		snprintf(failure->message + length, sizeof(failure->message) - length, ": %s",
-			 strerror(sys_errno));
+			 reason);
+	}
 	snprintf(failure->remedy, sizeof(failure->remedy), "%s", remedy);
 	failure->error.code = code;
 	failure->error.sys_errno = sys_errno;

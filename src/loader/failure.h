@@ -42,11 +42,23 @@ void failure_log_begin(struct failure *failure);
 void log_end(void);
 void failure_show_log(struct failure *failure);
 
-/* Fails with a remedy unless the caller may use BPF. */
-int caller_check(struct failure *failure);
+/* A bit for each, as in linux/capability.h. */
+uint64_t effective_capabilities(void);
 
-/* Says why bpf() was refused with EPERM. */
-int permission_fail(struct failure *failure, const char *what);
+/* Fails with a remedy unless the caller has the capabilities for BPF. */
+int capabilities_check(struct failure *failure);
+
+/* Says why what was asked of bpf() was refused with EPERM or ENOSYS. */
+int permission_fail(struct failure *failure, int sys_errno, const char *what);
+
+/* Against a refusal that nobody forbade. */
+const char *refusal_remedy(int sys_errno);
+
+/* Says why the kernel did not load the programs. */
+int load_fail(struct failure *failure, int sys_errno);
+
+/* Fails unless the kernel's BTF can be read. */
+int btf_check(struct failure *failure);
 
 /* Fails unless the words of this kernel's mmap_lock say who holds it. */
 int lock_words_check(struct failure *failure);

@@ -3,49 +3,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <bpf/btf.h>
-#include <linux/capability.h>
 
 #include "session.h"
-
-static bool has_capability(const struct __user_cap_data_struct *data, unsigned int capability)
-{
-	return data[capability / 32].effective & (1U << (capability % 32));
-}
-
-/* Which of the capabilities tracing needs the caller lacks, as words; "" if none. */
-static const char *missing_capabilities(void)
-{
-	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[2] = {};
-
-	if (syscall(SYS_capget, &header, data) || has_capability(data, CAP_SYS_ADMIN))
-		return "";
-	if (!has_capability(data, CAP_BPF) && !has_capability(data, CAP_PERFMON))
-		return "CAP_BPF and CAP_PERFMON";
-	if (!has_capability(data, CAP_BPF))
-		return "CAP_BPF";
-	return has_capability(data, CAP_PERFMON) ? "" : "CAP_PERFMON";
-}
-
-int permission_fail(struct failure *failure, const char *what)
-{
-	const char *missing = missing_capabilities();
-
-	if (*missing)
-		return failure_set(failure, CORELOCK_E_PRIVILEGE, 0,
-				   "Run as root, or give it CAP_BPF and CAP_PERFMON (setcap, "
-				   "systemd AmbientCapabilities=, or a container's cap_add).",
-				   "missing capability: %s", missing);
-	return failure_set(failure, CORELOCK_E_PRIVILEGE, EPERM,
-			   "The capabilities are there, so a policy forbids it: kernel lockdown "
-			   "(/sys/kernel/security/lockdown), a user namespace, seccomp of a "
-			   "container, or an LSM.",
-			   "%s", what);
-}
 
 /* The number of parameters of a tracepoint's prototype (with the leading void *), 0: none such. */
 static unsigned int tracepoint_arity(const struct btf *btf, const char *name)
@@ -67,13 +29,35 @@ static struct btf *open_btf(struct failure *failure)
 {
 	struct btf *btf = btf__load_vmlinux_btf();
 
-	if (!btf)
+	if (btf)
+		return btf;
+	/* libbpf has looked in several places; what matters is the one that is the kernel's. */
+	btf = btf__parse(VMLINUX_BTF, NULL);
+	if (btf)
+		return btf;
+	if (errno != ENOENT)
 		failure_set(failure, CORELOCK_E_UNSUPPORTED, errno,
+			    "It must be the running kernel's, whole and readable: see what is "
+			    "mounted there, or name another file (--btf).",
+			    "cannot use the kernel's BTF in " VMLINUX_BTF);
+	else if (access("/sys/kernel", F_OK))
+		failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
+			    "mount -t sysfs sysfs /sys, or name a file that has it (--btf).",
+			    "no kernel BTF in " VMLINUX_BTF ": /sys is not mounted");
+	else
+		failure_set(failure, CORELOCK_E_UNSUPPORTED, ENOENT,
 			    "The kernel must be built with CONFIG_DEBUG_INFO_BTF=y (distribution "
-			    "kernels since about 2020 are), and /sys must be mounted; or "
-			    "name the file (--btf).",
+			    "kernels since about 2020 are); or name a file that has it (--btf).",
 			    "no kernel BTF in " VMLINUX_BTF);
-	return btf;
+	return NULL;
+}
+
+int btf_check(struct failure *failure)
+{
+	struct btf *btf = open_btf(failure);
+
+	btf__free(btf);
+	return btf ? 0 : -failure->error.code;
 }
 
 static bool has_member(const struct btf *btf, const char *name, const char *member)
@@ -105,8 +89,9 @@ static enum event_form form_by_record(const struct btf *btf)
 }
 
 /* Which of the two, if any, the options let one try. */
-static int check_tracepoints(corelock_session *session, struct event_forms *forms)
+int tracepoints_check(corelock_session *session)
 {
+	struct event_forms *forms = &session->forms;
 	struct failure *failure = &session->failure;
 	struct btf *btf = open_btf(failure);
 	bool known;
@@ -155,14 +140,9 @@ int lock_words_check(struct failure *failure)
 	return 0;
 }
 
-int caller_check(struct failure *failure)
+int features_check(corelock_session *session)
 {
-	return *missing_capabilities() ? permission_fail(failure, "") : 0;
-}
+	int error = capabilities_check(&session->failure);
 
-int features_check(corelock_session *session, struct event_forms *forms)
-{
-	int error = caller_check(&session->failure);
-
-	return error ?: check_tracepoints(session, forms);
+	return error ?: tracepoints_check(session);
 }

@@ -74,24 +74,12 @@ corelock_holders_last_error(const corelock_holders *holders)
 	return &holders->failure.error;
 }
 
-/* What bpf_object__load returned, as a failure. */
-static int check_loaded(struct failure *failure, int error)
-{
-	if (error == -EPERM)
-		return permission_fail(failure, "the kernel refused the BPF programs");
-	if (error)
-		return failure_set(failure, CORELOCK_E_LOAD, -error,
-				   "Please report this with the log (-v) and the kernel's version.",
-				   "the kernel refused the BPF programs");
-	return 0;
-}
-
 static int check_caller(corelock_holders *holders)
 {
 	const uint32_t none[PID_IDS] = {};
 	uint32_t unused[PID_IDS];
 
-	return caller_check(&holders->failure)
+	return capabilities_check(&holders->failure)
 		       ?: pids_look_up(&holders->failure, &holders->pids, none, unused);
 }
 
@@ -111,7 +99,8 @@ static int check_and_load(corelock_holders *holders)
 	holders->skel->rodata->target_cgroup = holders->cgroup_id;
 	holders->skel->rodata->pid_namespace = holders->pids.address;
 	holders->skel->rodata->pid_namespace_level = holders->pids.level;
-	return check_loaded(failure, holders_bpf__load(holders->skel));
+	error = holders_bpf__load(holders->skel);
+	return error ? load_fail(failure, -error) : 0;
 }
 
 static int check_and_load_held(corelock_holders *holders)
@@ -127,8 +116,9 @@ static int check_and_load_held(corelock_holders *holders)
 				   "cannot open the BPF object");
 	holders->held->rodata->pid_namespace = holders->pids.address;
 	holders->held->rodata->pid_namespace_level = holders->pids.level;
-	error = check_loaded(failure, held_bpf__load(holders->held));
+	error = held_bpf__load(holders->held);
 	if (error) {
+		error = load_fail(failure, -error);
 		held_bpf__destroy(holders->held);
 		holders->held = NULL;
 	}

@@ -38,12 +38,8 @@ static int read_ids(struct failure *failure, struct caller_bpf *skel, struct pid
 {
 	int error = skel ? caller_bpf__load(skel) : -errno;
 
-	if (error == -EPERM)
-		return permission_fail(failure, "the kernel refused the BPF programs");
 	if (error)
-		return failure_set(failure, CORELOCK_E_LOAD, -error,
-				   "Please report this with the log (-v) and the kernel's version.",
-				   "the kernel refused the BPF programs");
+		return load_fail(failure, -error);
 	memcpy(skel->bss->wanted_ids, ids, PID_IDS * sizeof(*ids));
 	error = run_iterator(skel->progs.find_ids, NULL);
 	if (error || !skel->bss->namespace_address)

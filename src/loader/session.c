@@ -301,17 +301,10 @@ static int load_programs(corelock_session *session)
 	if (session->skel->rodata->mm_from_record)
 		preallocate(session);
 	error = mmap_lock_bpf__load(session->skel);
-	if (error == -EPERM)
-		return features_fail_permission(session, "the kernel refused the BPF programs");
 	if (error == -ENOMEM)
 		return session_fail(session, CORELOCK_E_LOAD, ENOMEM, "Ask for fewer rows.",
 				    "not enough memory for the BPF maps");
-	if (error)
-		return session_fail(
-			session, CORELOCK_E_LOAD, -error,
-			"Please report this with the log (-v) and the kernel's version.",
-			"the kernel refused the BPF programs");
-	return 0;
+	return error ? load_fail(&session->failure, -error) : 0;
 }
 
 static int follow_target(corelock_session *session)
@@ -374,7 +367,7 @@ static int fall_back(corelock_session *session)
 static int check_and_load(corelock_session *session)
 {
 	struct event_forms *forms = &session->forms;
-	int error = features_check(session, forms) ?: translate_ids(session);
+	int error = features_check(session) ?: translate_ids(session);
 
 	if (error)
 		return error;
@@ -435,14 +428,14 @@ static int attach_program(corelock_session *session, struct bpf_program *program
 		return 0;
 	error = errno;
 	if (error == EPERM)
-		return features_fail_permission(session, "the kernel refused to attach");
-	return session_fail(
-		session, CORELOCK_E_LOAD, error,
-		bpf_program__type(program) == BPF_PROG_TYPE_TRACEPOINT
-			? "Attaching by tp needs tracefs: mount -t tracefs none "
-			  "/sys/kernel/tracing, readable by the caller."
-			: "Please report this with the log (-v) and the kernel's version.",
-		"cannot attach %s", bpf_program__name(program));
+		return permission_fail(&session->failure, error, "the kernel refused to attach");
+	return session_fail(session, CORELOCK_E_LOAD, error,
+			    bpf_program__type(program) == BPF_PROG_TYPE_TRACEPOINT &&
+					    error != EMFILE
+				    ? "Attaching by tp needs tracefs: mount -t tracefs none "
+				      "/sys/kernel/tracing, readable by the caller."
+				    : refusal_remedy(error),
+			    "cannot attach %s", bpf_program__name(program));
 }
 
 static int attach_programs(corelock_session *session)

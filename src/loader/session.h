@@ -56,10 +56,12 @@ struct corelock_session {
 
 #define session_fail(session, ...) failure_set(&(session)->failure, __VA_ARGS__)
 #define log_begin(session) failure_log_begin(&(session)->failure)
-#define features_fail_permission(session, what) permission_fail(&(session)->failure, what)
 
-/* Fails with a remedy unless this kernel and caller can do the job. */
-int features_check(corelock_session *session, struct event_forms *forms);
+/* Fails with a remedy unless this kernel and caller can do the job; finds session->forms. */
+int features_check(corelock_session *session);
+
+/* Of that, what BTF says of the tracepoints. */
+int tracepoints_check(corelock_session *session);
 
 void rows_free(corelock_session *session);
 int slow_open(corelock_session *session);

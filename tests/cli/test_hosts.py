@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+import platform
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -17,17 +19,12 @@ import pytest
 
 from corelock._ffi import _generated, library
 from tests.cli.command import COMMAND, Result, environment, run
+from tests.cli.hosts import LEAST, as_user, prepared
 
 pytestmark = pytest.mark.kernel
 
-_ROOT = Path(__file__).resolve().parent.parent.parent
-_NOBODY = "65534"
+_SECCOMP = [sys.executable, str(Path(__file__).with_name("seccomp.py"))]
 _BTF = "/sys/kernel/btf"
-
-
-def prepared(script: str) -> list[str]:
-    """A prefix that runs a command in a mount namespace prepared by a shell script."""
-    return ["unshare", "--mount", "sh", "-c", f'set -e; {script}; exec "$@"', "sh"]
 
 
 # --- BTF --------------------------------------------------------------------------------------
@@ -52,6 +49,26 @@ def test_broken_btf(tmp_path: Path) -> None:
     broken.write_bytes(b"not BTF at all")
     prefix = prepared(f"mount --bind {broken} {_BTF}/vmlinux")
     run("hold-times", "--all", prefix=prefix).assert_refused("BTF", f"{_BTF}/vmlinux")
+
+
+@pytest.mark.parametrize("size", [0, 10, 4096, 1 << 20])
+def test_cut_btf(tmp_path: Path, size: int) -> None:
+    cut = tmp_path / "btf"
+    cut.write_bytes(Path(_BTF, "vmlinux").read_bytes()[:size])
+    result = run("hold-times", "--all", prefix=prepared(f"mount --bind {cut} {_BTF}/vmlinux"))
+    result.assert_refused(f"cannot use the kernel's BTF in {_BTF}/vmlinux", "whole", "--btf")
+
+
+def test_btf_that_may_not_be_read() -> None:
+    script = f"mount -t tmpfs none {_BTF}; install -m 600 /dev/null {_BTF}/vmlinux"
+    result = as_user(LEAST, "hold-times", "--all", "-d", "1", script=script)
+    result.assert_refused(f"BTF in {_BTF}/vmlinux", "Permission denied", "readable")
+
+
+@pytest.mark.parametrize("command", [["hold-times", "--all"], ["blame", "--all"], ["holders"]])
+def test_no_sys(command: list[str]) -> None:
+    result = run(*command, prefix=prepared("mount -t tmpfs none /sys"))
+    result.assert_refused("no kernel BTF", "/sys is not mounted", "mount -t sysfs")
 
 
 def test_no_tracepoints(tmp_path: Path) -> None:
@@ -84,28 +101,6 @@ def test_no_bpf_filesystem() -> None:
 
 
 # --- privileges -------------------------------------------------------------------------------
-
-
-def as_user(capabilities: str, *arguments: object) -> Result:
-    """Run the command as nobody with ``+a,+b`` capabilities only.
-
-    The checkout is shown at /mnt, for nobody may enter its folder or not.
-    """
-    drop = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
-    drop += [f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"]
-    python = sys.executable
-    if python.startswith(f"{_ROOT}/"):
-        python = f"/mnt{python[len(str(_ROOT)) :]}"
-    code = "from corelock.cli import main; main()"
-    process = subprocess.run(
-        [*prepared(f"mount --bind {_ROOT} /mnt"), *drop, python, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment(PYTHONPATH="/mnt", HOME="/nonexistent"),
-        timeout=60,
-        cwd="/",
-    )
-    return Result(process.returncode, process.stdout, process.stderr)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +167,32 @@ def test_user_namespace() -> None:
     """The capabilities of a namespace's root are none outside of it."""
     prefix = ["unshare", "--user", "--map-root-user"]
     result = run("hold-times", "--all", prefix=prefix)
-    result.assert_refused("not permitted")
+    result.assert_refused("not permitted in a user namespace", "on the host")
+
+
+@pytest.mark.parametrize("command", [["hold-times", "--all"], ["blame", "--all"], ["holders"]])
+@pytest.mark.parametrize("error", ["EPERM", "EACCES", "ENOSYS"])
+def test_seccomp_forbids_bpf(command: list[str], error: str) -> None:
+    result = run(*command, prefix=[*_SECCOMP, error])
+    result.assert_refused("a seccomp filter forbids bpf()", "cap_add", "SystemCallFilter")
+
+
+def locked_down(mode: str) -> list[str]:
+    words = "none integrity confidentiality".replace(mode, f"[{mode}]")
+    folder = "/sys/kernel/security"
+    return prepared(f"mount -t tmpfs none {folder}; echo '{words}' > {folder}/lockdown")
+
+
+def test_locked_down_kernel() -> None:
+    """The lockdown cannot be had here: a filter refuses as the verifier does there."""
+    prefix = [*locked_down("confidentiality"), *_SECCOMP, "EINVAL"]
+    run("hold-times", "--all", prefix=prefix).assert_refused(
+        "/sys/kernel/security/lockdown is [confidentiality]", "lockdown=integrity"
+    )
+
+
+def test_other_lockdowns_do_not_matter() -> None:
+    run("hold-times", "--", "true", prefix=locked_down("integrity")).assert_table()
 
 
 def test_no_locked_memory() -> None:
@@ -180,13 +200,22 @@ def test_no_locked_memory() -> None:
     result.assert_table()
 
 
-def test_few_descriptors() -> None:
+@pytest.mark.parametrize("command", ["hold-times", "blame", "holders"])
+def test_no_limit_is_set(command: str) -> None:
+    """Who sets one is killed; but for that, nothing is different."""
+    sets_one = "import resource as r; r.setrlimit(r.RLIMIT_CORE, (0, 0))"
+    killed = subprocess.run([*_SECCOMP, "setrlimit", sys.executable, "-c", sets_one])
+    assert killed.returncode == -signal.SIGSYS
+    options = ["-d", "0.2"] if command != "holders" else []
+    result = run(command, "--pid", os.getpid(), *options, prefix=[*_SECCOMP, "setrlimit"])
+    assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("limit", [5, 12, 20])
+def test_few_descriptors(limit: int) -> None:
     """Too few to load: refused; never a traceback or half a table."""
-    result = run("hold-times", "--", "true", prefix=["prlimit", "--nofile=12:12"])
-    if result.code == 0:
-        result.assert_table()
-    else:
-        result.assert_refused()
+    result = run("hold-times", "--", "true", prefix=["prlimit", f"--nofile={limit}:{limit}"])
+    result.assert_refused("Too many open files", "ulimit -n")
 
 
 # --- namespaces -------------------------------------------------------------------------------
@@ -227,6 +256,47 @@ def test_other_namespaces_do_not_matter(namespace: str) -> None:
     result.assert_table()
 
 
+# --- /proc -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["hold-times", "blame", "holders"])
+@pytest.mark.parametrize(
+    ("value", "name"), [("1", "noaccess"), ("2", "invisible"), ("4", "ptraceable")]
+)
+def test_hidden_process(command: str, value: str, name: str) -> None:
+    script = f"mount -t proc -o hidepid={value} proc /proc"
+    result = as_user(LEAST, command, "--pid", os.getpid(), script=script)
+    result.assert_refused(
+        f"{os.getpid()} exists, but /proc hides it", f"hidepid={name}", "CAP_SYS_PTRACE"
+    )
+
+
+def test_hidden_thread() -> None:
+    script = "mount -t proc -o hidepid=2 proc /proc"
+    result = as_user(LEAST, "hold-times", "--tid", os.getpid(), script=script)
+    result.assert_refused("/proc hides it", "hidepid=invisible", "CAP_SYS_PTRACE")
+
+
+@pytest.mark.parametrize("value", ["1", "2", "4"])
+def test_hidden_process_can_be_seen_with_the_remedy(value: str) -> None:
+    script = f"mount -t proc -o hidepid={value} proc /proc"
+    arguments = ["hold-times", "--pid", os.getpid(), "-d", "0.2"]
+    as_user(f"{LEAST},+sys_ptrace", *arguments, script=script).assert_table()
+
+
+def test_nobody_is_not_a_hidden_process() -> None:
+    script = "mount -t proc -o hidepid=2 proc /proc"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    result = as_user(LEAST, "hold-times", "--pid", gone.pid, script=script)
+    result.assert_refused(f"no process or thread has the id {gone.pid}")
+
+
+def test_everything_can_be_traced_where_processes_are_hidden() -> None:
+    script = "mount -t proc -o hidepid=2 proc /proc"
+    as_user(LEAST, "hold-times", "--all", "-d", "0.2", script=script).assert_table()
+
+
 # --- the library ------------------------------------------------------------------------------
 
 
@@ -249,6 +319,35 @@ def test_library_is_not_one(tmp_path: Path) -> None:
     path = tmp_path / "libcorelock.so"
     path.write_text("text\n")
     _with_library(path).assert_refused(f"cannot open {path}")
+
+
+def test_library_that_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "libcorelock.so"
+    path.touch()
+    _with_library(path).assert_refused(f"cannot open {path}: file too short")
+
+
+def test_library_that_is_a_folder(tmp_path: Path) -> None:
+    _with_library(tmp_path).assert_refused(f"cannot open {tmp_path}: Is a directory")
+
+
+@pytest.mark.parametrize("part", [0.05, 0.5, 0.99])
+def test_library_that_is_cut(tmp_path: Path, part: float) -> None:
+    path = tmp_path / "libcorelock.so"
+    content = _own_library().read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    _with_library(path).assert_refused(f"{path} is cut short", "make")
+
+
+def test_library_for_another_machine(tmp_path: Path) -> None:
+    path = tmp_path / "libcorelock.so"
+    other = "x86_64" if platform.machine() == "aarch64" else "aarch64"
+    compiler = shutil.which(f"{other}-linux-gnu-gcc")
+    if compiler is None:
+        pytest.skip(f"no compiler for {other}")
+    command = [compiler, "-shared", "-nostdlib", "-xc", "-", "-o", path]
+    subprocess.run(command, input=b"int here;", check=True)
+    _with_library(path).assert_refused(f"{path} is for {other} machines, and this", "make")
 
 
 def test_library_is_another() -> None:

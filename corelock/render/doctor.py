@@ -1,0 +1,65 @@
+"""A diagnosis as text: a line for each check, what to do about it below, the verdict last."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Optional, TextIO
+
+from corelock.diagnosis import Check, Diagnosis
+from corelock.render.table import MIN_WIDTH
+from corelock.render.text import flow, pad, printable
+
+# FAIL is to be found at a glance.
+_VERDICTS = {"pass": "pass", "warn": "warn", "fail": "FAIL"}
+_NAMES = {
+    "attach_tp": "attach by tp",
+    "attach_tp_btf": "attach by tp_btf",
+    "bpf": "bpf()",
+    "btf": "BTF",
+    "event_cost": "cost of an event",
+    "jit": "JIT",
+    "proc": "/proc",
+    "program_types": "program types",
+    "unprivileged_bpf_disabled": "unprivileged BPF",
+    "user_symbols": "user symbols",
+}
+_COLUMN = max(map(len, _NAMES.values()))
+_INDENT = " " * (len("pass") + 2 + _COLUMN + 2)
+
+
+def render_doctor(diagnosis: Diagnosis, stream: TextIO, width: Optional[int] = None) -> None:
+    """Write ``diagnosis`` to ``stream``; ``width`` None is the terminal's."""
+    columns = max(width or shutil.get_terminal_size().columns, MIN_WIDTH)
+    stream.writelines(f"{line}\n" for line in doctor_lines(diagnosis, columns))
+
+
+def doctor_lines(diagnosis: Diagnosis, width: int = MIN_WIDTH) -> Iterator[str]:
+    """The lines of :func:`render_doctor`; only a word that is too long makes one longer."""
+    for check in diagnosis.checks:
+        yield from _check(check, width)
+    yield ""
+    yield _verdict(diagnosis)
+
+
+def _check(check: Check, width: int) -> Iterator[str]:
+    head = f"{_VERDICTS[check.verdict]}  {pad(_name(check), _COLUMN)} "
+    yield from flow([head, *printable(check.found).split()], width, indent=_INDENT)
+    remedy = ["->", *printable(check.remedy).split()]
+    if check.remedy:
+        lines = flow(remedy, width - len(_INDENT), indent="   ")
+        yield from (_INDENT + line for line in lines)
+
+
+def _name(check: Check) -> str:
+    return _NAMES.get(check.name, check.name)
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    if not diagnosis.works:
+        first = next(check for check in diagnosis.checks if check.verdict == "fail")
+        return f"hold-times does not work here: see {_name(first)}."
+    cost = ""
+    if diagnosis.event_cost_ns is not None:
+        cost = f", an event costs about {diagnosis.event_cost_ns:,} ns"
+    return f"hold-times works here: it attaches by {diagnosis.attach}{cost}."
