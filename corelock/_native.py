@@ -234,16 +234,18 @@ class Session:
 
     def _reading(self, raw: Any, waits: bytes, holds: bytes) -> Reading:
         comm = _name(bytes(raw.comm))
+        mm_pid, pid, tid = raw.mm_pid, raw.pid, raw.tid
         row = Row(
             process_key=raw.mm_id,
             thread_key=raw.task_id,
-            mm_pid=raw.mm_pid,
-            mm_host_pid=raw.mm_host_pid,
+            mm_pid=mm_pid,
+            # Of 40,000 rows, equal numbers that are one object save megabytes.
+            mm_host_pid=mm_pid if raw.mm_host_pid == mm_pid else raw.mm_host_pid,
             mm_comm=_name(bytes(raw.mm_comm)),
-            pid=raw.pid,
-            tid=raw.tid,
-            host_pid=raw.host_pid,
-            host_tid=raw.host_tid,
+            pid=pid,
+            tid=tid,
+            host_pid=pid if raw.host_pid == pid else raw.host_pid,
+            host_tid=tid if raw.host_tid == tid else raw.host_tid,
             comm=comm,
             mode=_MODES[raw.mode],  # type: ignore[arg-type]
             operation=operation_name(raw.operation, comm, self._machine),

@@ -32,12 +32,15 @@ SLOW_KEYS = [
     "kind", "ts_ns", "mm_pid", "pid", "tid", "comm", "foreign", "mode", "operation",
     "duration_ns", "kernel_stack", "user_stack",
 ]  # fmt: skip
-KEYS = ["schema", "host", "target", "start_ns", "duration_ns", "rows", "slow", "accounting"]
+KEYS = [
+    "schema", "host", "target", "cgroup", "start_ns", "duration_ns", "rows", "slow", "accounting",
+]  # fmt: skip
 EVENTS = ["start_locking", "acquire_returned", "released"]
 ACCOUNTING_KEYS = {
     "events", "paired", "held_at_start", "held_at_end", "open_waits", "unmatched", "lost",
     "slow_recorded",
     "slow_lost", "children_not_followed", "hooks_missed", "charges_full", "self", "unaccounted",
+    "attached_by",
 }  # fmt: skip
 
 
