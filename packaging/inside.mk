@@ -48,8 +48,10 @@ $(LIBBPF):
 
 # --- CPython, all of its modules inside -----------------------------------------
 
+# What configure would have to run to know.
 CROSS_PYTHON := $(if $(TOOLS),--build=$(NATIVE)-linux-gnu --host=$(ARCH)-linux-gnu \
-	--with-build-python=$(NATIVE_PYTHON) ac_cv_file__dev_ptmx=yes ac_cv_file__dev_ptc=no)
+	--with-build-python=$(NATIVE_PYTHON) ac_cv_file__dev_ptmx=yes ac_cv_file__dev_ptc=no \
+	ac_cv_buggy_getaddrinfo=no)
 
 $(PYTHON): /build/python-modules $(if $(TOOLS),$(NATIVE_PYTHON))
 	rm -rf $(@D) && mkdir -p $(@D)/Modules && cp $< $(@D)/Modules/Setup.local

@@ -28,7 +28,22 @@ cp "build/$ARCH/program.licenses" "$stage/parts"
 
 # Sets must be written in one order.
 PYTHONHASHSEED=0 "$inside" packaging/append_python.py "build/$ARCH/program" \
-	"$stage/corelock-$ARCH" --epoch "${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}" \
+	"$stage/corelock-$ARCH" --epoch "$SOURCE_DATE_EPOCH" \
 	--modules "$ROOT/build/python/Lib" "$stage/site" "$stage/corelock" \
 	--licenses "$stage/parts" "$stage/python-packages"
+
+# What the package imports must be there. Two modules are in the program, not in this Python.
+"$inside" -I -S - "$stage/corelock-$ARCH" <<'END' || {
+import sys, types, zipfile
+archive = sys.argv[1]
+sys.path[:] = [archive]
+sys.modules["_cffi_backend"] = types.ModuleType("_cffi_backend")
+sys.modules["_cffi_backend"].FFI = lambda *_, **__: None
+for name in zipfile.ZipFile(archive).namelist():
+    if name.startswith("corelock/"):
+        __import__(name[: -len(".pyc")].replace("/", ".").removesuffix(".__init__"))
+END
+	echo "corelock: the file lacks a module (packaging/python-modules, append_python.py)" >&2
+	exit 1
+}
 mv "$stage/corelock-$ARCH" dist/

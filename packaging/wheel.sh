@@ -1,15 +1,14 @@
 #!/bin/sh
-# wheel.sh ARCH: makes dist/corelock-*-ARCH.whl of the library that compile.sh has made.
-# What must not differ between two builds of a commit is set here: times, modes, versions.
+# wheel.sh ARCH VENV: makes dist/corelock-*-ARCH.whl of the library that compile.sh has made.
+# Two builds of a commit give the same bytes: times, modes and tools are set.
 set -eu
 cd "$(dirname "$0")/.."
 
 ARCH=$1
+TOOLS=$(realpath "$2")/bin
 PLATFORM=manylinux_2_31_$ARCH # packaging/userland.sh: its glibc
-TOOLS=$PWD/build/packaging/bin
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/corelock-build
 LOG=build/$ARCH/wheel.log
-export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
 umask 022
 
 fail() {
