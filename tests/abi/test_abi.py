@@ -18,7 +18,7 @@ from tools import generate_ffi
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
-LIBRARY = ROOT / "corelock" / _ffi.LIBRARY_NAME
+LIBRARY = Path(_ffi.__file__).parents[1] / _ffi.LIBRARY_NAME
 VERSION = "CORELOCK_1"
 
 ffi, lib = _ffi.library()
@@ -211,6 +211,21 @@ def test_a_library_of_another_contract_is_refused(
     assert f"version {found} ({fingerprint:016x})" in said
     assert f"expected version {number} ({generate_ffi.fingerprint():016x})" in said
     assert said.endswith("Run make again, or reinstall the package.\n")
+
+
+def test_library_of_another_machine(tmp_path: Path) -> None:
+    """glibc says of it that there is no such file."""
+    this = os.uname().machine
+    gnu, other = {
+        "x86_64": ("aarch64-linux-gnu", "aarch64"),
+        "aarch64": ("x86_64-linux-gnu", "x86_64"),
+    }[this]
+    library = tmp_path / "libother.so"
+    command = [f"{gnu}-gcc", "-shared", "-nostdlib", "-xc", "/dev/null", "-o", str(library)]
+    subprocess.run(command, check=True)
+    said = python(OPEN, CORELOCK_LIBRARY=str(library))
+    assert said.startswith(f"{library} is for {other} machines, and this Python is for {this}")
+    assert f"wheel for {this}" in said
 
 
 def test_another_library_is_refused(tmp_path: Path) -> None:
