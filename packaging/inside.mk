@@ -15,7 +15,6 @@ ARCH := $(NATIVE)
 TOOLS := $(if $(filter-out $(NATIVE),$(ARCH)),$(ARCH)-linux-gnu-)
 CC := $(TOOLS)gcc
 CXX := $(TOOLS)g++
-STRIP := $(TOOLS)strip
 
 OUT := /build/$(ARCH)
 LIBBPF := $(OUT)/libbpf/libbpf.a

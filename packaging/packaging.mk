@@ -19,7 +19,7 @@ DIST_TEST_PACKAGES := busybox-static g++
 
 # Everything made from a commit has its time.
 EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y PKG-INFO)
-PACK = SOURCE_DATE_EPOCH=$(EPOCH) PYTHON=$(PYTHON)
+PACK = SOURCE_DATE_EPOCH=$(EPOCH) PYTHON=$(abspath $(PYTHON))
 COMPILE = $(PACK) LIB_FLAGS='$(LIB_FLAGS)' sh packaging/compile.sh $(ARCH)
 COMPILED := $(SKELETONS) $(BUILD)/fingerprint.h $(BUILD)/.abi_checked $(GENERATED)
 

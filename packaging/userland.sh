@@ -3,8 +3,9 @@
 #
 # What is linked there needs no glibc newer than its 2.31. ROOT gets a compiler for ARCH
 # (this machine's, if not named) and, below /build, the sources of what is linked in.
-# Packages come from the mirror that this machine's apt uses. What has been fetched stays;
-# a stamp is written when a step is whole, so a step that was cut off is done again.
+# Packages come from the mirror that this machine's apt uses. What has been fetched stays.
+# A stamp says what a step has made, and is written last: a step that was cut off, or would
+# make something else now, is done again.
 set -eu
 
 ROOT=$1
@@ -36,19 +37,29 @@ debian_arch() {
 
 target=$(debian_arch "$ARCH")
 stamps=$ROOT/build/stamps
-if [ -e "$stamps/root" ] && [ -e "$stamps/$ARCH" ] && [ -e "$stamps/sources" ]; then
+is_made() {
+	[ "$(cat "$stamps/$1" 2>/dev/null)" = "$2" ]
+}
+base="$SUITE $PACKAGES"
+sources="$SOURCES $(cat "$HERE/sources.txt")"
+if is_made base "$base" && is_made "$ARCH" compiler && is_made sources "$sources"; then
 	exit 0
 fi
 
 sh "$HERE/../tools/packages.sh" debootstrap debian-archive-keyring
 
-release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-mirror=$(apt-get indextargets --format '$(REPO_URI)' \
-	'Created-By: Packages' "Release: $release" 'Component: main' | head -n 1)
-[ -n "$mirror" ] || fail "apt's sources name no mirror of Debian $release, main" \
+find_mirror() {
+	release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	apt-get indextargets --format '$(REPO_URI)' \
+		'Created-By: Packages' "Release: $release" 'Component: main' | head -n 1
+}
+mirror=$(find_mirror)
+# apt knows its sources only when it has their lists.
+[ -n "$mirror" ] || { apt-get update -qq && mirror=$(find_mirror); }
+[ -n "$mirror" ] || fail "apt's sources name no mirror of this Debian's main archive" \
 	"Build on Debian, with its main archive in apt's sources."
 
-if [ ! -e "$stamps/root" ]; then
+if ! is_made base "$base"; then
 	echo "corelock: making a Debian $SUITE in $ROOT (a minute)" >&2
 	rm -rf "$ROOT"
 	mkdir -p "$ROOT"
@@ -57,10 +68,11 @@ if [ ! -e "$stamps/root" ]; then
 		fail "debootstrap could not make a Debian $SUITE: $(tail -n 1 "$ROOT.log")" \
 			"See $ROOT.log; is $SUITE still on the mirror that apt uses?"
 	mkdir -p "$stamps"
-	touch "$stamps/root" "$stamps/$NATIVE"
+	echo compiler >"$stamps/$NATIVE"
+	echo "$base" >"$stamps/base"
 fi
 
-if [ ! -e "$stamps/$ARCH" ]; then
+if ! is_made "$ARCH" compiler; then
 	echo "corelock: adding a compiler for $ARCH" >&2
 	gnu=$(echo "$ARCH" | tr _ -)-linux-gnu
 	# As root in there, too: apt's own user may be unable to reach the folder.
@@ -71,12 +83,13 @@ if [ ! -e "$stamps/$ARCH" ]; then
 			gcc-$gnu g++-$gnu libc6-dev:$target libelf-dev:$target zlib1g-dev:$target \
 			libffi-dev:$target" >"$ROOT.log" 2>&1 ||
 		fail "no compiler for $ARCH in Debian $SUITE: $(tail -n 1 "$ROOT.log")" "See $ROOT.log."
-	touch "$stamps/$ARCH"
+	echo compiler >"$stamps/$ARCH"
 fi
 
-if [ ! -e "$stamps/sources" ]; then
+if ! is_made sources "$sources"; then
 	echo "corelock: fetching sources: $SOURCES" >&2
-	rm -rf "$ROOT/build/sources"
+	# What came of other sources goes with them.
+	rm -rf "$ROOT/build/sources" "$ROOT/build/x86_64" "$ROOT/build/aarch64"
 	mkdir -p "$ROOT/build/sources/lists/partial"
 	cd "$ROOT/build/sources"
 	for source in $SOURCES; do
@@ -104,5 +117,5 @@ if [ ! -e "$stamps/sources" ]; then
 		done' >"$ROOT.log" 2>&1 ||
 		fail "cannot unpack the sources: $(tail -n 1 "$ROOT.log")" "See $ROOT.log."
 	rm -rf lists
-	touch "$stamps/sources"
+	echo "$sources" >"$stamps/sources"
 fi
