@@ -110,6 +110,15 @@ class Corelock(Contender):
         return [str(corelock_command()), "hold-times", "--pid", str(self._target)]
 
 
+class ByRecords(Corelock):
+    """The same, attached by ``tp``."""
+
+    name = "corelock by tp"
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--attach", "tp"]
+
+
 class Blame(Corelock):
     """``corelock blame``."""
 

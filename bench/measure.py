@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from contenders import Blame, Bpftrace, Contender, Corelock, Floor, Perf, Unmeasurable
+from contenders import Blame, Bpftrace, ByRecords, Contender, Corelock, Floor, Perf, Unmeasurable
 
 from tests.workloads import Workload
 
 Progress = Callable[[str], None]
 
 EVENTS = ("start", "acquire", "release")
-COMPARED: tuple[type[Contender], ...] = (Corelock, Blame, Bpftrace, Perf)
+COMPARED: tuple[type[Contender], ...] = (Corelock, ByRecords, Blame, Bpftrace, Perf)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class Options:
     ring_bytes: int = 0
     intervals: bool = False
     charges: bool = False
+    attach: str = "ANY"
+    btf: Optional[str] = None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -60,6 +62,11 @@ def _name(raw: bytes) -> str:
     """A kernel name as text that is safe to print."""
     text = raw.split(b"\0", 1)[0].decode(errors="backslashreplace")
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _path(ffi: Any, path: Optional[str]) -> Any:
+    """A file's name for the library, NULL for none. It lives as long as what is returned."""
+    return ffi.NULL if path is None else ffi.new("char[]", os.fsencode(path))
 
 
 def _exception(ffi: Any, error: Any) -> errors.CorelockError:
@@ -102,6 +109,7 @@ class Session:
     def configure(self, options: Options) -> None:
         """Hand over the options."""
         off = self._lib.CORELOCK_SLOW_OFF
+        path = _path(self._ffi, options.btf)
         self._check(
             self._lib.corelock_configure(
                 self._session,
@@ -120,6 +128,8 @@ class Session:
                         "ring_bytes": options.ring_bytes,
                         "intervals": options.intervals,
                         "charges": options.charges,
+                        "attach": getattr(self._lib, f"CORELOCK_ATTACH_{options.attach}"),
+                        "btf_path": path,
                     },
                 ),
             )
@@ -134,6 +144,12 @@ class Session:
         start = self._ffi.new("uint64_t *")
         self._check(self._lib.corelock_attach(self._session, start))
         return int(start[0])
+
+    def attached_by(self) -> str:
+        """``tp_btf`` or ``tp``, once loaded."""
+        members = self._ffi.typeof("enum corelock_attach").elements
+        name: str = members[self._lib.corelock_attached_by(self._session)]
+        return name[len("CORELOCK_ATTACH_") :].lower()
 
     def detach(self) -> int:
         """Stop counting; the moment, in ns."""
@@ -304,6 +320,7 @@ class Session:
             hooks_missed=counters.hook_misses,
             charges_full=counters.charges_full,
             open_waits=counters.open_waits,
+            attached_by=self.attached_by(),
         )
         if self._detached:
             return accounting
@@ -322,13 +339,15 @@ class LockReader:
     Every method raises a :class:`~corelock.errors.CorelockError` on failure.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, btf: Optional[str] = None) -> None:
         self._ffi, self._lib = _ffi.library()
         self._holders = self._lib.corelock_holders_new()
         if self._holders == self._ffi.NULL:
             raise MemoryError("corelock_holders_new")
         self._free = weakref.finalize(self, self._lib.corelock_holders_free, self._holders)
         self._machine = os.uname().machine
+        if btf is not None:
+            self._check(self._lib.corelock_holders_use_btf(self._holders, _path(self._ffi, btf)))
 
     def load(self) -> None:
         """Load what snapshots need; after a failure only ``close`` may be called."""

@@ -262,6 +262,8 @@ class Accounting:
     own and are in no other number. ``charges_full`` counts pieces of waits that
     found no room to be charged to a hold, and are unknown. ``open_waits`` is how
     many of ``held_at_end``, once tracing has ended, still waited then.
+    ``attached_by`` is how the programs got at the events: ``tp_btf``, or ``tp``, by
+    which what the kernel dropped may be in no number.
     """
 
     events: Mapping[str, int]
@@ -277,6 +279,7 @@ class Accounting:
     hooks_missed: int = 0
     charges_full: int = 0
     open_waits: int = 0
+    attached_by: str = "tp_btf"
 
     @property
     def seen(self) -> int:

@@ -11,10 +11,11 @@ from corelock._native import LockReader
 class LockProbe:
     """Asks of single processes whether their lock is held; loads in milliseconds, on first use.
 
-    For one thread at a time.
+    For one thread at a time. ``btf`` is as of :class:`~corelock.tracer.Tracer`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, btf: Optional[str] = None) -> None:
+        self._btf = btf
         self._reader: Optional[LockReader] = None
 
     def stays_held(self, pid: int, for_s: float = 0.02) -> bool:
@@ -26,7 +27,7 @@ class LockProbe:
             MissingPrivilege, LoadError: see :mod:`corelock.errors`.
         """
         if self._reader is None:
-            self._reader = LockReader()
+            self._reader = LockReader(self._btf)
         deadline = time.monotonic() + for_s
         while self._reader.is_held(pid):
             if time.monotonic() >= deadline:

@@ -43,19 +43,21 @@ class HolderSampler:
     """Loads once what :func:`holders` needs, for many looks at little cost.
 
     A context manager: entering loads, leaving frees. May be used by any thread.
+    ``btf`` is as of :class:`~corelock.tracer.Tracer`.
 
     Raises:
         Unsupported, MissingPrivilege, LoadError, LibraryError: on entering.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, btf: Optional[str] = None) -> None:
+        self._btf = btf
         self._lock = threading.Lock()
         self._reader: Optional[LockReader] = None
 
     def __enter__(self) -> HolderSampler:
         with self._lock:
             if self._reader is None:
-                reader = LockReader()
+                reader = LockReader(self._btf)
                 try:
                     reader.load()
                 except BaseException:

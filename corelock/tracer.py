@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Literal, Optional, get_args
 
 from corelock import target
 from corelock._native import SLOW_BATCH_BYTES, Options, Session
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from corelock.blame import Blame
 
 DEFAULT_SLOW_NS = 100_000
+
+#: How programs can get at the events.
+Attach = Literal["tp_btf", "tp"]
+ATTACH: tuple[Attach, ...] = get_args(Attach)
 
 MAX_SLOW_NS = (1 << 63) - 1
 MAX_ROWS = 1 << 22
@@ -68,6 +72,11 @@ class Tracer:
         ring_bytes: room for slow events, 18 KiB each, between two reads; default
             8 MiB, or 32 MiB if ``slow_ns`` is below its own default.
         blame: charge each wait to the holds that overlapped it, for :meth:`blame`.
+        attach: how to get at the events: ``tp_btf`` (their arguments; whatever the kernel drops
+            is counted) or ``tp`` (their records, by tracefs, which costs more); by default
+            ``tp`` only if ``tp_btf`` is refused.
+        btf: file with the kernel's BTF, where ``/sys/kernel/btf`` does not have it; needs
+            CAP_SYS_ADMIN.
 
     A context manager: entering starts, leaving closes. It installs no signal
     handler, prints nothing, and may be used by any thread and closed by
@@ -104,6 +113,8 @@ class Tracer:
         ring_bytes: Optional[int] = None,
         intervals: bool = False,
         blame: bool = False,
+        attach: Optional[Attach] = None,
+        btf: Optional[str] = None,
     ) -> None:
         chosen = [pid is not None, tid is not None, comm is not None, everything, bool(command)]
         if sum(chosen) != 1:
@@ -130,6 +141,12 @@ class Tracer:
         self._ring_bytes = ring_bytes
         self._intervals = intervals
         self._blame = blame
+        if attach not in (None, *ATTACH):
+            raise InvalidArgument(
+                f"no such way to attach: {attach}", f"One of {', '.join(ATTACH)}."
+            )
+        self._attach_by = attach
+        self._btf = btf
         #: The traced process, once known: the one given, or the command's.
         self.pid = pid
         self._lock = threading.RLock()
@@ -188,6 +205,8 @@ class Tracer:
             ring_bytes=self._ring_bytes,
             intervals=self._intervals,
             charges=self._blame,
+            attach="ANY" if self._attach_by is None else self._attach_by.upper(),
+            btf=self._btf,
         )
         return options if self._max_rows is None else replace(options, max_rows=self._max_rows)
 
@@ -236,6 +255,19 @@ class Tracer:
         """How long counting has gone on, or went on, in ns."""
         end = time.monotonic_ns() if self._end_ns is None else self._end_ns
         return end - self._start_ns
+
+    @property
+    def attached_by(self) -> str:
+        """``tp_btf`` or ``tp``.
+
+        By ``tp``, what the kernel drops while another tracing program runs on the CPU is not,
+        or (from Linux 6.7 on) not all counted.
+
+        Raises:
+            InvalidArgument: the tracer is not running.
+        """
+        with self._lock:
+            return self._open().attached_by()
 
     def stop(self) -> None:
         """End the counting and detach; what was measured stays readable, and is now exact.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-_SOURCES = Path(__file__).parent / "unit"
+_TESTS = Path(__file__).parent
+_SOURCES = _TESTS / "unit"
 _FLAGS = ("-O1", "-g", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror")
 
 
@@ -14,3 +15,13 @@ def build(name: str, directory: Path) -> Path:
     library = directory / f"{name}.so"
     subprocess.run(["cc", *_FLAGS, str(_SOURCES / f"{name}.c"), "-o", str(library)], check=True)
     return library
+
+
+def build_with_skeletons(source: Path, directory: Path) -> Path:
+    """Compile a C file that uses the skeletons of the BPF programs; the program."""
+    program = directory / source.stem
+    root = _TESTS.parent
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-isystem", root / "build"]
+    flags.append(f"-I{root}/src/loader")
+    subprocess.run(["cc", *flags, source, "-o", program, "-lbpf"], check=True)
+    return program

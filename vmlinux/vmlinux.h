@@ -105,6 +105,29 @@ struct task_struct {
 	struct sigpending pending;
 };
 
+/* Records of the tracepoints: a class of two since v5.16, before that one each. */
+struct trace_event_raw_mmap_lock {
+	struct mm_struct *mm;
+	__u64 memcg_id;
+	bool write;
+};
+
+struct trace_event_raw_mmap_lock_acquire_returned {
+	struct mm_struct *mm;
+	bool write;
+	bool success;
+};
+
+struct trace_event_raw_mmap_lock_start_locking {
+	struct mm_struct *mm;
+	bool write;
+};
+
+struct trace_event_raw_mmap_lock_released {
+	struct mm_struct *mm;
+	bool write;
+};
+
 struct pt_regs {
 	/* Differs by architecture: flavours in kernel.bpf.h. */
 };

@@ -13,6 +13,7 @@ import click
 
 from corelock import target
 from corelock.cli.run import Output, interruptible
+from corelock.cli.traced import btf_option
 from corelock.errors import CorelockError, NoSuchTarget
 from corelock.locks import HoldersReport, HoldersSnapshot, LockState, SeenLock
 from corelock.model import Frame, Host, Target
@@ -43,6 +44,7 @@ class _Options:
     waiters: bool
     json: bool
     output: Optional[str]
+    btf: Optional[str]
     quiet: bool
     verbose: bool
 
@@ -82,6 +84,7 @@ class _Options:
     "--json", is_flag=True, help="One JSON object (see docs/json.md); with --watch one a look."
 )
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout.")
+@btf_option
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but data and losses.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more, and show logs of failures.")
 def command(**given: object) -> None:
@@ -117,7 +120,7 @@ class _Run:
         if options.pid is not None:
             target.check_process(options.pid)
             self._target = Target(options.pid, target.comm_of(options.pid))
-        with interruptible() as stop_fd, HolderSampler() as sampler:
+        with interruptible() as stop_fd, HolderSampler(btf=options.btf) as sampler:
             if options.longer_than_ns is None:
                 self._look_once(sampler)
             elif options.watch is None:

@@ -20,7 +20,7 @@ from corelock.errors import CorelockError
 from corelock.model import Accounting, Host, Target
 from corelock.probe import LockProbe
 from corelock.symbolize import Symbolizer
-from corelock.tracer import MAX_ROWS, Tracer
+from corelock.tracer import ATTACH, MAX_ROWS, Attach, Tracer
 
 
 def above_zero(
@@ -59,6 +59,10 @@ _TARGET: dict[str, _Decorator] = {
 }  # fmt: skip
 
 
+btf_option: _Decorator = click.option(
+    "--btf", metavar="FILE", help="The kernel's BTF, where /sys/kernel/btf does not have it."
+)
+
 _REST: dict[str, _Decorator] = {
     "output": click.option(
         "-o", "--output", metavar="FILE", help="Write there instead of to stdout."
@@ -67,6 +71,11 @@ _REST: dict[str, _Decorator] = {
         "--max-rows", type=click.IntRange(min=1, max=MAX_ROWS), metavar="N",
         help="Room for so many thread x operation x mode (default: by the threads now).",
     ),
+    "attach": click.option(
+        "--attach", type=click.Choice(ATTACH), metavar="WAY",
+        help="How to get at the events: tp_btf, or tp (by tracefs). Default: what works.",
+    ),
+    "btf": btf_option,
     "quiet": click.option("-q", "--quiet", is_flag=True, help="Say nothing but data and losses."),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Say more, and show logs of failures."
@@ -117,6 +126,8 @@ class TracedOptions:
     interval: Optional[float]
     output: Optional[str]
     max_rows: Optional[int]
+    attach: Optional[Attach]
+    btf: Optional[str]
     quiet: bool
     verbose: bool
     command: tuple[str, ...]
@@ -150,6 +161,8 @@ class TracedOptions:
             max_rows=self.max_rows,
             intervals=self.interval is not None,
             blame=blame,
+            attach=self.attach,
+            btf=self.btf,
         )
 
 
@@ -161,7 +174,7 @@ class TracedRun(ABC):
         self.tracer = tracer
         self.output = output
         self.symbols = Symbolizer(lock_is_held=self._lock_is_held)
-        self._probe = LockProbe()
+        self._probe = LockProbe(options.btf)
         self.host = Host(os.uname().release, os.uname().machine, os.uname().nodename)
         #: The one process that is traced, if it is one.
         self.target: Optional[Target] = None
@@ -205,6 +218,7 @@ class TracedRun(ABC):
         if tracer.pid is not None and self.target is None:
             self.target = Target(tracer.pid, target.comm_of(tracer.pid))
         self._announce()
+        self._say_attached(tracer.attached_by)
         number = self._watch(Watch(tracer.fileno(), self.take, lifetime, stop_fd))
         tracer.stop()
         accounting = tracer.accounting()
@@ -248,6 +262,15 @@ class TracedRun(ABC):
             what = f"processes named {options.comm}"
         end = "" if options.duration else " Ctrl-C to end."
         self.say(f"Tracing mmap_lock of {what}.{end}")
+
+    def _say_attached(self, by: str) -> None:
+        if by == "tp":
+            self.say(
+                "corelock: attached by tp: events that the kernel drops while another tracing "
+                "program\n  runs on the same CPU may go uncounted."
+            )
+        elif self._traced.verbose:
+            self.say(f"corelock: attached by {by}")
 
     def _watch(self, watch: Watch) -> int:
         """Until the run ends; the number of the interval then."""

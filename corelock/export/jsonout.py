@@ -120,4 +120,5 @@ def accounting_fields(accounting: Accounting) -> dict[str, Any]:
         "charges_full": accounting.charges_full,
         "self": accounting.self_events,
         "unaccounted": accounting.unaccounted,
+        "attached_by": accounting.attached_by,
     }

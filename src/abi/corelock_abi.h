@@ -100,6 +100,14 @@ enum corelock_target {
 	CORELOCK_TARGET_COMM,	 /* the mm of every process of that name */
 };
 
+/* How programs get at the events. */
+enum corelock_attach {
+	CORELOCK_ATTACH_ANY,	/* by tp_btf, or else by tp */
+	CORELOCK_ATTACH_TP_BTF, /* their arguments, by BTF: half the cost, and every miss is counted
+				 */
+	CORELOCK_ATTACH_TP,	/* their records, by tracefs */
+};
+
 /* An event that could not be paired, by kind. Each counts one event. */
 enum corelock_unmatched {
 	CORELOCK_UNMATCHED_START_WITHOUT_ACQUIRE,

@@ -69,74 +69,11 @@ struct task_struct___x86 {
 #define ARM64_TIF_32BIT (1UL << 22)
 #define MAX_SYSCALL 0xffff
 
-/*
- * The process an mm belongs to, NULL while it is torn down. Without
- * CONFIG_MEMCG there is no owner: then only the mm's own threads are known.
- */
-static __always_inline struct task_struct *mm_owner(struct mm_struct *mm, struct task_struct *task)
-{
-	if (bpf_core_field_exists(mm->owner))
-		return untrusted(mm)->owner;
-	return untrusted(task)->mm == mm ? task : NULL;
-}
-
-/*
- * The task inside a lock held for writing, as an address: current, without the call that
- * bpf_get_current_task_btf is. 0 on PREEMPT_RT, whose lock has no such word. Only for events
- * inside the lock (`released` comes after it before v5.15), and never to be read through.
- */
-static __always_inline __u64 write_owner(struct mm_struct *mm)
-{
-	if (!bpf_core_field_exists(mm->mmap_lock.owner))
-		return 0;
-	return mm->mmap_lock.owner.counter & ~RWSEM_OWNER_FLAGS;
-}
-
-/* The lock's state word; on PREEMPT_RT, whose lock has none, all bits set. */
-static __always_inline __u64 lock_count(struct mm_struct *mm)
-{
-	if (!bpf_core_field_exists(mm->mmap_lock.count))
-		return ~0ULL;
-	return mm->mmap_lock.count.counter;
-}
-
 /* Whether a reader has to wait: it waits for no reader, unless a writer is queued. */
 static __always_inline bool lock_bars_readers(__u64 count)
 {
 	return count & (RWSEM_WRITER_LOCKED | RWSEM_FLAG_WAITERS | RWSEM_FLAG_HANDOFF |
 			RWSEM_FLAG_READFAIL);
-}
-
-/* Whether somebody who asks for the lock now has to wait. */
-static __always_inline bool lock_is_contended(struct mm_struct *mm, __u32 mode)
-{
-	__u64 count = lock_count(mm);
-
-	return mode == CORELOCK_MODE_WRITE ? count : lock_bars_readers(count);
-}
-
-/* Whether the owner word is that of readers, the last one of them. */
-static __always_inline bool lock_is_reader_owned(struct mm_struct *mm)
-{
-	return bpf_core_field_exists(mm->mmap_lock.owner) &&
-	       mm->mmap_lock.owner.counter & RWSEM_READER_OWNED;
-}
-
-/* Whether somebody waits for the lock: queued, or spinning until it may queue. */
-static __always_inline bool lock_is_wanted(struct mm_struct *mm)
-{
-	if (lock_count(mm) & (RWSEM_FLAG_WAITERS | RWSEM_FLAG_HANDOFF))
-		return true;
-	return bpf_core_field_exists(mm->mmap_lock.osq) && mm->mmap_lock.osq.tail.counter;
-}
-
-/*
- * Whether fork is still building this mm: its owner is the child, a copy of
- * its parent that has the parent's pid until alloc_pid gives it one.
- */
-static __always_inline bool mm_is_forking(struct task_struct *owner, struct task_struct *task)
-{
-	return owner != task && owner->pid == task->pid;
 }
 
 /* A killable wait fails on a pending SIGKILL and on nothing else (__fatal_signal_pending). */

@@ -7,8 +7,8 @@
 #ifndef CORELOCK_TABLES_BPF_H
 #define CORELOCK_TABLES_BPF_H
 
-#include "kernel.bpf.h"
 #include "lock_machine.h"
+#include "mm.bpf.h"
 
 /* Set by the library between open and load; the verifier drops what they turn off. */
 const volatile __u32 target_kind;
@@ -250,21 +250,27 @@ static __always_inline __u32 take_index(__u32 *next, __u32 max)
 
 static __always_inline bool mm_is_of(struct corelock_mm *entry, struct task_struct *owner)
 {
+	struct task_struct *leader;
+
 	/* Where it is current, the compiler knows, and would read through the trusted one. */
 	owner = untrusted(owner);
-	return entry->pid == (__u32)owner->tgid &&
-	       entry->process_start_ns == owner->group_leader->start_time;
+	leader = load(owner, group_leader);
+	return entry->pid == (__u32)load(owner, tgid) &&
+	       entry->process_start_ns == load(leader, start_time);
 }
 
 static __always_inline void mm_identify(struct corelock_mm *entry, struct task_struct *owner,
 					bool forking)
 {
+	struct task_struct *leader;
+
 	owner = untrusted(owner);
+	leader = load(owner, group_leader);
 	if (!forking) {
-		entry->pid = owner->tgid;
-		entry->process_start_ns = owner->group_leader->start_time;
+		entry->pid = load(owner, tgid);
+		entry->process_start_ns = load(leader, start_time);
 	}
-	bpf_probe_read_kernel(entry->comm, sizeof(entry->comm), owner->group_leader->comm);
+	bpf_probe_read_kernel(entry->comm, sizeof(entry->comm), leader->comm);
 }
 
 /*

@@ -24,8 +24,8 @@ static __always_inline bool mm_is_target(struct mm_struct *mm, struct task_struc
 	if (!owner)
 		return bpf_map_lookup_elem(&mm_ids, &address) != NULL;
 	if (target_kind == CORELOCK_TARGET_COMM)
-		return comm_is_target(owner->group_leader);
-	tgid = owner->tgid;
+		return comm_is_target(load(owner, group_leader));
+	tgid = load(owner, tgid);
 	if (follow_children)
 		return bpf_map_lookup_elem(&followed, &tgid) != NULL;
 	return tgid == target_id && !mm_is_forking(owner, task);

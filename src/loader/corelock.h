@@ -81,6 +81,9 @@ struct corelock_options {
 	uint32_t intervals;  /* 1: keep the recent maxima of corelock_reading */
 	uint32_t charges;    /* 1: charge waits to the holds that overlapped them */
 	uint8_t target_comm[16]; /* padded with zeros */
+	uint32_t attach;	 /* enum corelock_attach */
+	uint32_t reserved;	 /* 0 */
+	const char *btf_path;	 /* the kernel's BTF where /sys does not show it; copied, or NULL */
 };
 
 /* What corelock_handshake says of this library. */
@@ -191,6 +194,9 @@ int corelock_load(corelock_session *session);
  */
 int corelock_attach(corelock_session *session, uint64_t *start_ns);
 
+/* How a loaded session's programs get at the events: enum corelock_attach, not ANY. */
+uint32_t corelock_attached_by(const corelock_session *session);
+
 /*
  * Ends the counting at one moment, which *end_ns is set to, then detaches,
  * start_locking first, and counts what was open at that moment. The readers go
@@ -265,6 +271,9 @@ int corelock_abandon(corelock_session *session, int32_t pid);
  */
 corelock_holders *corelock_holders_new(void);
 void corelock_holders_free(corelock_holders *holders);
+
+/* What is loaded from now on has the kernel's BTF from this file; the path is copied. */
+int corelock_holders_use_btf(corelock_holders *holders, const char *path);
 const struct corelock_error *corelock_holders_last_error(const corelock_holders *holders);
 
 /*

@@ -14,6 +14,8 @@
 
 #define CORELOCK_EXPORT __attribute__((visibility("default")))
 
+#define VMLINUX_BTF "/sys/kernel/btf/vmlinux"
+
 #define MESSAGE_LEN 512
 #define LOG_LEN (64 * 1024)
 
@@ -48,5 +50,12 @@ int permission_fail(struct failure *failure, const char *what);
 
 /* Fails unless the words of this kernel's mmap_lock say who holds it. */
 int lock_words_check(struct failure *failure);
+
+/*
+ * Runs load(handle), which begins and ends a log of its own, with the kernel's BTF from a file, in
+ * another thread; without a path, plainly.
+ */
+int load_with_btf(struct failure *failure, const char *path, int (*load)(void *handle),
+		  void *handle);
 
 #endif

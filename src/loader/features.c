@@ -12,7 +12,6 @@
 
 #include "session.h"
 
-#define VMLINUX_BTF "/sys/kernel/btf/vmlinux"
 /* Inode of the initial pid namespace, PROC_PID_INIT_INO in include/linux/proc_ns.h. */
 #define INIT_PID_NAMESPACE 0xEFFFFFFC
 
@@ -70,35 +69,15 @@ static unsigned int tracepoint_arity(const struct btf *btf, const char *name)
 
 static struct btf *open_btf(struct failure *failure)
 {
-	struct btf *btf = btf__parse(VMLINUX_BTF, NULL);
+	struct btf *btf = btf__load_vmlinux_btf();
 
 	if (!btf)
 		failure_set(failure, CORELOCK_E_UNSUPPORTED, errno,
 			    "The kernel must be built with CONFIG_DEBUG_INFO_BTF=y (distribution "
-			    "kernels since about 2020 are), and /sys must be mounted.",
+			    "kernels since about 2020 are), and /sys must be mounted; or "
+			    "name the file (--btf).",
 			    "no kernel BTF in " VMLINUX_BTF);
 	return btf;
-}
-
-static int check_tracepoints(struct failure *failure, enum event_layout *layout)
-{
-	struct btf *btf = open_btf(failure);
-	unsigned int arity;
-
-	if (!btf)
-		return -failure->error.code;
-	arity = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
-	btf__free(btf);
-	if (arity != 3 && arity != 4)
-		return failure_set(
-			failure, CORELOCK_E_UNSUPPORTED, 0,
-			arity ? "This version of corelock does not know their arguments; "
-				"use a newer one."
-			      : "They came with Linux 5.11 and need CONFIG_TRACEPOINTS=y; use a "
-				"newer kernel.",
-			"this kernel has no usable mmap_lock tracepoints");
-	*layout = arity == 3 ? LAYOUT_MEMCG_ID : LAYOUT_MEMCG_PATH;
-	return 0;
 }
 
 static bool has_member(const struct btf *btf, const char *name, const char *member)
@@ -110,6 +89,56 @@ static bool has_member(const struct btf *btf, const char *name, const char *memb
 		if (!strcmp(btf__name_by_offset(btf, btf_members(type)[i].name_off), member))
 			return true;
 	return false;
+}
+
+static enum event_form form_by_arguments(const struct btf *btf)
+{
+	unsigned int arity = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
+
+	return arity == 3 ? FORM_ARGUMENTS : arity == 4 ? FORM_ARGUMENTS_WITH_PATH : FORM_NONE;
+}
+
+static enum event_form form_by_record(const struct btf *btf)
+{
+	if (!has_member(btf, "trace_event_raw_mmap_lock_acquire_returned", "success"))
+		return FORM_NONE;
+	if (has_member(btf, "trace_event_raw_mmap_lock", "write"))
+		return FORM_RECORD;
+	return has_member(btf, "trace_event_raw_mmap_lock_released", "write") ? FORM_OWN_RECORD
+									      : FORM_NONE;
+}
+
+/* Which of the two, if any, the options let one try. */
+static int check_tracepoints(corelock_session *session, struct event_forms *forms)
+{
+	struct failure *failure = &session->failure;
+	struct btf *btf = open_btf(failure);
+	bool known;
+
+	if (!btf)
+		return -failure->error.code;
+	forms->by_arguments = form_by_arguments(btf);
+	forms->by_record = form_by_record(btf);
+	known = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
+	btf__free(btf);
+	if (forms->by_arguments == FORM_NONE && forms->by_record == FORM_NONE)
+		return failure_set(
+			failure, CORELOCK_E_UNSUPPORTED, 0,
+			known ? "This version of corelock does not know their arguments; "
+				"use a newer one."
+			      : "They came with Linux 5.11 and need CONFIG_TRACEPOINTS=y; use a "
+				"newer kernel.",
+			"this kernel has no usable mmap_lock tracepoints");
+	if (session->options.attach == CORELOCK_ATTACH_TP)
+		forms->by_arguments = FORM_NONE;
+	if (session->options.attach == CORELOCK_ATTACH_TP_BTF)
+		forms->by_record = FORM_NONE;
+	if (forms->by_arguments == FORM_NONE && forms->by_record == FORM_NONE)
+		return failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
+				   "Let corelock choose (no --attach).",
+				   "this kernel's BTF does not have the mmap_lock tracepoints in "
+				   "the form that was asked for");
+	return 0;
 }
 
 int lock_words_check(struct failure *failure)
@@ -144,9 +173,9 @@ int caller_check(struct failure *failure)
 	return 0;
 }
 
-int features_check(corelock_session *session, enum event_layout *layout)
+int features_check(corelock_session *session, struct event_forms *forms)
 {
 	int error = caller_check(&session->failure);
 
-	return error ?: check_tracepoints(&session->failure, layout);
+	return error ?: check_tracepoints(session, forms);
 }

@@ -25,6 +25,7 @@ struct corelock_holders {
 	struct holders_bpf *skel;
 	struct held_bpf *held; /* NULL until it is first asked for */
 	bool failed;
+	char *btf_path;
 	struct bytes locks, tasks;
 };
 
@@ -45,8 +46,18 @@ CORELOCK_EXPORT void corelock_holders_free(corelock_holders *holders)
 	held_bpf__destroy(holders->held);
 	free(holders->locks.data);
 	free(holders->tasks.data);
+	free(holders->btf_path);
 	failure_free(&holders->failure);
 	free(holders);
+}
+
+CORELOCK_EXPORT int corelock_holders_use_btf(corelock_holders *holders, const char *path)
+{
+	free(holders->btf_path);
+	holders->btf_path = strdup(path);
+	return holders->btf_path
+		       ? 0
+		       : failure_set(&holders->failure, CORELOCK_E_SYSTEM, ENOMEM, "", "no memory");
 }
 
 CORELOCK_EXPORT const struct corelock_error *
@@ -102,6 +113,28 @@ static int check_and_load_held(corelock_holders *holders)
 	return error;
 }
 
+static int load_logged(void *handle)
+{
+	corelock_holders *holders = handle;
+	int error;
+
+	failure_log_begin(&holders->failure);
+	error = check_and_load(holders);
+	log_end();
+	return error;
+}
+
+static int load_held_logged(void *handle)
+{
+	corelock_holders *holders = handle;
+	int error;
+
+	failure_log_begin(&holders->failure);
+	error = check_and_load_held(holders);
+	log_end();
+	return error;
+}
+
 CORELOCK_EXPORT int corelock_holders_load(corelock_holders *holders)
 {
 	int error;
@@ -109,9 +142,7 @@ CORELOCK_EXPORT int corelock_holders_load(corelock_holders *holders)
 	if (holders->skel || holders->failed)
 		return failure_set(&holders->failure, CORELOCK_E_ARGUMENT, 0, "",
 				   "load comes once");
-	failure_log_begin(&holders->failure);
-	error = check_and_load(holders);
-	log_end();
+	error = load_with_btf(&holders->failure, holders->btf_path, load_logged, holders);
 	if (error) {
 		failure_show_log(&holders->failure);
 		holders->failed = true;
@@ -264,9 +295,8 @@ CORELOCK_EXPORT int corelock_holders_is_held(corelock_holders *holders, uint32_t
 	int error = 0;
 
 	if (!holders->held) {
-		failure_log_begin(&holders->failure);
-		error = check_and_load_held(holders);
-		log_end();
+		error = load_with_btf(&holders->failure, holders->btf_path, load_held_logged,
+				      holders);
 		if (error) {
 			failure_show_log(&holders->failure);
 			return error;

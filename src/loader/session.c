@@ -80,6 +80,7 @@ CORELOCK_EXPORT void corelock_free(corelock_session *session)
 		return;
 	session_unload(session);
 	rows_free(session);
+	free(session->btf_path);
 	free(session->log);
 	free(session);
 }
@@ -140,6 +141,9 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "Ask for less.",
 				    "table sizes are limited to %u rows and mms and %u ring bytes",
 				    MAX_ENTRIES, MAX_RING_BYTES);
+	if (options->attach > CORELOCK_ATTACH_TP || options->reserved)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
+				    "no such way to attach: %u", options->attach);
 	if (options->charges > 1)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "the option charges is 0 or 1");
@@ -150,6 +154,12 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 	options->max_rows++;
 	options->max_mms++;
 	options->max_chunks++;
+	if (options->btf_path) {
+		session->btf_path = strdup(options->btf_path);
+		options->btf_path = NULL;
+		if (!session->btf_path)
+			return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "no memory");
+	}
 	session->configured = true;
 	return 0;
 }
@@ -194,6 +204,7 @@ static void set_variables(corelock_session *session)
 	session->skel->data->hot.slow_ns[CORELOCK_SLOW_HOLD] = options->slow_ns;
 	rodata->keep_recent = options->intervals;
 	rodata->charge_waits = options->charges;
+	rodata->mm_from_record = session->form == FORM_RECORD || session->form == FORM_OWN_RECORD;
 	rodata->home_mask = home_count(session) - 1;
 	rodata->history_mask = history_count(session) - 1;
 	rodata->max_rows = options->max_rows;
@@ -231,25 +242,43 @@ static int set_sizes(corelock_session *session)
 	return 0;
 }
 
-static void choose_programs(corelock_session *session, enum event_layout layout)
+static void choose_programs(corelock_session *session)
 {
-	struct mmap_lock_bpf *skel = session->skel;
-	struct bpf_program *by_layout[2][CORELOCK_EVENTS] = {
-		[LAYOUT_MEMCG_ID] = {skel->progs.start_locking, skel->progs.acquire_returned,
-				     skel->progs.released},
-		[LAYOUT_MEMCG_PATH] = {skel->progs.start_locking_path,
-				       skel->progs.acquire_returned_path,
-				       skel->progs.released_path},
+	__auto_type progs = &session->skel->progs;
+	struct bpf_program *by_form[FORM_NONE][CORELOCK_EVENTS] = {
+		[FORM_ARGUMENTS] = {progs->start_locking, progs->acquire_returned, progs->released},
+		[FORM_ARGUMENTS_WITH_PATH] = {progs->start_locking_path,
+					      progs->acquire_returned_path, progs->released_path},
+		[FORM_RECORD] = {progs->start_locking_record, progs->acquire_returned_record,
+				 progs->released_record},
+		[FORM_OWN_RECORD] = {progs->start_locking_own_record,
+				     progs->acquire_returned_record, progs->released_own_record},
 	};
 
+	for (enum event_form form = 0; form < FORM_NONE; form++)
+		for (int event = 0; event < CORELOCK_EVENTS; event++)
+			bpf_program__set_autoload(by_form[form][event], false);
 	for (int event = 0; event < CORELOCK_EVENTS; event++) {
-		session->program[event] = by_layout[layout][event];
-		bpf_program__set_autoload(by_layout[!layout][event], false);
+		session->program[event] = by_form[session->form][event];
+		bpf_program__set_autoload(session->program[event], true);
 	}
-	bpf_program__set_autoload(skel->progs.forked, session->options.follow);
+	bpf_program__set_autoload(progs->forked, session->options.follow);
 }
 
-static int load_programs(corelock_session *session, enum event_layout layout)
+/*
+ * Before Linux kernel commit 34dd3bad1a6f ("bpf: Relax the requirement to use preallocated hash
+ * maps in tracing progs.") in v6.1, one that a tp program uses had to be, or the kernel warned.
+ */
+static void preallocate(corelock_session *session)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map,
+				 session->skel->obj) if (bpf_map__type(map) == BPF_MAP_TYPE_HASH)
+		bpf_map__set_map_flags(map, 0);
+}
+
+static int load_programs(corelock_session *session)
 {
 	int error;
 
@@ -258,10 +287,12 @@ static int load_programs(corelock_session *session, enum event_layout layout)
 		return session_fail(session, CORELOCK_E_LOAD, errno, "",
 				    "cannot open the BPF object");
 	set_variables(session);
-	choose_programs(session, layout);
+	choose_programs(session);
 	error = set_sizes(session);
 	if (error)
 		return error;
+	if (session->skel->rodata->mm_from_record)
+		preallocate(session);
 	error = mmap_lock_bpf__load(session->skel);
 	if (error == -EPERM)
 		return features_fail_permission(session, "the kernel refused the BPF programs");
@@ -291,17 +322,51 @@ static int follow_target(corelock_session *session)
 	return 0;
 }
 
-static int check_and_load(corelock_session *session)
+static int load_form(corelock_session *session, enum event_form form)
 {
-	enum event_layout layout;
-	int error = features_check(session, &layout);
+	int error;
 
-	if (!error)
-		error = load_programs(session, layout);
+	session->form = form;
+	error = load_programs(session);
 	if (!error)
 		error = follow_target(session);
 	if (!error)
 		error = slow_open(session);
+	return error;
+}
+
+/* Whether what was refused may go better with the events' records. */
+static bool may_fall_back(const corelock_session *session, int error)
+{
+	return error == -CORELOCK_E_LOAD && session->error.sys_errno != ENOMEM &&
+	       session->form != session->forms.by_record && session->forms.by_record != FORM_NONE;
+}
+
+static int fall_back(corelock_session *session)
+{
+	session_unload(session);
+	return load_form(session, session->forms.by_record);
+}
+
+static int check_and_load(corelock_session *session)
+{
+	struct event_forms *forms = &session->forms;
+	int error = features_check(session, forms);
+
+	if (!error)
+		error = load_form(session, forms->by_arguments == FORM_NONE ? forms->by_record
+									    : forms->by_arguments);
+	return may_fall_back(session, error) ? fall_back(session) : error;
+}
+
+static int load_logged(void *handle)
+{
+	corelock_session *session = handle;
+	int error;
+
+	log_begin(session);
+	error = check_and_load(session);
+	log_end();
 	return error;
 }
 
@@ -312,15 +377,20 @@ CORELOCK_EXPORT int corelock_load(corelock_session *session)
 	if (!session->configured || session->skel || session->failed)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "load comes once, after configure");
-	log_begin(session);
-	error = check_and_load(session);
-	log_end();
+	error = load_with_btf(&session->failure, session->btf_path, load_logged, session);
 	if (error) {
 		session->error.log = session->log ?: "";
 		session->failed = true;
 		session_unload(session);
 	}
 	return error;
+}
+
+CORELOCK_EXPORT uint32_t corelock_attached_by(const corelock_session *session)
+{
+	if (!session->skel)
+		return CORELOCK_ATTACH_ANY;
+	return session->skel->rodata->mm_from_record ? CORELOCK_ATTACH_TP : CORELOCK_ATTACH_TP_BTF;
 }
 
 static uint64_t now_ns(void)
@@ -342,9 +412,13 @@ static int attach_program(corelock_session *session, struct bpf_program *program
 	error = errno;
 	if (error == EPERM)
 		return features_fail_permission(session, "the kernel refused to attach");
-	return session_fail(session, CORELOCK_E_LOAD, error,
-			    "Please report this with the log (-v) and the kernel's version.",
-			    "cannot attach %s", bpf_program__name(program));
+	return session_fail(
+		session, CORELOCK_E_LOAD, error,
+		bpf_program__type(program) == BPF_PROG_TYPE_TRACEPOINT
+			? "Attaching by tp needs tracefs: mount -t tracefs none "
+			  "/sys/kernel/tracing, readable by the caller."
+			: "Please report this with the log (-v) and the kernel's version.",
+		"cannot attach %s", bpf_program__name(program));
 }
 
 static int attach_programs(corelock_session *session)
@@ -363,6 +437,27 @@ static int attach_programs(corelock_session *session)
 	return error;
 }
 
+static int attach_logged(corelock_session *session)
+{
+	int error;
+
+	log_begin(session);
+	error = attach_programs(session);
+	log_end();
+	return error;
+}
+
+static int fall_back_logged(void *handle)
+{
+	corelock_session *session = handle;
+	int error;
+
+	log_begin(session);
+	error = fall_back(session);
+	log_end();
+	return error;
+}
+
 CORELOCK_EXPORT int corelock_attach(corelock_session *session, uint64_t *start_ns)
 {
 	int error;
@@ -370,9 +465,13 @@ CORELOCK_EXPORT int corelock_attach(corelock_session *session, uint64_t *start_n
 	if (!session->skel || session->attached || session->end_ns)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "attach comes once, after load");
-	log_begin(session);
-	error = attach_programs(session);
-	log_end();
+	error = attach_logged(session);
+	if (may_fall_back(session, error)) {
+		error = load_with_btf(&session->failure, session->btf_path, fall_back_logged,
+				      session);
+		if (!error)
+			error = attach_logged(session);
+	}
 	session->attached = true;
 	if (error) {
 		session->error.log = session->log ?: "";

@@ -8,15 +8,32 @@
 
 struct slow_read;
 
+/* In what form the events come, one for each set of programs. */
+enum event_form {
+	FORM_ARGUMENTS,		  /* (mm, write[, success]) */
+	FORM_ARGUMENTS_WITH_PATH, /* (mm, path, write[, success]) */
+	FORM_RECORD,
+	FORM_OWN_RECORD, /* of a struct of each event's own */
+	FORM_NONE,
+};
+
+/* The forms this kernel has, by the way of attaching. */
+struct event_forms {
+	enum event_form by_arguments, by_record;
+};
+
 struct corelock_session {
 	union {
 		struct failure failure;
 		struct failure; /* its members are the session's own */
 	};
 	struct corelock_options options;
+	char *btf_path; /* NULL: the kernel's, from where it shows it */
 	struct mmap_lock_bpf *skel;
 	struct ring_buffer *ring;
 	struct slow_read *slow_read; /* while the ring is being read */
+	struct event_forms forms;    /* that may be tried */
+	enum event_form form;	     /* that is loaded */
 	struct bpf_program *program[CORELOCK_EVENTS];
 	struct bpf_link *link[CORELOCK_EVENTS];
 	struct bpf_link *renamed, *forked, *freed;
@@ -34,18 +51,12 @@ struct corelock_session {
 	uint32_t interval; /* the one that ended when the pass began */
 };
 
-/* Argument layout of the tracepoints. */
-enum event_layout {
-	LAYOUT_MEMCG_ID,   /* (mm, write[, success]) */
-	LAYOUT_MEMCG_PATH, /* (mm, path, write[, success]) */
-};
-
 #define session_fail(session, ...) failure_set(&(session)->failure, __VA_ARGS__)
 #define log_begin(session) failure_log_begin(&(session)->failure)
 #define features_fail_permission(session, what) permission_fail(&(session)->failure, what)
 
 /* Fails with a remedy unless this kernel and caller can do the job. */
-int features_check(corelock_session *session, enum event_layout *layout);
+int features_check(corelock_session *session, struct event_forms *forms);
 
 void rows_free(corelock_session *session);
 int slow_open(corelock_session *session);

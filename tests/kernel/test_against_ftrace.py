@@ -10,11 +10,13 @@ does wrong it does wrong in each.
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any, Optional
 
 import pytest
 
 import corelock
 from corelock.model import Accounting, Row
+from corelock.tracer import Attach
 from tests.witness import Event, Ftrace, Totals, by_threads, on_process, recompute
 from tests.workloads import Workload
 
@@ -26,14 +28,19 @@ ATTEMPTS = 5
 class Run:
     """One workload traced by both: what corelock says, and all events of the process."""
 
-    def __init__(self, name: str, *arguments: int, by_tid: bool = False) -> None:
+    def __init__(
+        self, name: str, *arguments: int, by_tid: bool = False, attach: Optional[Attach] = None
+    ) -> None:
         with Workload(name, *map(str, arguments)) as workload:
             self.workload = workload
             self.tids = {workload.pid, *workload.tids}
-            target = {"tid": max(workload.tids)} if by_tid else {"pid": workload.pid}
+            target: dict[str, Any] = (
+                {"tid": max(workload.tids)} if by_tid else {"pid": workload.pid}
+            )
             # Probes run in the order they were attached. With ftrace behind corelock,
             # what corelock does before it reads the clock is in neither's times.
-            with corelock.Tracer(**target, slow_ns=None) as tracer, Ftrace() as ftrace:
+            tracer = corelock.Tracer(**target, slow_ns=None, attach=attach)
+            with tracer, Ftrace() as ftrace:
                 workload.run()
                 self.events = ftrace.stop()
                 tracer.stop()
@@ -114,9 +121,23 @@ def assert_seen(accounting: Accounting, events: list[Event]) -> None:
     ],
 )
 def test_process(name: str, arguments: tuple[int, ...]) -> None:
+    assert_agreement(name, arguments, "tp_btf")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("storm", (16, 500)), ("smaps_reader", ()), ("vfork_shared", ()), ("exec_midway", (2000, 1))],
+)
+def test_process_by_records(name: str, arguments: tuple[int, ...]) -> None:
+    assert_agreement(name, arguments, "tp")
+
+
+def assert_agreement(name: str, arguments: tuple[int, ...], attach: Attach) -> None:
+    """Each count in each run, and the sums of times in one of several."""
     differing: list[str] = []
     for _ in range(ATTEMPTS):
-        run = Run(name, *arguments)
+        run = Run(name, *arguments, attach=attach)
+        assert run.accounting.attached_by == attach
         assert_complete(run.accounting)
         events = run.process_events()
         assert_same_counts(run.rows, events)

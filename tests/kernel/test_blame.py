@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Optional
 
 import pytest
 
@@ -19,6 +20,7 @@ import corelock
 from corelock import HolderSampler
 from corelock.blame import Blame, Charge
 from corelock.symbolize import Symbolizer
+from corelock.tracer import ATTACH, Attach
 from tests.blame_witness import Due, agreement, blame
 from tests.locks import let_queue
 from tests.witness import Ftrace, on_process
@@ -55,11 +57,11 @@ def due(charge: Charge) -> Due:
 class Run:
     """One workload traced by both: what corelock charges, and what is due."""
 
-    def __init__(self, name: str, *arguments: int) -> None:
+    def __init__(self, name: str, *arguments: int, attach: Optional[Attach] = None) -> None:
         with Workload(name, *map(str, arguments)) as workload:
             self.pid, self.extra = workload.pid, workload.extra
             tids = {workload.pid, *workload.tids}
-            tracer = corelock.Tracer(pid=workload.pid, slow_ns=None, blame=True)
+            tracer = corelock.Tracer(pid=workload.pid, slow_ns=None, blame=True, attach=attach)
             with tracer, Ftrace() as ftrace:
                 workload.run()
                 events = ftrace.stop()
@@ -80,11 +82,11 @@ class Run:
         return ours / theirs
 
 
-def agreeing(name: str, *arguments: int) -> Run:
+def agreeing(name: str, *arguments: int, attach: Optional[Attach] = None) -> Run:
     """A run in which corelock and the witness agree."""
     shares = []
     for _ in range(ATTEMPTS):
-        run = Run(name, *arguments)
+        run = Run(name, *arguments, attach=attach)
         assert run.accounting.complete, run.accounting
         assert_balanced(run.blame)
         shares.append(agreement(run.charged, run.due))
@@ -95,9 +97,11 @@ def agreeing(name: str, *arguments: int) -> Run:
     pytest.fail(f"agreement in each of several runs: {shares}")
 
 
-def test_mprotect_of_a_large_region() -> None:
+@pytest.mark.parametrize("attach", ATTACH)
+def test_mprotect_of_a_large_region(attach: Attach) -> None:
     """One thread protects 1 GiB in a loop, another maps and unmaps."""
-    run = agreeing("mprotect_large", 1024, 60)
+    run = agreeing("mprotect_large", 1024, 60, attach=attach)
+    assert run.accounting.attached_by == attach
     culprit = max(run.blame.charges, key=lambda charge: charge.charged_ns)
     assert (culprit.holder.operation, culprit.holder.mode) == ("mprotect", "write")
     assert culprit.certainty == "observed"

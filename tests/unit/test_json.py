@@ -97,7 +97,7 @@ def test_accounting_adds_up() -> None:
     assert list(got) == [
         "events", "paired", "held_at_start", "held_at_end", "open_waits", "unmatched", "lost",
         "slow_recorded", "slow_lost", "children_not_followed", "hooks_missed", "charges_full",
-        "self", "unaccounted",
+        "self", "unaccounted", "attached_by",
     ]  # fmt: skip
     went = got["paired"] + got["held_at_start"] + got["held_at_end"]
     went += sum(got["unmatched"].values()) + sum(got["lost"].values())

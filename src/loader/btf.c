@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Loading with the kernel's BTF from a file of the caller's.
+ *
+ * libbpf has the types of what it attaches to from /sys/kernel/btf/vmlinux (or
+ * from a vmlinux of the kernel's release in /boot and the like), and cannot be
+ * told otherwise. So the file is shown there, in a mount namespace that one
+ * thread has to itself, and that thread loads.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <bpf/btf.h>
+
+#include "failure.h"
+
+struct job {
+	struct failure *failure;
+	const char *path;
+	int (*load)(void *handle);
+	void *handle;
+	int result;
+};
+
+/* A place for the file where /sys has none: in the first of these folders that there is. */
+static int make_place(void)
+{
+	static const char *const folders[] = {"/sys/kernel/btf", "/sys/kernel", "/sys"};
+	struct stat status;
+	int fd;
+
+	for (size_t at = 0; at < sizeof(folders) / sizeof(folders[0]); at++) {
+		if (stat(folders[at], &status))
+			continue;
+		if (mount("none", folders[at], "tmpfs", 0, NULL))
+			return -1;
+		mkdir("/sys/kernel", 0700);
+		mkdir("/sys/kernel/btf", 0700);
+		fd = open(VMLINUX_BTF, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		return fd < 0 ? -1 : close(fd);
+	}
+	return -1;
+}
+
+static int show(struct failure *failure, const char *path)
+{
+	if (!unshare(CLONE_NEWNS) && !mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+	    (!access(VMLINUX_BTF, F_OK) || !make_place()) &&
+	    !mount(path, VMLINUX_BTF, NULL, MS_BIND, NULL))
+		return 0;
+	if (errno == EPERM)
+		return failure_set(failure, CORELOCK_E_PRIVILEGE, EPERM,
+				   "That takes CAP_SYS_ADMIN. Or keep the file as "
+				   "/boot/vmlinux-RELEASE (uname -r), where it is found.",
+				   "cannot show %s as " VMLINUX_BTF, path);
+	return failure_set(failure, CORELOCK_E_SYSTEM, errno, "Mount sysfs at /sys.",
+			   "cannot show %s as " VMLINUX_BTF, path);
+}
+
+/* The kernel's own, as it gives it to who has CAP_SYS_ADMIN, once a program has needed it. */
+static struct btf *kernels_own(void)
+{
+	char name[16];
+	__u32 id = 0;
+
+	while (!bpf_btf_get_next_id(id, &id)) {
+		struct bpf_btf_info info = {.name = (uintptr_t)name, .name_len = sizeof(name)};
+		__u32 length = sizeof(info);
+		int fd = bpf_btf_get_fd_by_id(id);
+		int error = bpf_obj_get_info_by_fd(fd, &info, &length);
+
+		close(fd);
+		if (!error && info.kernel_btf && !strcmp(name, "vmlinux"))
+			return btf__load_from_kernel_by_id(id);
+	}
+	return NULL;
+}
+
+/* Types of another kernel would be read at the wrong places, in silence. */
+static int compare(struct failure *failure, const char *path)
+{
+	struct btf *given = btf__parse(path, NULL), *own = kernels_own();
+	__u32 given_bytes = 0, own_bytes = 1;
+	const void *given_data = given ? btf__raw_data(given, &given_bytes) : NULL;
+	const void *own_data = own ? btf__raw_data(own, &own_bytes) : NULL;
+	bool same = given_data && own_data && given_bytes == own_bytes &&
+		    !memcmp(given_data, own_data, own_bytes);
+	bool has_own = own;
+
+	btf__free(given);
+	btf__free(own);
+	if (same)
+		return 0;
+	return failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
+			   has_own ? "Use the vmlinux of exactly this build of the kernel."
+				   : "It must be built with CONFIG_DEBUG_INFO_BTF=y.",
+			   has_own ? "%s is the BTF of another kernel than the one that runs"
+				   : "with %s nothing can be loaded: this kernel has no BTF",
+			   path);
+}
+
+static void *show_and_load(void *argument)
+{
+	struct job *job = argument;
+
+	job->result = show(job->failure, job->path) ?: job->load(job->handle);
+	/* Wrong types are the reason of a refusal, too. */
+	if (!job->result || job->result == -CORELOCK_E_LOAD) {
+		failure_log_begin(job->failure);
+		job->result = compare(job->failure, job->path) ?: job->result;
+		log_end();
+	}
+	return NULL;
+}
+
+int load_with_btf(struct failure *failure, const char *path, int (*load)(void *handle),
+		  void *handle)
+{
+	struct job job = {failure, path, load, handle, 0};
+	struct btf *btf;
+	pthread_t thread;
+	int error;
+
+	if (!path)
+		return load(handle);
+	failure_log_begin(failure);
+	btf = btf__parse(path, NULL);
+	error = errno;
+	log_end();
+	if (!btf)
+		return failure_set(
+			failure, CORELOCK_E_ARGUMENT, error < __LIBBPF_ERRNO__START ? error : 0,
+			"Give a file like /sys/kernel/btf/vmlinux, or an ELF file with a "
+			".BTF section, whole.",
+			"cannot read BTF from %s", path);
+	btf__free(btf);
+	error = pthread_create(&thread, NULL, show_and_load, &job);
+	if (error)
+		return failure_set(failure, CORELOCK_E_SYSTEM, error, "", "cannot start a thread");
+	pthread_join(thread, NULL);
+	return job.result;
+}
