@@ -34,7 +34,7 @@ LIBBPF_INCLUDES := -I$(OUT)/libbpf/include -I/build/libbpf/include/uapi
 
 /corelock/libcorelock.so: $(LIB_OBJECTS) $(LIBBPF)
 	$(CC) -shared -s -Wl,-z,defs -Wl,-z,relro,-z,now -Wl,-soname,libcorelock.so \
-		-Wl,--version-script=/corelock/src/loader/libcorelock.map $^ -lelf -lz -o $@
+		-Wl,--version-script=/corelock/src/loader/libcorelock.map $^ -lelf -lz -lpthread -o $@
 
 %.o: %.c $(LIBBPF)
 	cd /corelock && $(CC) $(LIB_FLAGS) $(FLAGS) $(LIBBPF_INCLUDES) -c $< -o $@

@@ -6,7 +6,6 @@ cd "$(dirname "$0")/.."
 
 ARCH=$1
 TOOLS=$(realpath "$2")/bin
-PLATFORM=manylinux_2_31_$ARCH # packaging/userland.sh: its glibc
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/corelock-build
 LOG=build/$ARCH/wheel.log
 umask 022
@@ -29,13 +28,17 @@ chmod -R u=rwX,go=rX "$stage"
 	'from setuptools.build_meta import build_wheel; print(build_wheel("."))') \
 	>"$LOG" 2>&1 || fail "setuptools cannot build the wheel"
 
-# Grafts libelf. It is looked for where it was linked.
-rm -f "dist/corelock-"*"-$PLATFORM.whl"
-PATH=$TOOLS:$PATH "$TOOLS/auditwheel" repair --plat "$PLATFORM" --only-plat -w dist \
+# Grafts libelf, looked for where it was linked, and names the wheel after the oldest glibc
+# that has all that is asked of it; the userland's own is the newest that it can be.
+rm -f dist/corelock-*-manylinux_*_"$ARCH".whl
+PATH=$TOOLS:$PATH "$TOOLS/auditwheel" repair --plat auto -w dist \
 	--ldpaths "$CACHE/userland/usr/lib/$ARCH-linux-gnu" "$stage"/*.whl >>"$LOG" 2>&1 ||
-	fail "auditwheel does not take the wheel for $PLATFORM"
-wheel=$(echo "dist/corelock-"*"-py3-none-$PLATFORM.whl")
+	fail "auditwheel does not take the wheel"
+wheel=$(echo dist/corelock-*-manylinux_*_"$ARCH".whl)
 "$TOOLS/auditwheel" show "$wheel" >"$LOG" 2>&1 || fail "auditwheel cannot read $wheel"
-# It names the oldest glibc that has all that is asked of it.
-shown=$(grep -o '"manylinux_2_[0-9]*' "$LOG" | head -n 1)
-[ "${shown##*_}" -le 31 ] || fail "auditwheel finds that $wheel is not what its name says"
+minor=$(grep -o '"manylinux_2_[0-9]*' "$LOG" | head -n 1 | sed 's/.*_//')
+[ "$minor" -le 31 ] || fail "$wheel needs a glibc newer than 2.31"
+case $wheel in
+*"manylinux_2_${minor}_$ARCH.whl") ;;
+*) fail "auditwheel finds that $wheel is not what its name says" ;;
+esac
