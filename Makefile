@@ -61,7 +61,7 @@ check: all workloads $(VENV)/.checkers
 	$(call say,RUFF,.)$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check .
 	$(call say,MYPY,corelock)$(VENV)/bin/mypy
 	$(call say,FORMAT,src)$(VENV)/bin/clang-format --dry-run -Werror \
-		$$(git ls-files 'src/*.[ch]' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
+		$$(git ls-files 'src/*.[ch]' 'packaging/*.c' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
 	$(call say,SYMBOLS,$(LIBRARY))sh tools/check_symbols.sh $(LIBRARY) src/loader/libcorelock.map
 
 bench: all workloads $(BUILD)/floor
@@ -76,7 +76,7 @@ vmlinux: $(SKELETONS:.skel.h=.bpf.o)
 format: $(VENV)/.checkers
 	$(Q)$(VENV)/bin/ruff check -q --fix . ; $(VENV)/bin/ruff format -q .
 	$(Q)$(VENV)/bin/clang-format -i \
-		$$(git ls-files 'src/*.[ch]' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
+		$$(git ls-files 'src/*.[ch]' 'packaging/*.c' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
 
 help:
 	@sed -n '3,7s/^# //p' Makefile

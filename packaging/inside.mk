@@ -54,7 +54,7 @@ CROSS_PYTHON := $(if $(TOOLS),--build=$(NATIVE)-linux-gnu --host=$(ARCH)-linux-g
 
 $(PYTHON): /build/python-modules $(if $(TOOLS),$(NATIVE_PYTHON))
 	rm -rf $(@D) && mkdir -p $(@D)/Modules && cp $< $(@D)/Modules/Setup.local
-	cd $(@D) && CFLAGS="$(FLAGS)" MODULE_BUILDTYPE=static ZLIB_CFLAGS=-DNDEBUG ZLIB_LIBS=-lz \
+	cd $(@D) && CFLAGS="$(FLAGS)" OPT=-DNDEBUG MODULE_BUILDTYPE=static ZLIB_CFLAGS=-DNDEBUG ZLIB_LIBS=-lz \
 		../../python/configure --prefix=/nowhere --without-ensurepip --disable-test-modules \
 		$(CROSS_PYTHON)
 	$(MAKE) -C $(@D) $(if $(TOOLS),libpython3.13.a,python pybuilddir.txt)

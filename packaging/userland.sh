@@ -67,6 +67,7 @@ if ! is_made base "$base"; then
 		"$mirror" >"$ROOT.log" 2>&1 ||
 		fail "debootstrap could not make a Debian $SUITE: $(tail -n 1 "$ROOT.log")" \
 			"See $ROOT.log; is $SUITE still on the mirror that apt uses?"
+	rm -f "$ROOT"/var/cache/apt/archives/*.deb
 	mkdir -p "$stamps"
 	echo compiler >"$stamps/$NATIVE"
 	echo "$base" >"$stamps/base"
@@ -83,6 +84,7 @@ if ! is_made "$ARCH" compiler; then
 			gcc-$gnu g++-$gnu libc6-dev:$target libelf-dev:$target zlib1g-dev:$target \
 			libffi-dev:$target" >"$ROOT.log" 2>&1 ||
 		fail "no compiler for $ARCH in Debian $SUITE: $(tail -n 1 "$ROOT.log")" "See $ROOT.log."
+	rm -f "$ROOT"/var/cache/apt/archives/*.deb
 	echo compiler >"$stamps/$ARCH"
 fi
 

@@ -141,6 +141,19 @@ def test_another_library_is_refused() -> None:
     run("hold-times", "--", "true", env=other).assert_refused("CORELOCK_LIBRARY", "Unset")
 
 
+def test_the_other_machine() -> None:
+    """As far as an emulator of its instructions goes: it has no BPF (tests/vm has)."""
+    other = {"x86_64": "aarch64", "aarch64": "x86_64"}[ARCH]
+    program = PORTABLE.with_name(f"corelock-{other}")
+    if not program.exists():
+        pytest.skip(f"{program} is not built (make portable ARCH={other})")
+    assert program.stat().st_size <= 40 << 20
+    assert newest_glibc(program) <= FLOOR
+    emulated = [f"qemu-{other}", "-L", f"/usr/{other}-linux-gnu", program]
+    assert bare(*emulated, "--version").out.startswith("corelock ")
+    assert "--pid" in bare(*emulated, "hold-times", "--help").out
+
+
 @pytest.fixture()
 def old_root(tmp_path: Path) -> Path:
     """A root directory with the file, busybox and glibc of the floor, and nothing else."""
