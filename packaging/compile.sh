@@ -23,8 +23,9 @@ cp build/*.skel.h build/fingerprint.h "$ROOT/corelock/build/"
 targets=
 for file in "$@"; do targets="$targets /corelock/$file"; done
 # A clean environment: what this build says to make is not for makefiles of others.
-env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$ROOT" make -f /corelock/packaging/inside.mk -j"$(nproc)" ARCH="$ARCH" \
-	LIB_FLAGS="$LIB_FLAGS" $targets >"build/$ARCH/compile.log" 2>&1 || {
+env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$ROOT" \
+	make -f /corelock/packaging/inside.mk -j"$(nproc)" ARCH="$ARCH" LIB_FLAGS="$LIB_FLAGS" $targets \
+	>"build/$ARCH/compile.log" 2>&1 || {
 	tail -n 20 "build/$ARCH/compile.log" >&2
 	echo "corelock: $* did not compile for $ARCH; all of it: build/$ARCH/compile.log" >&2
 	exit 1

@@ -107,11 +107,12 @@ COMMON := $(addprefix /usr/share/common-licenses/,GPL-2 GPL-3 LGPL-2.1 LGPL-3)
 IN_LIBRARY := /build/libbpf/debian/copyright $(DOC)/libelf1/copyright
 IN_PROGRAM := $(IN_LIBRARY) $(DOC)/zlib1g/copyright $(DOC)/libffi7/copyright \
 	$(DOC)/gcc-10-base/copyright /build/python/debian/copyright /build/cffi/LICENSE \
-	/build/pydemumble/LICENSE $(wildcard $(DEMUMBLE)/nanobind/LICENSE \
-	$(DEMUMBLE)/third_party/*/LICENSE* $(DEMUMBLE)/rust_legacy/LICENSE*)
+	/build/pydemumble/LICENSE $(DEMUMBLE)/nanobind/LICENSE \
+	$(DEMUMBLE)/nanobind/ext/robin_map/LICENSE \
+	$(wildcard $(DEMUMBLE)/third_party/*/LICENSE*)
 
 /corelock/libcorelock.licenses: $(IN_LIBRARY) $(COMMON)
 /corelock/program.licenses: $(IN_PROGRAM) $(COMMON)
 
 %.licenses:
-	for part in $^; do echo "======== $$part"; cat $$part; done >$@
+	for part in $^; do printf '\n======== %s\n' $$part; cat $$part; done >$@

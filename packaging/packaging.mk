@@ -15,7 +15,7 @@ WHEEL_PYTHON_FULL := 3.13
 # With all that makes wheels, pinned.
 WHEEL_VENV := $(BUILD)/packaging
 # What the portable file meets on a small host, and a program of C++ to trace.
-DIST_TEST_PACKAGES := busybox-static g++
+DIST_TEST_PACKAGES := busybox-static g++ libcap2-bin
 
 # Everything made from a commit has its time.
 EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y PKG-INFO)

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import statistics
 import subprocess
 import tempfile
 import time
@@ -55,12 +54,13 @@ def test_needs_only_glibc() -> None:
 
 
 def test_version_is_said_at_once() -> None:
+    """The shortest of many: another's load on the machine only adds."""
     times_s = []
     for _ in range(20):
         start_s = time.monotonic()
         assert run("--version").code == 0
         times_s.append(time.monotonic() - start_s)
-    assert statistics.median(times_s) < 0.5
+    assert min(times_s) < 0.5
 
 
 def test_names_no_path_of_the_build() -> None:
@@ -72,7 +72,13 @@ def test_names_no_path_of_the_build() -> None:
 def test_licences_are_inside() -> None:
     with zipfile.ZipFile(PORTABLE) as archive:
         text = archive.read("licenses/parts") + archive.read("licenses/python-packages")
-    for word in (b"elfutils", b"libbpf", b"PYTHON SOFTWARE FOUNDATION", b"cffi", b"LESSER GENERAL"):
+    for word in (
+        b"elfutils",
+        b"libbpf",
+        b"PYTHON SOFTWARE FOUNDATION",
+        b"nanobind",
+        b"LESSER GENERAL",
+    ):
         assert word in text
 
 
@@ -115,6 +121,14 @@ def test_any_user(reachable: Path) -> None:
     assert bare(*AS_NOBODY, reachable, "--version", cwd="/").code == 0
     refused = bare(*AS_NOBODY, reachable, "hold-times", "--pid", os.getpid(), cwd="/")
     refused.assert_refused("CAP_BPF")
+
+
+@pytest.mark.kernel
+def test_capabilities_of_the_file(reachable: Path) -> None:
+    """What setcap gives it is enough, and glibc's secure mode no obstacle."""
+    subprocess.run(["setcap", "cap_bpf,cap_perfmon+ep", reachable], check=True)
+    drop = [option for option in AS_NOBODY if "bounding" not in option]
+    bare(*drop, reachable, "hold-times", "--all", "-d", "0.1", cwd="/").assert_table()
 
 
 def test_executable_but_not_readable(reachable: Path) -> None:
