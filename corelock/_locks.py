@@ -46,14 +46,21 @@ class _Converter:
             task = held.tasks_named[i]
             self._tasks[task.task] = task
             if task.mm:
-                process = Process(task.pid, name(bytes(task.process_comm)))
+                process = Process(task.pid, name(bytes(task.process_comm)), task.host_pid)
                 self._processes.setdefault(task.mm, []).append(process)
 
     def snapshot(self) -> HoldersSnapshot:
         held = self._held
         locks = tuple(self._lock_state(held.locks[i]) for i in range(held.lock_count))
         return HoldersSnapshot(
-            held.taken_ns, locks, held.mms, held.tasks, held.self_mms, held.not_kept
+            held.taken_ns,
+            locks,
+            held.mms,
+            held.tasks,
+            held.self_mms,
+            held.not_kept,
+            bool(held.whole_host),
+            held.host_pid,
         )
 
     def _lock_state(self, lock: Any) -> LockState:
@@ -88,7 +95,9 @@ class _Converter:
         if not address:
             return Holder(None, "unknown")
         thread = self._thread(address, still)
-        return Holder(thread, certainty if thread else "gone")
+        if thread is None:
+            certainty = "gone" if self._held.whole_host else "not-visible"
+        return Holder(thread, certainty)
 
     def _thread(self, address: int, still: int) -> Optional[LockThread]:
         """A named task; its stack only if it was ``still`` doing what it was named for."""
@@ -100,6 +109,8 @@ class _Converter:
         return LockThread(
             pid=task.pid,
             tid=task.tid,
+            host_pid=task.host_pid,
+            host_tid=task.host_tid,
             comm=comm,
             start_ns=task.start_ns,
             operation=operation_name(task.operation, comm, self._machine),

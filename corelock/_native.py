@@ -139,6 +139,10 @@ class Session:
         """Create maps and programs."""
         self._check(self._lib.corelock_load(self._session))
 
+    def host_target_id(self) -> int:
+        """The option ``target_id`` as the initial pid namespace has it; once loaded."""
+        return int(self._lib.corelock_host_target_id(self._session))
+
     def attach(self) -> int:
         """Begin to count; the moment, in ns."""
         start = self._ffi.new("uint64_t *")
@@ -203,9 +207,12 @@ class Session:
             process_key=raw.mm_id,
             thread_key=raw.task_id,
             mm_pid=raw.mm_pid,
+            mm_host_pid=raw.mm_host_pid,
             mm_comm=_name(bytes(raw.mm_comm)),
             pid=raw.pid,
             tid=raw.tid,
+            host_pid=raw.host_pid,
+            host_tid=raw.host_tid,
             comm=comm,
             mode=_MODES[raw.mode],  # type: ignore[arg-type]
             operation=operation_name(raw.operation, comm, self._machine),
@@ -263,9 +270,12 @@ class Session:
             start_ns=record.start_ns,
             duration_ns=record.duration_ns,
             mm_pid=record.mm_pid,
+            mm_host_pid=record.mm_host_pid,
             mm_comm=_name(bytes(record.mm_comm)),
             pid=record.pid,
             tid=record.tid,
+            host_pid=record.host_pid,
+            host_tid=record.host_tid,
             comm=comm,
             mode=_MODES[record.mode],  # type: ignore[arg-type]
             operation=operation_name(record.operation, comm, self._machine),

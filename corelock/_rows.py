@@ -23,7 +23,8 @@ class Reading(NamedTuple):
         """What is the same for all mms that exec gave one process, and for nothing else."""
         row = self.row
         # Pid 0 is a child of fork that was not seen with its pid.
-        return (row.mm_pid, self.mm_start_ns) if row.mm_pid else (0, row.process_key)
+        pid = row.mm_host_pid
+        return (pid, self.mm_start_ns) if pid else (0, row.process_key)
 
 
 class Names:

@@ -12,16 +12,17 @@ from typing import Literal, Optional
 from corelock.model import Frame, Host, Mode, Target
 
 #: How far the name of a lock's holder can be trusted; see :class:`Holder`.
-Certainty = Literal["owner", "hint", "gone", "unknown"]
+Certainty = Literal["owner", "hint", "gone", "not-visible", "unknown"]
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process, by pid and name."""
+    """A process, by pid and name. ``host_pid`` is its pid in the initial pid namespace."""
 
-    __slots__ = ("pid", "comm")
+    __slots__ = ("pid", "comm", "host_pid")
     pid: int
     comm: str
+    host_pid: int
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,18 @@ class LockThread:
     ``start_ns`` tells apart what reuses a tid. ``kernel_stack`` are addresses,
     innermost first, taken while it held or waited; it is empty when the thread
     was ``running`` on a CPU (a stack can be taken of one that sleeps only), or
-    had gone on before it could be taken.
+    had gone on before it could be taken. ``host_pid`` and ``host_tid`` are those of the
+    initial pid namespace.
     """
 
-    __slots__ = ("pid", "tid", "comm", "start_ns", "operation", "running", "kernel_stack")
+    __slots__ = (
+        "pid", "tid", "host_pid", "host_tid", "comm", "start_ns", "operation", "running",
+        "kernel_stack",
+    )  # fmt: skip
     pid: int
     tid: int
+    host_pid: int
+    host_tid: int
     comm: str
     start_ns: int
     operation: str
@@ -53,6 +60,8 @@ class Holder:
       before it and are not named, are inside.
     - ``gone``: as ``owner`` or ``hint``, but no living thread has that address
       any more, so ``thread`` is None.
+    - ``not-visible``: likewise, but it is not known whether it has gone: only the
+      threads of the caller's pid namespace can be seen.
     - ``unknown``: the lock names nobody; ``thread`` is None.
     """
 
@@ -63,7 +72,11 @@ class Holder:
 
 @dataclass(frozen=True)
 class Waiter:
-    """A place in a lock's queue. ``thread`` is None when it had gone before it was named."""
+    """A place in a lock's queue.
+
+    ``thread`` is None when it had gone before it was named, or is outside of the
+    caller's pid namespace.
+    """
 
     __slots__ = ("thread", "mode")
     thread: Optional[LockThread]
@@ -114,7 +127,9 @@ class HoldersSnapshot:
 
     ``mms`` address spaces were looked at, by way of ``tasks`` threads;
     ``self_mms`` (the caller's own) were not. ``not_kept`` counts locks and
-    threads that stay without names, as a table was full.
+    threads that stay without names, as a table was full. ``whole_host`` False: only
+    the threads of the caller's pid namespace could be met. ``host_pid`` is that of
+    the process that was asked for; 0: none, or it was not there.
     """
 
     taken_ns: int
@@ -123,6 +138,8 @@ class HoldersSnapshot:
     tasks: int
     self_mms: int
     not_kept: int
+    whole_host: bool
+    host_pid: int
 
 
 @dataclass(frozen=True)

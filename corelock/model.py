@@ -76,10 +76,12 @@ class Row:
     """What one thread did to one process's mmap_lock, by mode and operation.
 
     ``mm_pid`` and ``mm_comm`` name the process whose address space was locked
-    (``mm_pid`` 0: a child whose fork was under way and that was not seen
+    (``mm_host_pid`` 0: a child whose fork was under way and that was not seen
     again), ``pid``, ``tid`` and ``comm`` the thread that locked it.
     ``operation`` is a system call's name, ``page-fault``, ``exit`` or a kernel
-    thread's name. ``wait.count`` equals ``acquisitions``; ``hold.count`` is
+    thread's name. Pids and tids are those of the tracer's own pid namespace, 0
+    outside of it; ``mm_host_pid``, ``host_pid`` and ``host_tid`` are those of the
+    initial one. ``wait.count`` equals ``acquisitions``; ``hold.count`` is
     the number of holds. A downgraded write lock is one write hold here
     (``downgrades`` counts it) and one read hold in the read row of the same
     operation. ``process_key`` and ``thread_key`` tell apart what reused a pid
@@ -87,15 +89,19 @@ class Row:
     """
 
     __slots__ = (
-        "process_key", "thread_key", "mm_pid", "mm_comm", "pid", "tid", "comm", "mode",
-        "operation", "downgrades", "trylock_failures", "aborted_waits", "wait", "hold",
+        "process_key", "thread_key", "mm_pid", "mm_host_pid", "mm_comm", "pid", "tid",
+        "host_pid", "host_tid", "comm", "mode", "operation", "downgrades", "trylock_failures",
+        "aborted_waits", "wait", "hold",
     )  # fmt: skip
     process_key: int
     thread_key: int
     mm_pid: int
+    mm_host_pid: int
     mm_comm: str
     pid: int
     tid: int
+    host_pid: int
+    host_tid: int
     comm: str
     mode: Mode
     operation: str
@@ -113,7 +119,7 @@ class Row:
     @property
     def foreign(self) -> bool:
         """Whether the thread belongs to another process than the address space."""
-        return self.mm_pid not in (0, self.pid)
+        return self.mm_host_pid not in (0, self.host_pid)
 
     @property
     def acquisitions(self) -> int:
@@ -135,8 +141,9 @@ class Row:
     def plus(self, other: Row) -> Row:
         """This row with the numbers of ``other`` added; the names stay."""
         return Row(
-            self.process_key, self.thread_key, self.mm_pid, self.mm_comm, self.pid, self.tid,
-            self.comm, self.mode, self.operation,
+            self.process_key, self.thread_key, self.mm_pid, self.mm_host_pid, self.mm_comm,
+            self.pid, self.tid, self.host_pid, self.host_tid, self.comm, self.mode,
+            self.operation,
             self.downgrades + other.downgrades,
             self.trylock_failures + other.trylock_failures,
             self.aborted_waits + other.aborted_waits,
@@ -187,20 +194,24 @@ class SlowEvent:
     was cut at the depth limit. ``user_stack`` goes by frame pointers; ``user_context``
     is what finds callers without them, None for a 32-bit thread. ``process_key`` tells
     apart the address spaces that were locked; unlike a row's, it is another one after exec.
+    Pids and tids are as in :class:`Row`.
     """
 
     __slots__ = (
-        "kind", "start_ns", "duration_ns", "mm_pid", "mm_comm", "pid", "tid", "comm", "mode",
-        "operation", "kernel_stack", "user_stack", "user_stack_full", "stack_failed",
-        "user_context", "process_key",
+        "kind", "start_ns", "duration_ns", "mm_pid", "mm_host_pid", "mm_comm", "pid", "tid",
+        "host_pid", "host_tid", "comm", "mode", "operation", "kernel_stack", "user_stack",
+        "user_stack_full", "stack_failed", "user_context", "process_key",
     )  # fmt: skip
     kind: SlowKind
     start_ns: int
     duration_ns: int
     mm_pid: int
+    mm_host_pid: int
     mm_comm: str
     pid: int
     tid: int
+    host_pid: int
+    host_tid: int
     comm: str
     mode: Mode
     operation: str
@@ -214,7 +225,7 @@ class SlowEvent:
     @property
     def foreign(self) -> bool:
         """Whether the thread belongs to another process than the address space."""
-        return self.mm_pid not in (0, self.pid)
+        return self.mm_host_pid not in (0, self.host_pid)
 
 
 @dataclass(frozen=True)
@@ -352,8 +363,8 @@ class Snapshot:
 
 def _row_since(row: Row, old: Row) -> Row:
     return Row(
-        row.process_key, row.thread_key, row.mm_pid, row.mm_comm, row.pid, row.tid, row.comm,
-        row.mode, row.operation,
+        row.process_key, row.thread_key, row.mm_pid, row.mm_host_pid, row.mm_comm,
+        row.pid, row.tid, row.host_pid, row.host_tid, row.comm, row.mode, row.operation,
         row.downgrades - old.downgrades,
         row.trylock_failures - old.trylock_failures,
         row.aborted_waits - old.aborted_waits,
@@ -373,10 +384,11 @@ class Host:
 
 @dataclass(frozen=True)
 class Target:
-    """The one process that was traced."""
+    """The one process that was traced. ``host_pid`` is 0 if it is not known."""
 
     pid: int
     comm: str
+    host_pid: int = 0
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class HolderSampler:
     def __enter__(self) -> HolderSampler:
         with self._lock:
             if self._reader is None:
+                target.check_proc()
                 reader = LockReader(self._btf)
                 try:
                     reader.load()

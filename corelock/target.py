@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Union
 
 from corelock.errors import InvalidArgument, NoSuchTarget, Unsupported
 
@@ -16,7 +17,7 @@ _PF_KTHREAD = 0x00200000
 _COMM_MAX = 15
 
 
-def _status_field(pid: int, field: str) -> str:
+def _status_field(pid: Union[int, str], field: str) -> str:
     for line in (PROC / str(pid) / "status").read_text(errors="replace").splitlines():
         name, _, value = line.partition(":")
         if name == field:
@@ -24,9 +25,25 @@ def _status_field(pid: int, field: str) -> str:
     return ""
 
 
-def _check_proc() -> None:
-    if not (PROC / "self").exists():
-        raise Unsupported("/proc is not mounted", "mount -t proc proc /proc")
+def check_proc() -> None:
+    """Make sure that /proc is there and has the pids that we go by.
+
+    Raises:
+        Unsupported: there is no /proc, or it is that of another pid namespace.
+    """
+    try:
+        # One number for each pid namespace, from that of the mounted /proc down to our own.
+        numbers = _status_field("self", "NSpid").split()
+    except (FileNotFoundError, ProcessLookupError):
+        raise Unsupported(
+            "/proc is not mounted, or that of another pid namespace", "mount -t proc proc /proc"
+        ) from None
+    if len(numbers) > 1:
+        raise Unsupported(
+            f"/proc is that of another pid namespace: process {os.getpid()} is {numbers[0]} there",
+            "Mount one's own (unshare --mount-proc, or mount -t proc proc /proc), "
+            "or enter all namespaces (nsenter --all --target PID).",
+        )
 
 
 def check_thread(tid: int) -> int:
@@ -52,7 +69,7 @@ def check_positive(pid: int) -> None:
 
 def _check(tid: int, *, whole_process: bool) -> int:
     check_positive(tid)
-    _check_proc()
+    check_proc()
     try:
         stat = (PROC / str(tid) / "stat").read_text(errors="replace")
         tgid = int(_status_field(tid, "Tgid"))
@@ -129,5 +146,5 @@ def host_thread_count() -> int:
     Raises:
         Unsupported: there is no /proc.
     """
-    _check_proc()
+    check_proc()
     return int((PROC / "loadavg").read_text().split()[3].partition("/")[2])

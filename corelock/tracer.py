@@ -149,6 +149,8 @@ class Tracer:
         self._btf = btf
         #: The traced process, once known: the one given, or the command's.
         self.pid = pid
+        #: Its pid in the initial pid namespace, once started; 0 for other targets.
+        self.host_pid = 0
         self._lock = threading.RLock()
         self._session: Optional[Session] = None
         self._sequence = 0
@@ -172,6 +174,7 @@ class Tracer:
         with self._lock:
             if self._start_ns or self._session is not None:
                 raise InvalidArgument("this tracer was started before", "Make a new one.")
+            target.check_proc()
             session = Session()
             try:
                 self._start(session)
@@ -195,6 +198,7 @@ class Tracer:
     def _attach(self, session: Session) -> None:
         session.configure(self._options())
         session.load()
+        self.host_pid = session.host_target_id() if self.pid is not None else 0
         self._start_ns = session.attach()
 
     def _options(self) -> Options:

@@ -59,7 +59,7 @@ def row(
 ) -> Row:
     """A row of a thread of ``SERVER`` unless said otherwise."""
     return Row(
-        mm[1], tid, mm[1], mm[0], pid, tid, comm, mode, operation,
+        mm[1], tid, mm[1], mm[1], mm[0], pid, tid, pid, tid, comm, mode, operation,
         downgrades, trylock_failures, aborted_waits, wait, hold,
     )  # fmt: skip
 
@@ -111,7 +111,8 @@ def slow(
 ) -> ResolvedSlowEvent:
     """A slow event 1.234 s into the report."""
     event = SlowEvent(
-        kind, START_NS + 1_234_000_000, duration_ns, SERVER[1], SERVER[0], pid, tid, comm, mode,
+        kind, START_NS + 1_234_000_000, duration_ns, SERVER[1], SERVER[1], SERVER[0],
+        pid, tid, pid, tid, comm, mode,
         operation, tuple(f.address for f in kernel_stack), tuple(f.address for f in user_stack),
         user_stack_full=False, stack_failed=False, user_context=None, process_key=0,
     )  # fmt: skip

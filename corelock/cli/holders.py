@@ -6,7 +6,7 @@ import os
 import select
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import click
@@ -168,6 +168,8 @@ class _Run:
         options, wanted = self._options, self._target
         for _ in range(_TRIES):
             snapshot = sampler.snapshot(options.pid, waiters=options.waiters)
+            if wanted is not None and snapshot.host_pid:
+                self._target = replace(wanted, host_pid=snapshot.host_pid)
             if wanted is None or snapshot.mms:
                 return snapshot
             # In the middle of an exec or of its exit it has no address space for a moment.

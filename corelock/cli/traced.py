@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import click
@@ -217,6 +217,8 @@ class TracedRun(ABC):
         lifetime.check()
         if tracer.pid is not None and self.target is None:
             self.target = Target(tracer.pid, target.comm_of(tracer.pid))
+        if self.target is not None:
+            self.target = replace(self.target, host_pid=tracer.host_pid)
         self._announce()
         self._say_attached(tracer.attached_by)
         number = self._watch(Watch(tracer.fileno(), self.take, lifetime, stop_fd))

@@ -7,11 +7,10 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from corelock.blame import Charge, Contention, ResolvedBlame
-from corelock.export.fields import identity_fields
+from corelock.export.fields import identity_fields, target_fields
 from corelock.export.jsonout import (
     accounting_fields,
     slow_fields,
-    target_fields,
     write_object,
 )  # fmt: skip
 from corelock.model import Report

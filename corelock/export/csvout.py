@@ -16,6 +16,7 @@ COLUMNS = (
     "acquisitions", "holds", "downgrades", "trylock_failures", "aborted_waits",
     *(f"wait_{name}" for name in _TIMES),
     *(f"hold_{name}" for name in _TIMES),
+    "mm_host_pid", "host_pid", "host_tid",
 )  # fmt: skip
 
 

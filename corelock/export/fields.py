@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional, Union
 
-from corelock.model import Row, Times
+from corelock.model import Row, SlowEvent, Target, Times
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
@@ -20,7 +20,32 @@ def identity_fields(row: Row) -> dict[str, Any]:
         "foreign": row.foreign,
         "mode": row.mode,
         "operation": row.operation,
+        **host_fields(row),
     }
+
+
+def host_fields(of: Union[Row, SlowEvent]) -> dict[str, int]:
+    """What the initial pid namespace calls who locked what, where it differs."""
+    return differing(
+        mm_host_pid=(of.mm_host_pid, of.mm_pid),
+        host_pid=(of.host_pid, of.pid),
+        host_tid=(of.host_tid, of.tid),
+    )
+
+
+def differing(**ids: tuple[int, int]) -> dict[str, int]:
+    """Of pairs of a host's id (0: not known) and our own, the host's where it is another."""
+    return {name: host_id for name, (host_id, own) in ids.items() if host_id not in (0, own)}
+
+
+def target_fields(target: Optional[Target]) -> Optional[dict[str, Any]]:
+    """The process that was asked for, if it was one."""
+    return process_fields(target.pid, target.comm, target.host_pid) if target else None
+
+
+def process_fields(pid: int, comm: str, host_pid: int) -> dict[str, Any]:
+    """A process."""
+    return {"pid": pid, "comm": well_formed(comm), **differing(host_pid=(host_pid, pid))}
 
 
 def row_fields(row: Row) -> dict[str, Any]:

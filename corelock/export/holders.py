@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Optional, TextIO
 
-from corelock.export.fields import well_formed
+from corelock.export.fields import differing, process_fields, target_fields, well_formed
 from corelock.locks import HoldersReport, LockThread, SeenLock
 
 SCHEMA = "corelock.holders/1"
@@ -24,25 +24,22 @@ def holders_object(report: HoldersReport) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "host": asdict(report.host),
-        "target": _process(report.target.pid, report.target.comm) if report.target else None,
+        "target": target_fields(report.target),
         "taken_ns": snapshot.taken_ns,
         "longer_than_ns": report.longer_than_ns,
         "mms": snapshot.mms,
         "tasks": snapshot.tasks,
         "self_mms": snapshot.self_mms,
         "not_kept": snapshot.not_kept,
+        "whole_host": snapshot.whole_host,
         "locks": [_lock(seen, report) for seen in report.locks],
     }
-
-
-def _process(pid: int, comm: str) -> dict[str, Any]:
-    return {"pid": pid, "comm": well_formed(comm)}
 
 
 def _lock(seen: SeenLock, report: HoldersReport) -> dict[str, Any]:
     lock = seen.lock
     return {
-        "processes": [_process(process.pid, process.comm) for process in lock.processes],
+        "processes": [process_fields(p.pid, p.comm, p.host_pid) for p in lock.processes],
         "taken_ns": lock.taken_ns,
         "mode": lock.mode,
         "readers": lock.readers,
@@ -71,6 +68,7 @@ def _thread(thread: Optional[LockThread], report: HoldersReport) -> Optional[dic
     return {
         "pid": thread.pid,
         "tid": thread.tid,
+        **differing(host_pid=(thread.host_pid, thread.pid), host_tid=(thread.host_tid, thread.tid)),
         "comm": well_formed(thread.comm),
         "start_ns": thread.start_ns,
         "operation": thread.operation,

@@ -7,8 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Optional, TextIO
 
-from corelock.export.fields import row_fields, times_fields, well_formed
-from corelock.model import Accounting, Frame, Report, ResolvedSlowEvent, Row, Target
+from corelock.export.fields import (
+    host_fields,
+    row_fields,
+    target_fields,
+    times_fields,
+    well_formed,
+)  # fmt: skip
+from corelock.model import Accounting, Frame, Report, ResolvedSlowEvent, Row
 
 SCHEMA = "corelock.hold-times/1"
 
@@ -66,11 +72,6 @@ def _members(report: Report) -> Iterator[tuple[str, Any]]:
     yield "accounting", accounting_fields(report.accounting)
 
 
-def target_fields(target: Optional[Target]) -> Optional[dict[str, Any]]:
-    """The process that was traced, if it was one."""
-    return {"pid": target.pid, "comm": well_formed(target.comm)} if target else None
-
-
 def _row(row: Row) -> dict[str, Any]:
     times = {"wait_ns": times_fields(row.wait), "hold_ns": times_fields(row.hold)}
     return {**row_fields(row), **times}
@@ -89,6 +90,7 @@ def slow_fields(slow: ResolvedSlowEvent) -> dict[str, Any]:
         "foreign": event.foreign,
         "mode": event.mode,
         "operation": event.operation,
+        **host_fields(event),
         "duration_ns": event.duration_ns,
         "kernel_stack": [_frame(frame) for frame in slow.kernel_stack],
         "user_stack": [{**_frame(f), "module": _name(f.module)} for f in slow.user_stack],

@@ -10,6 +10,7 @@ from corelock.model import Report
 from corelock.render import units
 from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_holders, pairs
 from corelock.render.columns import (
+    OUTSIDE_LEGEND,
     Label,
     fitted,
     least_width,
@@ -161,6 +162,9 @@ def _titled(title: str, columns: Sequence[list[Label]], widths: Sequence[int]) -
 def _legend(shown: Sequence[Pair]) -> Iterator[str]:
     if any(pair.holder.foreign or pair.waiter.foreign for pair in shown):
         yield "* foreign: another process's thread"
+    sides = (side.who for pair in shown for side in (pair.waiter, pair.holder))
+    if any(who and who.id < 0 for who in sides):
+        yield OUTSIDE_LEGEND
     for certainty, words in _LEGEND.items():
         if any(pair.certainty == certainty for pair in shown):
             yield words

@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 
 from corelock.blame import Blame, Certainty, Charge
 from corelock.model import Mode, Row
-from corelock.render.grouping import Name
+from corelock.render.grouping import Name, shown_id
 
 BLAME_BY = ("thread", "operation", "process")
 
@@ -83,10 +83,11 @@ def foreign_holders(blame: Blame) -> list[ForeignHolder]:
     for charge in blame.charges:
         # What foreign threads do to each other is nothing to the process.
         if charge.holder.foreign and not charge.waiter.foreign:
-            groups[charge.holder.pid, charge.holder.mode].append(charge)
+            groups[_process(charge.holder), charge.holder.mode].append(charge)
     found = []
     for (pid, mode), charges in groups.items():
-        held = [r.hold for r in blame.rows if r.foreign and r.pid == pid and r.mode == mode]
+        rows = (row for row in blame.rows if row.foreign and _process(row) == pid)
+        held = [row.hold for row in rows if row.mode == mode]
         found.append(
             ForeignHolder(
                 Name(names[pid], pid),
@@ -101,15 +102,19 @@ def foreign_holders(blame: Blame) -> list[ForeignHolder]:
 
 
 def process_names(rows: Iterable[Row], charges: Iterable[Charge]) -> dict[int, str]:
-    """What each process is called: as the leader of its threads, or else as one of them."""
+    """What each process, by its shown pid, is called: as its leader, or else as a thread of it."""
     names: dict[int, str] = {}
     leaders: dict[int, str] = {}
     for row in (*rows, *(each.holder for each in charges)):
-        names.setdefault(row.pid, row.comm)
-        leaders.setdefault(row.mm_pid, row.mm_comm)
-        if row.tid == row.pid:
-            leaders[row.pid] = row.comm
+        names.setdefault(_process(row), row.comm)
+        leaders.setdefault(shown_id(row.mm_pid, row.mm_host_pid), row.mm_comm)
+        if row.host_tid == row.host_pid:
+            leaders[_process(row)] = row.comm
     return {**names, **leaders}
+
+
+def _process(row: Row) -> int:
+    return shown_id(row.pid, row.host_pid)
 
 
 def _identity(row: Row, by: str) -> tuple[object, ...]:
@@ -117,7 +122,7 @@ def _identity(row: Row, by: str) -> tuple[object, ...]:
         return row.key
     if by == "operation":
         return row.foreign, row.operation, row.mode
-    return row.foreign, row.pid, row.mode
+    return row.foreign, _process(row), row.mode
 
 
 def _pair(charges: list[Charge], by: str, names: dict[int, str]) -> Pair:
@@ -135,7 +140,9 @@ def _pair(charges: list[Charge], by: str, names: dict[int, str]) -> Pair:
 
 
 def _side(row: Row, by: str, names: dict[int, str]) -> Side:
-    who = {"thread": Name(row.comm, row.tid), "process": Name(names[row.pid], row.pid)}.get(by)
+    thread = Name(row.comm, shown_id(row.tid, row.host_tid))
+    process = Name(names[_process(row)], _process(row))
+    who = {"thread": thread, "process": process}.get(by)
     return Side(who, row.foreign, None if by == "process" else row.operation, row.mode)
 
 

@@ -29,14 +29,24 @@ class Label(NamedTuple):
         return min(self.width, len(self.tail) + _MIN_HEAD if self.tail else _MIN_WHOLE)
 
 
+OUTSIDE_LEGEND = "[^N] outside of this pid namespace: N is its id on the host"
+
+
 def thread_label(thread: Name, foreign: bool) -> Label:
-    """``name[tid]``, with a star for a thread of another process."""
-    return Label(("*" if foreign else "") + printable(thread.comm), f"[{thread.id}]")
+    """``name[tid]``, with a star for a thread of another process.
+
+    One outside of the tracer's pid namespace is ``name[^tid]``, by its tid on the host.
+    """
+    return Label(("*" if foreign else "") + printable(thread.comm), _id(thread))
 
 
 def process_label(process: Name) -> Label:
-    """``name[pid]``; a child that was never seen after fork has no pid."""
-    return Label(printable(process.comm), f"[{process.id or '?'}]")
+    """``name[pid]``, as of a thread; a child that was never seen after fork has no pid."""
+    return Label(printable(process.comm), _id(process))
+
+
+def _id(name: Name) -> str:
+    return f"[^{-name.id}]" if name.id < 0 else f"[{name.id or '?'}]"
 
 
 def least_width(column: Sequence[Label]) -> int:

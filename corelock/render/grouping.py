@@ -13,10 +13,18 @@ BY_FIELDS = ("thread", "operation", "mode")
 
 
 class Name(NamedTuple):
-    """A process or thread: its name and its pid or tid."""
+    """A process or thread: its name, and its pid or tid as of :func:`shown_id`."""
 
     comm: str
     id: int
+
+
+def shown_id(id_: int, host_id: int) -> int:
+    """A pid or tid, or, of what is outside of the tracer's pid namespace, minus that on the host.
+
+    Like pids, of two processes it is never the same.
+    """
+    return id_ or -host_id
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,10 @@ def _merge(rows: list[Row], by: Sequence[str]) -> Group:
     first = rows[0]
     by_thread = "thread" in by
     return Group(
-        process=Name(first.mm_comm, first.mm_pid) if by_thread else None,
-        thread=Name(first.comm, first.tid) if by_thread else None,
+        process=Name(first.mm_comm, shown_id(first.mm_pid, first.mm_host_pid))
+        if by_thread
+        else None,
+        thread=Name(first.comm, shown_id(first.tid, first.host_tid)) if by_thread else None,
         foreign=by_thread and first.foreign,
         operation=first.operation if "operation" in by else None,
         mode=first.mode if "mode" in by else None,

@@ -19,10 +19,12 @@ _CERTAINTY = {
     "owner": "certain: the lock names it",
     "hint": "hint: the last reader that came",
     "gone": "it has exited since",
+    "not-visible": "not of this pid namespace, or exited",
     "unknown": "the lock names nobody",
 }
 _QUEUED = "certain: queued"
 _LEFT = "has left the queue since"
+_LEFT_OR_NOT_VISIBLE = "not of this pid namespace, or left"
 
 
 def render_holders(report: HoldersReport, stream: TextIO, width: Optional[int] = None) -> None:
@@ -57,7 +59,8 @@ def _title(report: HoldersReport) -> Iterator[str]:
         target = report.target
         yield "looked at " + "".join(process_label(Name(target.comm, target.pid)))
     else:
-        yield f"{len(report.locks):,} of {snapshot.mms:,} address spaces"
+        where = "" if snapshot.whole_host else " of this pid namespace"
+        yield f"{len(report.locks):,} of {snapshot.mms:,} address spaces{where}"
     if snapshot.self_mms:
         yield "(not corelock's own)"
     yield f"on Linux {report.host.kernel}"
@@ -70,10 +73,11 @@ def _lock(seen: SeenLock, report: HoldersReport, width: int) -> Iterator[str]:
     if lock.waiter_count:
         more = "" if lock.waiters_counted else "more than "
         yield f"  waiting: {more}{lock.waiter_count:,}"
+    left = _LEFT if report.snapshot.whole_host else _LEFT_OR_NOT_VISIBLE
     for place, waiter in enumerate(lock.waiters, 1):
         yield _two_sided(
             f"  {place:>2}  {waiter.mode:<5}  {_thread(waiter.thread, lock)}",
-            _QUEUED if waiter.thread else _LEFT,
+            _QUEUED if waiter.thread else left,
             width,
         )
         yield from _stack(waiter.thread, report, width)

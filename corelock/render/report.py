@@ -25,7 +25,7 @@ _STYLES = (
     (r"^CHARGED .*|^ +-+ WAITER -+ +-+ HOLDER -+$", "bold"),
     (r"^(wait|hold) +\d\S+", "bold"),
     (r"(?<= )(-|0n?)(?= |$)", "dim"),
-    (r"(?<!\S)\*[^*]+?\[\d+\]|^\* foreign", "yellow"),
+    (r"(?<!\S)\*[^*]+?\[\^?\d+\]|^\* foreign", "yellow"),
     (r"^  (unmatched|lost|slow records lost|children not followed):.*", "yellow"),
     (r"^UNBALANCED.*|^STILL WAITING: [\d,]+", "bold red"),
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from corelock.model import Frame, Report, ResolvedSlowEvent
 from corelock.render.columns import process_label, thread_label
-from corelock.render.grouping import Name
+from corelock.render.grouping import Name, shown_id
 from corelock.render.text import cut, printable
 from corelock.render.units import duration
 
@@ -17,7 +17,7 @@ _INDENT = "    "
 
 def slow_events(report: Report, *, top: int, width: int = 80) -> Iterator[str]:
     """Lines for the ``top`` slowest waits and the ``top`` slowest holds, longest first."""
-    several = len({slow.event.mm_pid for slow in report.slow}) > 1
+    several = len({slow.event.mm_host_pid for slow in report.slow}) > 1
     for kind in ("wait", "hold"):
         of_kind = [slow for slow in report.slow if slow.event.kind == kind]
         of_kind.sort(key=lambda slow: (-slow.event.duration_ns, slow.event.start_ns))
@@ -36,9 +36,11 @@ def event_lines(
 
 def _header(slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process: bool) -> str:
     event = slow.event
-    who = "".join(thread_label(Name(event.comm, event.tid), event.foreign))
+    thread = Name(event.comm, shown_id(event.tid, event.host_tid))
+    who = "".join(thread_label(thread, event.foreign))
     if with_process or event.foreign:
-        who += " on " + "".join(process_label(Name(event.mm_comm, event.mm_pid)))
+        process = Name(event.mm_comm, shown_id(event.mm_pid, event.mm_host_pid))
+        who += " on " + "".join(process_label(process))
     # With a sign either way: a hold may have begun before the report's time did.
     at = f"  at {(event.start_ns - start_ns) / 1e9:+.3f}s"
     what = f"{event.kind} {duration(event.duration_ns)}  {event.mode}  {event.operation}  {who}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from corelock.model import Report, Row, Times
 from corelock.render import units
 from corelock.render.columns import (
+    OUTSIDE_LEGEND,
     Label,
     fitted,
     least_width,
@@ -84,6 +85,8 @@ def hold_times_table(
         lines.append(f"... and {len(groups) - len(shown):,} more (use -n)")
     if any(g.foreign for g in shown):
         lines.append("* foreign: another process's thread")
+    if any(name and name.id < 0 for g in shown for name in (g.process, g.thread)):
+        lines.append(OUTSIDE_LEGEND)
     lines += _totals(groups, width)
     return lines
 

@@ -40,6 +40,7 @@ _FOREIGN_EVENTS = 4096
 
 # Until the new program's first instruction, the registers are those of the old one.
 _EXEC = frozenset(("execve", "execveat"))
+_OUTSIDE = Maps((), 0, "the process is outside of this pid namespace")
 _EXECUTED = Maps((), 0, "process {} has executed another program since")
 _LARGE_STACK = 8 << 20  # the usual limit
 
@@ -212,6 +213,8 @@ class UserSymbols:
         Learnt again if those known may miss something newer that one of the
         first ``needed`` of ``probes`` is in.
         """
+        if not event.pid:
+            return _OUTSIDE
         space = self._space(event)
         known = self._maps.get(space)
         if event.operation in _EXEC:
@@ -242,6 +245,8 @@ class UserSymbols:
     def _space(self, event: SlowEvent) -> Space:
         """Which address space the event's thread ran in."""
         pid, key = event.pid, event.process_key
+        if not pid:  # /proc has nothing of it
+            return 0, None
         if key and event.mm_pid == pid:
             # exec locks the new one while the old program still is what runs.
             if event.operation not in _EXEC:

@@ -10,7 +10,9 @@
  * be built; a fingerprint of this file is compared when Python opens the
  * library, so a mismatched pair cannot be run.
  *
- * Times are nanoseconds of CLOCK_MONOTONIC (what bpf_ktime_get_ns reads).
+ * Times are nanoseconds of CLOCK_MONOTONIC (what bpf_ktime_get_ns reads). pid and
+ * tid are those of the caller's pid namespace, 0 for who is outside of it; host_pid
+ * and host_tid are those of the initial one.
  */
 #ifndef CORELOCK_ABI_H
 #define CORELOCK_ABI_H
@@ -160,6 +162,8 @@ struct corelock_row {
 	uint32_t task_id; /* the thread, unique in the session (a tid is not) */
 	uint32_t pid;	  /* of the locker's process */
 	uint32_t tid;
+	uint32_t host_pid;
+	uint32_t host_tid;
 	uint32_t operation;
 	uint32_t mode;
 	uint8_t comm[CORELOCK_COMM_LEN];
@@ -195,8 +199,10 @@ struct corelock_contention {
 /* An address space. Ids are never used again in a session, addresses are. */
 struct corelock_mm {
 	uint64_t process_start_ns; /* start of its process, tells reused pids apart */
-	uint32_t pid;		   /* 0: fork has not yet given the child its pid */
-	uint32_t unmapping;	   /* 1: exit_mmap has begun */
+	uint32_t pid;
+	uint32_t host_pid;  /* 0: fork has not yet given the child its pid */
+	uint32_t unmapping; /* 1: exit_mmap has begun */
+	uint32_t reserved;
 	uint8_t comm[CORELOCK_COMM_LEN];
 };
 
@@ -210,8 +216,12 @@ struct corelock_slow {
 	uint32_t pid;
 	uint32_t tid;
 	uint32_t mm_id;
-	uint32_t mm_pid; /* filled in by the library from mm_id */
+	uint32_t mm_pid; /* filled in by the library from mm_id, as mm_host_pid is */
 	uint32_t row;	 /* index of the row it belongs to */
+	uint32_t host_pid;
+	uint32_t host_tid;
+	uint32_t mm_host_pid;
+	uint32_t reserved_ids;
 	uint8_t comm[CORELOCK_COMM_LEN];
 	uint8_t mm_comm[CORELOCK_COMM_LEN]; /* filled in by the library */
 	int32_t kernel_stack_bytes;	    /* < 0: negative errno */
@@ -272,6 +282,8 @@ struct corelock_lock_task {
 	uint64_t start_ns;
 	uint32_t pid;
 	uint32_t tid;
+	uint32_t host_pid;
+	uint32_t host_tid;
 	uint32_t operation;
 	uint32_t flags;
 	int32_t kernel_stack_bytes; /* < 0: negative errno */

@@ -462,8 +462,10 @@ static __always_inline __u32 owner_row(struct task_struct *owner, __u32 mm_id)
 		return 0;
 	row->mm_id = mm_id;
 	row->task_id = key.task_id;
-	row->tid = tid;
-	bpf_probe_read_kernel(&row->pid, sizeof(row->pid), &owner->tgid);
+	row->pid = visible_pid(owner);
+	row->tid = visible_tid(owner);
+	bpf_probe_read_kernel(&row->host_pid, sizeof(row->host_pid), &owner->tgid);
+	row->host_tid = tid;
 	row->operation = key.operation;
 	row->mode = key.mode;
 	bpf_probe_read_kernel(row->comm, sizeof(row->comm), &owner->comm);

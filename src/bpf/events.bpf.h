@@ -15,16 +15,23 @@
 #include "target.bpf.h"
 #include "blame.bpf.h"
 
+/* The compiler knows the ranges, and would drop the checks that the verifier needs. */
+static __always_inline void count_without_row(__u32 event)
+{
+	barrier_var(event);
+	if (event < CORELOCK_EVENTS)
+		count(&counters.seen_without_row[event]);
+}
+
 static __always_inline void lose(enum corelock_event event, enum corelock_lost cause)
 {
-	count(&counters.seen_without_row[event]);
+	count_without_row(event);
 	count(&counters.lost[cause]);
 }
 
 static __always_inline void unmatch(enum corelock_event event, __u32 kind)
 {
-	count(&counters.seen_without_row[event]);
-	/* The compiler knows the range and would drop the check that the verifier needs. */
+	count_without_row(event);
 	barrier_var(kind);
 	if (kind < CORELOCK_UNMATCHED_KINDS)
 		count(&counters.unmatched[kind]);
@@ -81,7 +88,7 @@ static __noinline int settle_no_match(struct thread_state *thread, struct mm_str
 	if (!is_target(mm, task))
 		return 0;
 	if (!thread || !(thread->started_mms & mm_bit((__u64)mm))) {
-		count(&counters.seen_without_row[event]);
+		count_without_row(event);
 		count(&counters.held_at_start);
 		return 1;
 	}

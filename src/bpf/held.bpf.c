@@ -4,11 +4,11 @@
  * holders.bpf.c because it is asked in the middle of things: it loads in
  * milliseconds.
  */
-#include "kernel.bpf.h"
+#include "pids.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-__u32 wanted_tgid = 0;
+__u32 wanted_tgid = 0; /* as the caller sees it */
 bool held = false;
 
 SEC("iter/task")
@@ -17,7 +17,7 @@ int look_at_lock(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	struct mm_struct *mm = NULL;
 
-	if (!task || (__u32)task->tgid != wanted_tgid ||
+	if (!task || visible_pid(task) != wanted_tgid ||
 	    !bpf_core_field_exists(mm->mmap_lock.count))
 		return 0;
 	mm = BPF_CORE_READ(task, mm);

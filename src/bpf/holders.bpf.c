@@ -11,6 +11,7 @@
  * When a record does not fit into what is left of the reader's buffer, the
  * kernel shows the same task again: nothing may be noted before it is written.
  */
+#include "pids.bpf.h"
 #include "rwsem.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -19,7 +20,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define MAX_LOCKS 16384
 #define MAX_TASKS 65536
 
-/* Set by the library before a pass. */
+/* Set by the library before a pass; pids as the caller sees them. */
 __u32 wanted_tgid = 0; /* 0: all processes */
 __u32 self_tgid = 0;   /* left out; 0: none */
 bool name_waiters = false;
@@ -29,6 +30,7 @@ __u64 mms_seen = 0;
 __u64 tasks_seen = 0;
 __u64 self_mms = 0;
 __u64 not_kept = 0; /* locks or tasks that a full table kept from being named */
+__u32 wanted_host_tgid = 0;
 
 /* Too large for the stack. A pass has one reader. */
 struct corelock_lock lock = {};
@@ -71,14 +73,18 @@ struct {
 
 /*
  * Whether this is the task by which its mm is looked at, once in a pass. The
- * leader of a process may have exited, and processes may share an mm.
+ * leader of a process may have exited, and processes may share an mm, one of them
+ * outside of the caller's pid namespace, whose tasks are all that a pass meets.
  */
 static __always_inline bool stands_for_mm(struct task_struct *task, struct mm_struct *mm)
 {
-	struct task_struct *leader;
+	struct task_struct *leader, *owner;
 
-	if (!wanted_tgid && bpf_core_field_exists(mm->owner))
-		return BPF_CORE_READ(mm, owner) == task;
+	if (!wanted_tgid && bpf_core_field_exists(mm->owner)) {
+		owner = BPF_CORE_READ(mm, owner);
+		if (is_visible(owner))
+			return owner == task;
+	}
 	leader = BPF_CORE_READ(task, group_leader);
 	return leader == task || !BPF_CORE_READ(leader, mm);
 }
@@ -152,7 +158,9 @@ int find_locks(struct bpf_iter__task *ctx)
 
 	if (!task)
 		return 0;
-	tgid = task->tgid;
+	tgid = visible_pid(task);
+	if (tgid == wanted_tgid)
+		wanted_host_tgid = task->tgid;
 	mm = BPF_CORE_READ(task, mm);
 	address = (__u64)mm;
 	if (!mm || task->flags & PF_KTHREAD || (wanted_tgid && tgid != wanted_tgid) ||
@@ -189,8 +197,10 @@ static __always_inline void describe(struct task_struct *task)
 
 	found.task = (__u64)task;
 	found.start_ns = task->start_time;
-	found.pid = task->tgid;
-	found.tid = task->pid;
+	found.pid = visible_pid(task);
+	found.tid = visible_tid(task);
+	found.host_pid = task->tgid;
+	found.host_tid = task->pid;
 	found.operation = task_operation(task, (__u64)bpf_task_pt_regs(task));
 	found.flags = 0;
 	found.kernel_stack_bytes = 0;

@@ -165,6 +165,31 @@ int count_homes(struct bpf_iter__bpf_map_elem *ctx)
 	return 0;
 }
 
+/*
+ * Since Linux kernel commit c68a78ffe2cb ("bpf: Introduce task open coded iterator kfuncs") in
+ * v6.7. Of all threads, the task that is given does not matter; it may be NULL only later.
+ */
+extern int bpf_iter_task_new(struct bpf_iter_task *it, struct task_struct *task,
+			     unsigned int flags) __ksym __weak;
+extern struct task_struct *bpf_iter_task_next(struct bpf_iter_task *it) __ksym __weak;
+extern void bpf_iter_task_destroy(struct bpf_iter_task *it) __ksym __weak;
+
+/* The host's threads, where the iterator that is running meets only those of a pid namespace. */
+static __always_inline void count_all_storage(void)
+{
+	struct bpf_iter_task all;
+	struct thread_state *thread;
+	struct task_struct *task;
+
+	bpf_iter_task_new(&all, bpf_get_current_task_btf(), BPF_TASK_ITER_ALL_THREADS);
+	while ((task = bpf_iter_task_next(&all))) {
+		thread = thread_find(task);
+		if (thread)
+			count_stored(thread);
+	}
+	bpf_iter_task_destroy(&all);
+}
+
 SEC("iter/task")
 int count_storage(struct bpf_iter__task *ctx)
 {
@@ -173,5 +198,8 @@ int count_storage(struct bpf_iter__task *ctx)
 
 	if (thread)
 		count_stored(thread);
+	/* The end of the pass. Older kernels leave what is open outside unaccounted for. */
+	if (pid_namespace && bpf_iter_task_new && !task)
+		count_all_storage();
 	return 0;
 }

@@ -59,8 +59,10 @@ static __noinline int send_slow(void *ctx, __u32 index, __u32 kind, __u64 start_
 	slow->operation = row->operation;
 	slow->pid = row->pid;
 	slow->tid = row->tid;
+	slow->host_pid = row->host_pid;
+	slow->host_tid = row->host_tid;
 	slow->mm_id = row->mm_id;
-	slow->mm_pid = 0;
+	slow->mm_pid = slow->mm_host_pid = slow->reserved_ids = 0;
 	slow->row = index;
 	__builtin_memset(slow->mm_comm, 0, sizeof(slow->mm_comm));
 	bpf_get_current_comm(slow->comm, sizeof(slow->comm));

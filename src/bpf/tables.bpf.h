@@ -9,6 +9,7 @@
 
 #include "lock_machine.h"
 #include "mm.bpf.h"
+#include "pids.bpf.h"
 
 /* Set by the library between open and load; the verifier drops what they turn off. */
 const volatile __u32 target_kind;
@@ -255,7 +256,7 @@ static __always_inline bool mm_is_of(struct corelock_mm *entry, struct task_stru
 	/* Where it is current, the compiler knows, and would read through the trusted one. */
 	owner = untrusted(owner);
 	leader = load(owner, group_leader);
-	return entry->pid == (__u32)load(owner, tgid) &&
+	return entry->host_pid == (__u32)load(owner, tgid) &&
 	       entry->process_start_ns == load(leader, start_time);
 }
 
@@ -267,7 +268,8 @@ static __always_inline void mm_identify(struct corelock_mm *entry, struct task_s
 	owner = untrusted(owner);
 	leader = load(owner, group_leader);
 	if (!forking) {
-		entry->pid = load(owner, tgid);
+		entry->pid = visible_pid(owner);
+		entry->host_pid = load(owner, tgid);
 		entry->process_start_ns = load(leader, start_time);
 	}
 	bpf_probe_read_kernel(entry->comm, sizeof(entry->comm), leader->comm);
@@ -297,7 +299,7 @@ static __noinline __u32 mm_intern(struct mm_struct *mm, struct task_struct *task
 				entry->unmapping = 1;
 			return id;
 		}
-		if (!entry->pid || (!forking && mm_is_of(entry, owner))) {
+		if (!entry->host_pid || (!forking && mm_is_of(entry, owner))) {
 			mm_identify(entry, owner, forking);
 			return id;
 		}
@@ -357,8 +359,10 @@ static __noinline __u32 row_intern(struct thread_state *thread, struct task_stru
 	if (!found) {
 		row->mm_id = key.mm_id;
 		row->task_id = key.task_id;
-		row->pid = task->tgid;
-		row->tid = task->pid;
+		row->pid = visible_pid(task);
+		row->tid = visible_tid(task);
+		row->host_pid = task->tgid;
+		row->host_tid = task->pid;
 		row->operation = operation;
 		row->mode = mode;
 		if (bpf_map_update_elem(&row_ids, &key, &index, BPF_NOEXIST))

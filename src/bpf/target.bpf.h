@@ -24,7 +24,7 @@ static __always_inline bool mm_is_target(struct mm_struct *mm, struct task_struc
 	if (!owner)
 		return bpf_map_lookup_elem(&mm_ids, &address) != NULL;
 	if (target_kind == CORELOCK_TARGET_COMM)
-		return comm_is_target(load(owner, group_leader));
+		return is_visible(owner) && comm_is_target(load(owner, group_leader));
 	tgid = load(owner, tgid);
 	if (follow_children)
 		return bpf_map_lookup_elem(&followed, &tgid) != NULL;

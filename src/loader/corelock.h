@@ -10,7 +10,8 @@
  *     -> corelock_detach -> (the same readers, now exact) -> corelock_free
  *
  * Units: times are nanoseconds; points in time are CLOCK_MONOTONIC; pids and
- * tids are those of the initial pid namespace.
+ * tids, taken and given, are those of the caller's pid namespace, 0 for who is
+ * outside of it; host_pid and host_tid are those of the initial one.
  *
  * Ownership: a session is the caller's, from corelock_new to corelock_free,
  * and owns every string that corelock_last_error hands out. Buffers are the
@@ -124,6 +125,10 @@ struct corelock_reading {
 	uint32_t operation;
 	uint32_t mode;
 	uint32_t row; /* its index, by which charges and slow records name it */
+	uint32_t mm_host_pid;
+	uint32_t host_pid;
+	uint32_t host_tid;
+	uint32_t reserved;
 	uint8_t comm[16];
 	uint8_t mm_comm[16];
 };
@@ -166,6 +171,8 @@ struct corelock_held {
 	uint64_t not_kept; /* locks and tasks that stay without names, as a table was full */
 	uint64_t lock_count;
 	uint64_t task_count;
+	uint32_t host_pid;   /* of the process that was asked for, 0: none or not there */
+	uint32_t whole_host; /* 0: only the tasks of the caller's pid namespace could be met */
 	const struct corelock_lock *locks;	      /* held or waited for; one for each mm */
 	const struct corelock_lock_task *tasks_named; /* in no order; each task once */
 };
@@ -187,6 +194,9 @@ int corelock_configure(corelock_session *session, const struct corelock_options 
 
 /* Checks what the kernel offers, then creates maps and programs. Nothing is attached. */
 int corelock_load(corelock_session *session);
+
+/* After corelock_load: the option target_id as the initial pid namespace has it. */
+uint32_t corelock_host_target_id(const corelock_session *session);
 
 /*
  * Attaches released, then acquire_returned, then start_locking, and then lets

@@ -42,7 +42,7 @@ void failure_log_begin(struct failure *failure);
 void log_end(void);
 void failure_show_log(struct failure *failure);
 
-/* Fails with a remedy unless the caller may use BPF, and sees the host's pids. */
+/* Fails with a remedy unless the caller may use BPF. */
 int caller_check(struct failure *failure);
 
 /* Says why bpf() was refused with EPERM. */

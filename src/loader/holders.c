@@ -9,6 +9,7 @@
 #include "failure.h"
 #include "held.skel.h"
 #include "holders.skel.h"
+#include "pids.h"
 
 /* The kernel's buffer for an iterator: what one read gives at most. */
 #define READ_BYTES (32 * 1024)
@@ -22,6 +23,7 @@ struct bytes {
 
 struct corelock_holders {
 	struct failure failure;
+	struct pid_space pids;
 	struct holders_bpf *skel;
 	struct held_bpf *held; /* NULL until it is first asked for */
 	bool failed;
@@ -78,10 +80,19 @@ static int check_loaded(struct failure *failure, int error)
 	return 0;
 }
 
+static int check_caller(corelock_holders *holders)
+{
+	const uint32_t none[PID_IDS] = {};
+	uint32_t unused[PID_IDS];
+
+	return caller_check(&holders->failure)
+		       ?: pids_look_up(&holders->failure, &holders->pids, none, unused);
+}
+
 static int check_and_load(corelock_holders *holders)
 {
 	struct failure *failure = &holders->failure;
-	int error = caller_check(failure);
+	int error = check_caller(holders);
 
 	if (!error)
 		error = lock_words_check(failure);
@@ -91,13 +102,15 @@ static int check_and_load(corelock_holders *holders)
 	if (!holders->skel)
 		return failure_set(failure, CORELOCK_E_LOAD, errno, "",
 				   "cannot open the BPF object");
+	holders->skel->rodata->pid_namespace = holders->pids.address;
+	holders->skel->rodata->pid_namespace_level = holders->pids.level;
 	return check_loaded(failure, holders_bpf__load(holders->skel));
 }
 
 static int check_and_load_held(corelock_holders *holders)
 {
 	struct failure *failure = &holders->failure;
-	int error = caller_check(failure);
+	int error = check_caller(holders);
 
 	if (error)
 		return error;
@@ -105,6 +118,8 @@ static int check_and_load_held(corelock_holders *holders)
 	if (!holders->held)
 		return failure_set(failure, CORELOCK_E_LOAD, errno, "",
 				   "cannot open the BPF object");
+	holders->held->rodata->pid_namespace = holders->pids.address;
+	holders->held->rodata->pid_namespace_level = holders->pids.level;
 	error = check_loaded(failure, held_bpf__load(holders->held));
 	if (error) {
 		held_bpf__destroy(holders->held);
@@ -248,6 +263,7 @@ static int find_locks(corelock_holders *holders, uint32_t pid, uint32_t self_tgi
 	bss->wanted_tgid = pid;
 	bss->self_tgid = self_tgid;
 	bss->name_waiters = waiters;
+	bss->wanted_host_tgid = 0;
 	bss->mms_seen = bss->tasks_seen = bss->self_mms = bss->not_kept = 0;
 	clear(holders->skel->maps.locks);
 	clear(holders->skel->maps.roles);
@@ -283,6 +299,8 @@ CORELOCK_EXPORT int corelock_holders_snapshot(corelock_holders *holders, uint32_
 		.not_kept = holders->skel->bss->not_kept,
 		.lock_count = holders->locks.used / sizeof(struct corelock_lock),
 		.task_count = holders->tasks.used / sizeof(struct corelock_lock_task),
+		.host_pid = holders->skel->bss->wanted_host_tgid,
+		.whole_host = !holders->pids.address,
 		.locks = (const struct corelock_lock *)holders->locks.data,
 		.tasks_named = (const struct corelock_lock_task *)holders->tasks.data,
 	};

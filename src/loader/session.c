@@ -196,10 +196,12 @@ static void set_variables(corelock_session *session)
 	struct mmap_lock_bpf__rodata *rodata = session->skel->rodata;
 
 	rodata->target_kind = options->target;
-	rodata->target_id = options->target_id;
+	rodata->target_id = session->host_target_id;
+	rodata->pid_namespace = session->pids.address;
+	rodata->pid_namespace_level = session->pids.level;
 	memcpy((void *)rodata->target_comm, options->target_comm, sizeof(rodata->target_comm));
 	rodata->follow_children = options->follow;
-	rodata->self_tgid = options->self_tgid;
+	rodata->self_tgid = session->host_self_tgid;
 	session->skel->data->hot.slow_ns[CORELOCK_SLOW_WAIT] = options->slow_ns;
 	session->skel->data->hot.slow_ns[CORELOCK_SLOW_HOLD] = options->slow_ns;
 	rodata->keep_recent = options->intervals;
@@ -314,12 +316,28 @@ static int follow_target(corelock_session *session)
 
 	if (!session->options.follow)
 		return 0;
-	error = bpf_map__update_elem(session->skel->maps.followed, &session->options.target_id,
+	error = bpf_map__update_elem(session->skel->maps.followed, &session->host_target_id,
 				     sizeof(uint32_t), &yes, sizeof(yes), BPF_ANY);
 	if (error)
 		return session_fail(session, CORELOCK_E_LOAD, -error, "",
 				    "cannot follow the target");
 	return 0;
+}
+
+static int translate_ids(corelock_session *session)
+{
+	uint32_t ids[PID_IDS] = {session->options.target_id, session->options.self_tgid};
+	uint32_t host_ids[PID_IDS];
+	int error = pids_look_up(&session->failure, &session->pids, ids, host_ids);
+
+	session->host_target_id = host_ids[0];
+	session->host_self_tgid = host_ids[1];
+	return error;
+}
+
+CORELOCK_EXPORT uint32_t corelock_host_target_id(const corelock_session *session)
+{
+	return session->host_target_id;
 }
 
 static int load_form(corelock_session *session, enum event_form form)
@@ -351,11 +369,12 @@ static int fall_back(corelock_session *session)
 static int check_and_load(corelock_session *session)
 {
 	struct event_forms *forms = &session->forms;
-	int error = features_check(session, forms);
+	int error = features_check(session, forms) ?: translate_ids(session);
 
-	if (!error)
-		error = load_form(session, forms->by_arguments == FORM_NONE ? forms->by_record
-									    : forms->by_arguments);
+	if (error)
+		return error;
+	error = load_form(session, forms->by_arguments == FORM_NONE ? forms->by_record
+								    : forms->by_arguments);
 	return may_fall_back(session, error) ? fall_back(session) : error;
 }
 
@@ -485,43 +504,25 @@ CORELOCK_EXPORT int corelock_attach(corelock_session *session, uint64_t *start_n
 	return 0;
 }
 
-/* Runs an iterator program over all there is. */
-static int run_iterator(corelock_session *session, struct bpf_program *program, struct bpf_map *map)
-{
-	union bpf_iter_link_info info = {.map.map_fd = map ? bpf_map__fd(map) : 0};
-	DECLARE_LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = &info,
-			    .link_info_len = sizeof(info));
-	struct bpf_link *link = bpf_program__attach_iter(program, map ? &options : NULL);
-	int fd = link ? bpf_iter_create(bpf_link__fd(link)) : -1;
-	ssize_t got = -1;
-	char nothing[64];
-
-	if (fd >= 0) {
-		do
-			got = read(fd, nothing, sizeof(nothing));
-		while (got > 0 || (got < 0 && errno == EAGAIN));
-		close(fd);
-	}
-	bpf_link__destroy(link);
-	if (got < 0)
-		return session_fail(session, CORELOCK_E_SYSTEM, errno, "",
-				    "cannot count what is open");
-	return 0;
-}
-
 static int count_open(corelock_session *session)
 {
 	struct mmap_lock_bpf *skel = session->skel;
+	union bpf_iter_link_info info = {.map.map_fd = bpf_map__fd(skel->maps.homes)};
+	DECLARE_LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = &info,
+			    .link_info_len = sizeof(info));
 	int error;
 
 	/* Programs that were running when they were detached have ended after this. */
 	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
 	log_begin(session);
-	error = run_iterator(session, skel->progs.count_homes, skel->maps.homes);
+	error = run_iterator(skel->progs.count_homes, &options);
 	if (!error)
-		error = run_iterator(session, skel->progs.count_storage, NULL);
+		error = run_iterator(skel->progs.count_storage, NULL);
 	log_end();
-	return error;
+	if (error)
+		return session_fail(session, CORELOCK_E_SYSTEM, error, "",
+				    "cannot count what is open");
+	return 0;
 }
 
 CORELOCK_EXPORT int corelock_detach(corelock_session *session, uint64_t *end_ns)

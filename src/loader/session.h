@@ -5,6 +5,7 @@
 
 #include "failure.h"
 #include "mmap_lock.skel.h"
+#include "pids.h"
 
 struct slow_read;
 
@@ -28,7 +29,9 @@ struct corelock_session {
 		struct failure; /* its members are the session's own */
 	};
 	struct corelock_options options;
-	char *btf_path; /* NULL: the kernel's, from where it shows it */
+	struct pid_space pids;
+	uint32_t host_target_id, host_self_tgid; /* the options', in the initial pid namespace */
+	char *btf_path;				 /* NULL: the kernel's, from where it shows it */
 	struct mmap_lock_bpf *skel;
 	struct ring_buffer *ring;
 	struct slow_read *slow_read; /* while the ring is being read */

@@ -20,6 +20,7 @@ static void name_process(corelock_session *session, struct corelock_slow *record
 				 &mm, sizeof(mm), 0))
 		return;
 	record->mm_pid = mm.pid;
+	record->mm_host_pid = mm.host_pid;
 	memcpy(record->mm_comm, mm.comm, sizeof(record->mm_comm));
 }
 

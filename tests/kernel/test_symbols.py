@@ -484,7 +484,8 @@ def test_functions_of_the_next_program_are_not_taken_for_those_of_the_last(
 def event_of(pid: int, *stack: int) -> SlowEvent:
     now = time.monotonic_ns()
     return SlowEvent(
-        kind="hold", start_ns=now, duration_ns=1, mm_pid=pid, mm_comm="p", pid=pid, tid=pid,
+        kind="hold", start_ns=now, duration_ns=1, mm_pid=pid, mm_host_pid=pid,
+        mm_comm="p", pid=pid, tid=pid, host_pid=pid, host_tid=pid,
         comm="p", mode="write", operation="mprotect", kernel_stack=(), user_stack=stack,
         user_stack_full=False, stack_failed=False, user_context=None, process_key=0,
     )  # fmt: skip

@@ -74,6 +74,16 @@ static int send_slow(void *ctx, __u32 index, __u32 kind, __u64 start_ns, __u64 d
 	return 1;
 }
 
+static __u32 visible_pid(struct task_struct *task)
+{
+	return task->tgid;
+}
+
+static __u32 visible_tid(struct task_struct *task)
+{
+	return task->pid;
+}
+
 static long bpf_probe_read_kernel(void *to, __u32 size, const void *from)
 {
 	memcpy(to, from, size);

@@ -99,8 +99,8 @@ def reading(
     idle: bool = False, operation: str = "mmap", start: int = 5,
 ) -> Reading:  # fmt: skip
     some = NO_TIMES if idle else times([10 * index])
-    one = Row(mm, thread, 7, f"p{mm}", 7, 70 + thread, f"t{mm}", "write", operation,
-              0, 0, 0, some, some)  # fmt: skip
+    one = Row(mm, thread, 7, 7, f"p{mm}", 7, 70 + thread, 7, 70 + thread, f"t{mm}", "write",
+              operation, 0, 0, 0, some, some)  # fmt: skip
     return Reading(one, mm, start, index, contention)
 
 

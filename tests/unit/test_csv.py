@@ -22,8 +22,9 @@ def test_header_and_a_row() -> None:
         "mm_pid,mm_comm,pid,tid,comm,foreign,mode,operation,acquisitions,holds,downgrades,"
         "trylock_failures,aborted_waits,"
         "wait_count,wait_total_ns,wait_max_ns,wait_p50_ns,wait_p90_ns,wait_p99_ns,wait_p999_ns,"
-        "hold_count,hold_total_ns,hold_max_ns,hold_p50_ns,hold_p90_ns,hold_p99_ns,hold_p999_ns",
-        "4210,redis-server,998,999,htop,true,read,pread64,0,2,0,0,0,0,0,0,,,,,2,12,7,5,7,7,7",
+        "hold_count,hold_total_ns,hold_max_ns,hold_p50_ns,hold_p90_ns,hold_p99_ns,hold_p999_ns,"
+        "mm_host_pid,host_pid,host_tid",
+        "4210,redis-server,998,999,htop,true,read,pread64,0,2,0,0,0,0,0,0,,,,,2,12,7,5,7,7,7,,,",
     ]
 
 
@@ -34,6 +35,7 @@ def test_same_values_as_json() -> None:
         for kind in ("wait", "hold"):
             for name, value in fields.pop(f"{kind}_ns").items():
                 fields[f"{kind}_{name}" + ("" if name == "count" else "_ns")] = value
+        fields = {**dict.fromkeys(("mm_host_pid", "host_pid", "host_tid")), **fields}
         fields["foreign"] = str(fields["foreign"]).lower()
         flat.append({key: "" if value is None else str(value) for key, value in fields.items()})
     assert list(csv.DictReader(io.StringIO(written(whole)))) == flat

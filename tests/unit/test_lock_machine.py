@@ -130,6 +130,9 @@ class Totals:
     def corelock_detach(self, session: Any, end_ns: Any) -> int:
         return 0
 
+    def corelock_attached_by(self, session: Any) -> int:
+        return 1
+
     def corelock_read_totals(self, session: Any, totals: Any) -> int:
         totals[0] = self._totals[0]
         return 0

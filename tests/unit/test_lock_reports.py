@@ -34,7 +34,7 @@ HOST = Host("6.18.44", "x86_64", "db7")
 
 
 def thread(tid: int, comm: str = "worker", **changes: Any) -> LockThread:
-    return replace(LockThread(100, tid, comm, 5, "munmap", False, STACK), **changes)
+    return replace(LockThread(100, tid, 100, tid, comm, 5, "munmap", False, STACK), **changes)
 
 
 def lock(
@@ -47,14 +47,14 @@ def lock(
     **changes: Any,
 ) -> LockState:
     state = LockState(
-        0xFFFF888000000000, at_ns, (Process(100, "redis"),), mode, Holder(thread(tid), certainty),
-        int(mode == "read"), (), 0, True, True, sequence,
+        0xFFFF888000000000, at_ns, (Process(100, "redis", 100),), mode,
+        Holder(thread(tid), certainty), int(mode == "read"), (), 0, True, True, sequence,
     )  # fmt: skip
     return replace(state, **changes)
 
 
 def snapshot(*locks: LockState) -> HoldersSnapshot:
-    return HoldersSnapshot(1000, locks, 20, 90, 1, 0)
+    return HoldersSnapshot(1000, locks, 20, 90, 1, 0, True, 0)
 
 
 def watched(*locks: LockState) -> list[tuple[int, int, Optional[str]]]:
@@ -101,7 +101,7 @@ def test_readers_are_likely_at_best() -> None:
     "other",
     [
         lock(30, mode="read"),
-        lock(30, processes=(Process(200, "redis"),)),
+        lock(30, processes=(Process(200, "redis", 200),)),
         lock(30, holder=Holder(thread(101, start_ns=6), "owner")),
     ],
 )
@@ -144,6 +144,29 @@ def seen(state: LockState, held_ns: int = 0) -> SeenLock:
     return SeenLock(state, held_ns, 2 if held_ns else 1, "exact" if held_ns else None)
 
 
+def test_in_a_pid_namespace() -> None:
+    state = lock(
+        1, certainty="not-visible", holder=Holder(None, "not-visible"), waiter_count=1,
+        waiters=(Waiter(None, "read"),), processes=(Process(7, "redis", 4210),),
+    )  # fmt: skip
+    whole = report(seen(state))
+    whole = replace(whole, snapshot=replace(whole.snapshot, whole_host=False))
+    text = list(holders_lines(whole))
+    assert " 1 of 20 address spaces of this pid namespace " in " ".join(text[:2])
+    held, waits = (next(line for line in text if word in line) for word in ("held write", "1  r"))
+    assert held.endswith("not of this pid namespace, or exited")
+    assert waits.endswith("not of this pid namespace, or left")
+    object_ = holders_object(whole)
+    assert object_["whole_host"] is False
+    [one] = object_["locks"]
+    assert one["processes"] == [{"pid": 7, "comm": "redis", "host_pid": 4210}]
+    assert one["holder"] == {"certainty": "not-visible", "thread": None}
+    inside = replace(state, holder=Holder(thread(8, host_pid=100, host_tid=4211), "owner"))
+    [one] = holders_object(replace(whole, locks=(seen(inside),)))["locks"]
+    ids = {name: value for name, value in one["holder"]["thread"].items() if "id" in name}
+    assert ids == {"pid": 100, "tid": 8, "host_tid": 4211}
+
+
 def test_quiet() -> None:
     assert list(holders_lines(report())) == [
         "nothing held: 0 of 20 address spaces (not corelock's own) on Linux 6.18.44"
@@ -158,7 +181,7 @@ def test_quiet() -> None:
 def test_a_holder_and_its_waiters() -> None:
     state = lock(
         10,
-        processes=(Process(100, "redis"), Process(120, "child")),
+        processes=(Process(100, "redis", 100), Process(120, "child", 120)),
         holder=Holder(thread(900, "telegraf", pid=900, operation="read"), "hint"),
         mode="read",
         readers=3,
@@ -192,7 +215,7 @@ def test_nothing_is_wider_than_the_terminal(comm: str, width: int) -> None:
     state = lock(
         10,
         holder=Holder(thread(2**22, comm, operation="compat-syscall-123456"), "owner"),
-        processes=tuple(Process(2**22 + n, comm) for n in range(6)),
+        processes=tuple(Process(2**22 + n, comm, 2**22 + n) for n in range(6)),
         waiters=(Waiter(thread(2**22, comm), "write"),) * 3,
         waiter_count=3,
         consistent=False,

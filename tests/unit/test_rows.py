@@ -17,9 +17,10 @@ def reading(
     mm: int = 1, thread: int = 1, *, pid: int = 7, comm: str = "a", named: int = 1, start: int = 5
 ) -> Reading:
     row = Row(
-        process_key=mm, thread_key=thread, mm_pid=pid, mm_comm=f"p{mm}", pid=7, tid=70 + thread,
-        comm=comm, mode="write", operation="mmap", downgrades=1, trylock_failures=0,
-        aborted_waits=0, wait=times(3), hold=times(10 * mm),
+        process_key=mm, thread_key=thread, mm_pid=pid, mm_host_pid=pid, mm_comm=f"p{mm}", pid=7,
+        tid=70 + thread, host_pid=7, host_tid=70 + thread, comm=comm, mode="write",
+        operation="mmap", downgrades=1, trylock_failures=0, aborted_waits=0,
+        wait=times(3), hold=times(10 * mm),
     )  # fmt: skip
     return Reading(row, named, start)
 
@@ -42,6 +43,23 @@ def test_children_without_a_pid_are_told_apart() -> None:
     rows = assemble([reading(mm=1, pid=0), reading(mm=2, pid=0)])
     assert [row.process_key for row in rows] == [1, 2]
     assert not any(row.foreign for row in rows)
+
+
+def outside(one: Reading, host_pid: int) -> Reading:
+    """As of a process outside of the tracer's pid namespace."""
+    return one._replace(row=replace(one.row, mm_pid=0, mm_host_pid=host_pid, pid=0, tid=0))
+
+
+def test_processes_outside_are_told_apart_by_their_pids_on_the_host() -> None:
+    one, executed, other = (
+        outside(reading(mm=mm), host_pid) for mm, host_pid in ((1, 90), (2, 90), (3, 91))
+    )
+    rows = assemble([one, executed, other])
+    assert [(row.process_key, row.mm_comm, row.hold.count) for row in rows] == [
+        (1, "p2", 2),
+        (3, "p3", 1),
+    ]
+    assert rows[0].foreign and rows[1].foreign
 
 
 def test_a_thread_has_the_name_it_had_last() -> None:

@@ -28,10 +28,15 @@ def slow_event(
     key: int = 0,
 ) -> SlowEvent:
     return SlowEvent(
-        kind="hold", start_ns=1, duration_ns=1, mm_pid=pid, mm_comm="p", pid=pid, tid=pid,
+        kind="hold", start_ns=1, duration_ns=1, mm_pid=pid, mm_host_pid=pid,
+        mm_comm="p", pid=pid, tid=pid, host_pid=pid, host_tid=pid,
         comm="p", mode="write", operation=operation, kernel_stack=(), user_stack=stack,
         user_stack_full=full, stack_failed=False, user_context=context, process_key=key,
     )  # fmt: skip
+
+
+# A thread of another process than the address space's.
+OF_ANOTHER = {"mm_pid": 9, "mm_host_pid": 9, "process_key": 5}
 
 
 def later(event: SlowEvent) -> SlowEvent:
@@ -414,9 +419,7 @@ def test_a_locker_of_another_process_is_told_by_when_it_started(tmp_path: Path) 
     proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:first]\n")
     symbolizer = Symbolizer(proc=str(proc))
     values = {name: getattr(slow_event(7, 0x1010), name) for name in SlowEvent.__slots__}
-    first, second = (
-        SlowEvent(**{**values, "mm_pid": 9, "process_key": 5, "start_ns": at}) for at in (1, 2)
-    )
+    first, second = (SlowEvent(**{**values, **OF_ANOTHER, "start_ns": at}) for at in (1, 2))
     write_stat(proc / "7", 100, 0x7000)
     symbolizer.observe(first)
     write_stat(proc / "7", 200, 0x7000)  # the pid is another process's
@@ -434,7 +437,7 @@ def test_a_locker_that_has_executed_another_program_gets_none_of_its_names(tmp_p
     def module(sp: int, at: int) -> Optional[str]:
         event = slow_event(7, 0x1010, context=UserContext(0x1010, sp, 0, 0, 128, b""))
         values = {name: getattr(event, name) for name in SlowEvent.__slots__}
-        event = SlowEvent(**{**values, "mm_pid": 9, "process_key": 5, "start_ns": at})
+        event = SlowEvent(**{**values, **OF_ANOTHER, "start_ns": at})
         return symbolizer.resolve(event).user_stack[0].module
 
     assert module(0x6000, 2) == "[anon:second]"

@@ -10,7 +10,8 @@ from corelock.model import SlowEvent, UserContext
 
 def event(duration_ns: int) -> SlowEvent:
     return SlowEvent(
-        kind="hold", start_ns=0, duration_ns=duration_ns, mm_pid=1, mm_comm="p", pid=1, tid=1,
+        kind="hold", start_ns=0, duration_ns=duration_ns, mm_pid=1, mm_host_pid=1,
+        mm_comm="p", pid=1, tid=1, host_pid=1, host_tid=1,
         comm="t", mode="write", operation="mmap", kernel_stack=(), user_stack=(),
         user_stack_full=False, stack_failed=False,
         user_context=UserContext(0x1000, 0x2000, 0, 0, 128, bytes(16384)), process_key=0,
