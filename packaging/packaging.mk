@@ -14,6 +14,9 @@ WHEEL_PYTHONS := 3.9 3.10 3.11 3.12 3.13
 WHEEL_PYTHON_FULL := 3.13
 # With all that makes wheels, pinned.
 WHEEL_VENV := $(BUILD)/packaging
+# What is also run on the portable file.
+COMMAND_TESTS := $(addprefix tests/cli/test_,usage.py output.py blame_command.py \
+	holders_command.py)
 # What the portable file meets on a small host, and a program of C++ to trace.
 DIST_TEST_PACKAGES := busybox-static g++ libcap2-bin
 
@@ -43,6 +46,9 @@ wheeltest: wheel workloads $(BUILD)/.test_packages
 distcheck: all wheel portable sdist workloads $(BUILD)/.test_packages
 	$(Q)sh tools/packages.sh $(DIST_TEST_PACKAGES)
 	$(Q)$(PYTHON) -m pytest $(PYTEST_ARGS) tests/packaging
+	$(Q)cp dist/corelock-$(ARCH) $(BUILD)/$(ARCH)/corelock
+	$(Q)CORELOCK_TEST_COMMAND=$(CURDIR)/$(BUILD)/$(ARCH)/corelock $(PYTHON) -m pytest \
+		$(PYTEST_ARGS) $(COMMAND_TESTS)
 
 $(WHEEL_VENV)/.installed: packaging/tools.txt | $(BUILD)/.packages
 	$(call say,VENV,$(WHEEL_VENV))python3 -m venv $(WHEEL_VENV) && \

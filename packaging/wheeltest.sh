@@ -1,6 +1,7 @@
 #!/bin/sh
 # wheeltest.sh WHEEL FULL VERSION...: installs WHEEL for each CPython VERSION and runs the
-# tests on it: all of them on FULL, on the others what depends on Python, speed aside.
+# tests on it: all of them on FULL, on the others what depends on Python, speed aside (or
+# WHEEL_TESTS).
 #
 # They run in a folder that has the tests and what they look at, and no corelock/.
 set -eu
@@ -9,7 +10,7 @@ cd "$(dirname "$0")/.."
 WHEEL=$1
 FULL=$2
 shift 2
-SOME="tests/unit tests/cli tests/kernel/test_workloads.py tests/kernel/test_against_ftrace.py"
+SOME=${WHEEL_TESTS:-tests/unit tests/abi tests/cli tests/kernel/test_against_ftrace.py}
 [ -e "$WHEEL" ] || {
 	echo "corelock: there is no wheel $WHEEL; run make wheel" >&2
 	exit 1
