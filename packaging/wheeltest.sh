@@ -35,7 +35,7 @@ cp -R tests tools src docs build pyproject.toml "$folder"
 rm -rf "$folder/build/packaging" "$folder/tests/packaging"
 cd "$folder"
 
-tested=
+tested='' failed=''
 for version in "$@"; do
 	python=$(interpreter "$version")
 	if [ -z "$python" ]; then
@@ -50,11 +50,12 @@ for version in "$@"; do
 	.venv/bin/python -m pip install -qq --disable-pip-version-check "$wheel[test]"
 	.venv/bin/python -c 'import corelock, sys
 sys.exit(None if "/site-packages/" in corelock.__file__ else f"this is {corelock.__file__}")'
-	.venv/bin/python -m pytest -q -k "$select" $tests
+	.venv/bin/python -m pytest -q -k "$select" $tests || failed="$failed $version"
 	tested="$tested $version"
 done
 [ -n "$tested" ] || {
 	echo "corelock: none of Python $* is here; name others: make wheeltest WHEEL_PYTHONS=3.x" >&2
 	exit 1
 }
-echo "corelock: the wheel was tested on Python$tested" >&2
+echo "corelock: the wheel was tested on Python$tested${failed:+, and failed on$failed}" >&2
+[ -z "$failed" ]
