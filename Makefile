@@ -3,6 +3,7 @@
 # make            build everything          make demo    see it work
 # make test       run all tests             make check   linters, types, formats
 # make bench      measure the overhead      make help    this list
+# make wheel, sdist, portable: packaging/packaging.mk
 #
 # V=1 shows the commands.
 
@@ -32,7 +33,9 @@ TEST_PACKAGES := binutils default-jdk-headless gcc-aarch64-linux-gnu gdb libc6-d
 # Another folder with a vmlinux.h, while new kernel types are being used (vmlinux/README.md).
 BPF_TYPES := vmlinux
 WARNINGS := -Wall -Wextra -Werror
-BPF_FLAGS := -target bpf -mcpu=v3 -g -O2 $(WARNINGS) -Wno-unused-parameter -I$(BPF_TYPES) -Isrc/abi
+# No path of this checkout gets into what users are given.
+BPF_FLAGS := -target bpf -mcpu=v3 -g -O2 $(WARNINGS) -Wno-unused-parameter -I$(BPF_TYPES) -Isrc/abi \
+	-ffile-prefix-map=$(CURDIR)=.
 # -fms-extensions: a struct may take in another one's members, as the kernel's do.
 LIB_FLAGS := -std=gnu11 -fms-extensions -D_GNU_SOURCE -O2 -g -fPIC -fvisibility=hidden $(WARNINGS) \
 	-isystem $(BUILD) -Isrc/loader
@@ -58,7 +61,7 @@ check: all workloads $(VENV)/.checkers
 	$(call say,RUFF,.)$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check .
 	$(call say,MYPY,corelock)$(VENV)/bin/mypy
 	$(call say,FORMAT,src)$(VENV)/bin/clang-format --dry-run -Werror \
-		$$(git ls-files 'src/*.[ch]' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
+		$$(git ls-files 'src/*.[ch]' 'packaging/*.c' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
 	$(call say,SYMBOLS,$(LIBRARY))sh tools/check_symbols.sh $(LIBRARY) src/loader/libcorelock.map
 
 bench: all workloads $(BUILD)/floor
@@ -73,7 +76,7 @@ vmlinux: $(SKELETONS:.skel.h=.bpf.o)
 format: $(VENV)/.checkers
 	$(Q)$(VENV)/bin/ruff check -q --fix . ; $(VENV)/bin/ruff format -q .
 	$(Q)$(VENV)/bin/clang-format -i \
-		$$(git ls-files 'src/*.[ch]' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
+		$$(git ls-files 'src/*.[ch]' 'packaging/*.c' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
 
 help:
 	@sed -n '3,7s/^# //p' Makefile
@@ -156,6 +159,8 @@ $(BUILD)/workloads/call_chain: WORKLOAD_FLAGS := -O2 -g -fomit-frame-pointer -pt
 
 $(BUILD)/floor: bench/floor.c $(BUILD)/floor.skel.h
 	$(call say,CC,$<)$(CC) -O2 $(WARNINGS) -isystem $(BUILD) $< -lbpf -o $@
+
+include packaging/packaging.mk
 
 .SECONDARY:
 -include $(wildcard $(BUILD)/*.d)

@@ -17,6 +17,8 @@ from corelock.errors import LibraryError, Unsupported
 LIBRARY_NAME = "libcorelock.so"
 #: Environment variable that names another library file, for development.
 LIBRARY_VARIABLE = "CORELOCK_LIBRARY"
+#: How the portable file (``packaging/program.c``) says that the library is part of it.
+_INSIDE = "corelock-library" in sys._xoptions
 
 #: ELF's numbers of machines (``e_machine``), as uname calls them.
 _MACHINES = {3: "i686", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
@@ -46,9 +48,6 @@ def _open() -> tuple[Any, Any]:
             f"mmap_lock exists in Linux only, and this is {sys.platform}",
             "Run corelock on the Linux host itself.",
         )
-    default = Path(__file__).resolve().parent.parent / LIBRARY_NAME
-    # Without a slash in its name, dlopen would look elsewhere.
-    path = os.path.abspath(os.environ.get(LIBRARY_VARIABLE) or default)
     try:
         from corelock._ffi import _generated
     except ImportError as error:
@@ -56,15 +55,33 @@ def _open() -> tuple[Any, Any]:
             f"this copy of corelock was not built: {error}", "Run make in its checkout."
         ) from error
     ffi = _generated.ffi
-    if not os.path.exists(path):
-        raise LibraryError(f"{path} does not exist", "Run make, or reinstall the package.")
+    path = _path()
     try:
-        _check_whole(path)
+        if path is not None:
+            _check_whole(path)
         lib = ffi.dlopen(path)
     except OSError as error:
         raise _not_opened(str(path), error) from error
-    _check(ffi, lib, path, _generated.FINGERPRINT)
+    _check(ffi, lib, path or sys.executable, _generated.FINGERPRINT)
     return ffi, lib
+
+
+def _path() -> Optional[str]:
+    """The library's file; None if it is part of this program."""
+    named = os.environ.get(LIBRARY_VARIABLE)
+    if _INSIDE:
+        # Nor may the environment put code into a program that has capabilities of its own.
+        if named:
+            raise LibraryError(
+                f"this program has its library inside, and {LIBRARY_VARIABLE} names {named}",
+                f"Unset {LIBRARY_VARIABLE}.",
+            )
+        return None
+    # Without a slash in its name, dlopen would look elsewhere.
+    path = os.path.abspath(named or Path(__file__).resolve().parent.parent / LIBRARY_NAME)
+    if not os.path.exists(path):
+        raise LibraryError(f"{path} does not exist", "Run make, or reinstall the package.")
+    return path
 
 
 def _not_opened(path: str, error: OSError) -> LibraryError:

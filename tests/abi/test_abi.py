@@ -18,7 +18,7 @@ from tools import generate_ffi
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
-LIBRARY = ROOT / "corelock" / _ffi.LIBRARY_NAME
+LIBRARY = Path(_ffi.__file__).parents[1] / _ffi.LIBRARY_NAME
 VERSION = "CORELOCK_1"
 
 ffi, lib = _ffi.library()
@@ -213,6 +213,21 @@ def test_a_library_of_another_contract_is_refused(
     assert said.endswith("Run make again, or reinstall the package.\n")
 
 
+def test_library_of_another_machine(tmp_path: Path) -> None:
+    """glibc says of it that there is no such file."""
+    this = os.uname().machine
+    gnu, other = {
+        "x86_64": ("aarch64-linux-gnu", "aarch64"),
+        "aarch64": ("x86_64-linux-gnu", "x86_64"),
+    }[this]
+    library = tmp_path / "libother.so"
+    command = [f"{gnu}-gcc", "-shared", "-nostdlib", "-xc", "/dev/null", "-o", str(library)]
+    subprocess.run(command, check=True)
+    said = python(OPEN, CORELOCK_LIBRARY=str(library))
+    assert said.startswith(f"{library} is for {other} machines, and this Python is for {this}")
+    assert f"wheel for {this}" in said
+
+
 def test_another_library_is_refused(tmp_path: Path) -> None:
     other = compile_library(tmp_path, "int unrelated;")
     assert python(OPEN, CORELOCK_LIBRARY=str(other)).startswith(f"{other} is not libcorelock")
@@ -263,7 +278,9 @@ def test_importing_opens_no_library_and_parses_no_c() -> None:
 
 def test_opening_parses_no_c() -> None:
     modules, libraries = loaded("from corelock import _ffi\n_ffi.library()")
-    assert libraries == {"libcorelock", "libbpf"}
+    # A wheel's library has libbpf inside.
+    outside = b"libbpf.so" in LIBRARY.read_bytes()
+    assert libraries == {"libcorelock", *(["libbpf"] if outside else [])}
     assert modules == {"_cffi_backend"}
 
 

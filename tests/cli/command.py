@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Optional
 
-COMMAND = str(Path(sys.executable).with_name("corelock"))
+#: Another corelock may be named, to be tested in place of this Python's: the portable file.
+COMMAND = os.environ.get("CORELOCK_TEST_COMMAND") or str(Path(sys.executable).with_name("corelock"))
 
 TIMEOUT_S = 60.0
 

@@ -20,6 +20,18 @@ def prepared(script: str) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", f'set -e; {script}; exec "$@"', "sh"]
 
 
+def reach_python() -> str:
+    """A script that shows nobody this Python where it is, below a folder closed to them or not."""
+    base = Path(sys.base_prefix)
+    closed = [folder for folder in reversed(base.parents) if not folder.stat().st_mode & 0o001]
+    if not closed:
+        return ":"
+    return (
+        f"mount --bind {base} /media; mount -t tmpfs -o mode=755 none {closed[0]}; "
+        f"mkdir -p {base}; mount --bind /media {base}"
+    )
+
+
 def as_user(
     capabilities: str, *arguments: object, script: str = ":", prefix: Sequence[str] = ()
 ) -> Result:
@@ -34,7 +46,7 @@ def as_user(
     if python.startswith(f"{_ROOT}/"):
         python = f"/mnt{python[len(str(_ROOT)) :]}"
     code = "from corelock.cli import main; main()"
-    mounted = prepared(f"mount --bind {_ROOT} /mnt; {script}")
+    mounted = prepared(f"mount --bind {_ROOT} /mnt; {reach_python()}; {script}")
     process = subprocess.run(
         [*mounted, *drop, python, "-c", code, *map(str, arguments)],
         capture_output=True,

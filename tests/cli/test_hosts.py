@@ -363,8 +363,17 @@ def test_library_that_is_another_by_path() -> None:
     _with_library(Path(libc)).assert_refused(f"{libc} is not libcorelock", "CORELOCK_LIBRARY")
 
 
+def _library_elsewhere(folder: Path) -> Path:
+    """A copy of the library, with what a wheel has beside the package for it."""
+    beside = _own_library().parents[1] / "corelock.libs"
+    if beside.exists():
+        shutil.copytree(beside, folder / "corelock.libs")
+    (folder / "corelock").mkdir()
+    return Path(shutil.copy(_own_library(), folder / "corelock"))
+
+
 def test_library_of_another_version(tmp_path: Path) -> None:
-    path = tmp_path / "libcorelock.so"
+    path = _library_elsewhere(tmp_path)
     fingerprint = struct.pack("=Q", _generated.FINGERPRINT)
     content = _own_library().read_bytes()
     assert content.count(fingerprint) == 1
@@ -375,8 +384,7 @@ def test_library_of_another_version(tmp_path: Path) -> None:
 
 
 def test_library_copied_elsewhere_works(tmp_path: Path) -> None:
-    path = tmp_path / "libcorelock.so"
-    shutil.copy(_own_library(), path)
+    path = _library_elsewhere(tmp_path)
     run("hold-times", "--", "true", env=environment(CORELOCK_LIBRARY=str(path))).assert_table()
 
 

@@ -15,7 +15,7 @@ import corelock
 from corelock.errors import InvalidArgument
 from tests import host
 from tests.cli.command import Result, run
-from tests.cli.test_hosts import as_user, prepared
+from tests.cli.hosts import as_user, prepared
 from tests.workloads import Workload
 
 pytestmark = pytest.mark.kernel

@@ -16,21 +16,22 @@ from hypothesis import strategies as st
 from stack_program import build, link_addresses, running
 from test_symbolize_user import fake_proc, mapped, slow_event
 
+import corelock
 from corelock.model import UserContext
 from corelock.symbolize import Symbolizer, modules
 from corelock.symbolize.maps import Region, parse_maps
 from corelock.symbolize.modules import _is_mapped_in
 from corelock.symbolize.process import identify
 
-ROOT = Path(__file__).parents[2]
+PACKAGE = Path(corelock.__file__).parent
 
 
 def test_the_kernel_is_never_asked_for_command_lines() -> None:
     """Reading them takes the target's mmap_lock; names come from comm."""
     word = "cmd" + "line"
-    sources = [p for p in (ROOT / "corelock").rglob("*.py") if word in p.read_text()]
+    sources = [p for p in PACKAGE.rglob("*.py") if word in p.read_text()]
     assert sources == []
-    assert sum(1 for _ in (ROOT / "corelock").rglob("*.py")) > 30
+    assert sum(1 for _ in PACKAGE.rglob("*.py")) > 30
 
 
 def test_a_process_that_exits_in_between(tmp_path: Path) -> None:
