@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Corelock, eventually, run
-from tests.cli.test_hosts import prepared, write_btf
+from tests.cli.hosts import prepared
+from tests.cli.test_hosts import write_btf
 from tests.workloads import Workload
 
 kernel = pytest.mark.kernel

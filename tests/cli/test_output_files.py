@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import run
-from tests.cli.test_hosts import prepared
+from tests.cli.hosts import prepared
 
 pytestmark = pytest.mark.kernel
 
