@@ -107,11 +107,22 @@ static int compare(struct failure *failure, const char *path)
 			   path);
 }
 
+static int load_logged(struct failure *failure, int (*load)(void *handle), void *handle)
+{
+	int error;
+
+	failure_log_begin(failure);
+	error = load(handle);
+	log_end();
+	return error;
+}
+
 static void *show_and_load(void *argument)
 {
 	struct job *job = argument;
 
-	job->result = show(job->failure, job->path) ?: job->load(job->handle);
+	job->result =
+		show(job->failure, job->path) ?: load_logged(job->failure, job->load, job->handle);
 	/* Wrong types are the reason of a refusal, too. */
 	if (!job->result || job->result == -CORELOCK_E_LOAD) {
 		failure_log_begin(job->failure);
@@ -130,7 +141,7 @@ int load_with_btf(struct failure *failure, const char *path, int (*load)(void *h
 	int error;
 
 	if (!path)
-		return load(handle);
+		return load_logged(failure, load, handle);
 	failure_log_begin(failure);
 	btf = btf__parse(path, NULL);
 	error = errno;

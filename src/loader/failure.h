@@ -64,8 +64,8 @@ int btf_check(struct failure *failure);
 int lock_words_check(struct failure *failure);
 
 /*
- * Runs load(handle), which begins and ends a log of its own, with the kernel's BTF from a file, in
- * another thread; without a path, plainly.
+ * Runs load(handle) with libbpf's words logged, and with the kernel's BTF from a file, in another
+ * thread; without a path, in this one.
  */
 int load_with_btf(struct failure *failure, const char *path, int (*load)(void *handle),
 		  void *handle);

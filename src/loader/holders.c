@@ -83,8 +83,9 @@ static int check_caller(corelock_holders *holders)
 		       ?: pids_look_up(&holders->failure, &holders->pids, none, unused);
 }
 
-static int check_and_load(corelock_holders *holders)
+static int check_and_load(void *handle)
 {
+	corelock_holders *holders = handle;
 	struct failure *failure = &holders->failure;
 	int error = check_caller(holders);
 
@@ -103,8 +104,9 @@ static int check_and_load(corelock_holders *holders)
 	return error ? load_fail(failure, -error) : 0;
 }
 
-static int check_and_load_held(corelock_holders *holders)
+static int check_and_load_held(void *handle)
 {
+	corelock_holders *holders = handle;
 	struct failure *failure = &holders->failure;
 	int error = check_caller(holders);
 
@@ -125,28 +127,6 @@ static int check_and_load_held(corelock_holders *holders)
 	return error;
 }
 
-static int load_logged(void *handle)
-{
-	corelock_holders *holders = handle;
-	int error;
-
-	failure_log_begin(&holders->failure);
-	error = check_and_load(holders);
-	log_end();
-	return error;
-}
-
-static int load_held_logged(void *handle)
-{
-	corelock_holders *holders = handle;
-	int error;
-
-	failure_log_begin(&holders->failure);
-	error = check_and_load_held(holders);
-	log_end();
-	return error;
-}
-
 CORELOCK_EXPORT int corelock_holders_load(corelock_holders *holders)
 {
 	int error;
@@ -154,7 +134,7 @@ CORELOCK_EXPORT int corelock_holders_load(corelock_holders *holders)
 	if (holders->skel || holders->failed)
 		return failure_set(&holders->failure, CORELOCK_E_ARGUMENT, 0, "",
 				   "load comes once");
-	error = load_with_btf(&holders->failure, holders->btf_path, load_logged, holders);
+	error = load_with_btf(&holders->failure, holders->btf_path, check_and_load, holders);
 	if (error) {
 		failure_show_log(&holders->failure);
 		holders->failed = true;
@@ -310,7 +290,7 @@ CORELOCK_EXPORT int corelock_holders_is_held(corelock_holders *holders, uint32_t
 	int error = 0;
 
 	if (!holders->held) {
-		error = load_with_btf(&holders->failure, holders->btf_path, load_held_logged,
+		error = load_with_btf(&holders->failure, holders->btf_path, check_and_load_held,
 				      holders);
 		if (error) {
 			failure_show_log(&holders->failure);

@@ -79,8 +79,9 @@ struct check {
 	enum corelock_check which;
 };
 
-static int run_check(const struct check *check)
+static int run_check(void *handle)
 {
+	const struct check *check = handle;
 	corelock_session *session = check->session;
 	struct failure *failure = &session->failure;
 
@@ -101,17 +102,6 @@ static int run_check(const struct check *check)
 	return failure_set(failure, CORELOCK_E_ARGUMENT, 0, "", "no such check: %u", check->which);
 }
 
-static int check_logged(void *argument)
-{
-	const struct check *check = argument;
-	int error;
-
-	log_begin(check->session);
-	error = run_check(check);
-	log_end();
-	return error;
-}
-
 CORELOCK_EXPORT int corelock_check(corelock_session *session, uint32_t which)
 {
 	struct check check = {session, which};
@@ -121,7 +111,7 @@ CORELOCK_EXPORT int corelock_check(corelock_session *session, uint32_t which)
 	if (!session->configured)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "check comes after configure");
-	error = load_with_btf(&session->failure, by_btf ? session->btf_path : NULL, check_logged,
+	error = load_with_btf(&session->failure, by_btf ? session->btf_path : NULL, run_check,
 			      &check);
 	if (error)
 		failure_show_log(&session->failure);

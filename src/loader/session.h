@@ -63,6 +63,20 @@ int features_check(corelock_session *session);
 /* Of that, what BTF says of the tracepoints. */
 int tracepoints_check(corelock_session *session);
 
+/* Detaches and unloads whatever there is. */
+void session_unload(corelock_session *session);
+
+/*
+ * Whether what was refused may go better with the events' records; unloads, and loads the
+ * programs on those, by load_with_btf. handle: the session.
+ */
+bool may_fall_back(const corelock_session *session, int error);
+int fall_back(void *handle);
+
+/* Ends one, and all but the one that outlives the counting, start_locking first. */
+void detach_program(struct bpf_link **link);
+void detach_programs(corelock_session *session);
+
 void rows_free(corelock_session *session);
 int slow_open(corelock_session *session);
 
