@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, lru_cache
 from typing import Callable, Optional
 
 #: Itanium C++ and legacy Rust (``_Z``), Rust v0 (``_R``); macOS and LLVM write more underscores.
 _MANGLED = ("_Z", "_R", "__Z", "___Z")
+_HASH = re.compile(r"::h[0-9a-f]{16}$")
 #: Longer names lose their parameters: what they are of is what tells.
 _LONG = 120
 
@@ -31,6 +33,8 @@ def demangled(name: str) -> str:
         return name
     if not isinstance(words, str) or not words:
         return name
+    # Newer versions of the library leave the hash of legacy Rust, which is no part of the name.
+    words = _HASH.sub("", words)
     return without_parameters(words) if len(words) > _LONG else words
 
 
