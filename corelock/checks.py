@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Optional
@@ -44,8 +43,7 @@ class _Doctor:
         self._cost_ns: Optional[int] = None
 
     def diagnosis(self) -> Diagnosis:
-        uname = os.uname()
-        host = Host(uname.release, uname.machine, uname.nodename)
+        host = Host.this()
         checks = [Check("kernel", "pass", f"Linux {host.kernel}, {host.arch}")]
         try:
             checks += self._checks()

@@ -7,6 +7,7 @@ Times are integers in nanoseconds. Points in time (``start_ns``) are on
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Optional
@@ -380,6 +381,12 @@ class Host:
     kernel: str
     arch: str
     hostname: str
+
+    @classmethod
+    def this(cls) -> Host:
+        """The host that this runs on."""
+        uname = os.uname()
+        return cls(uname.release, uname.machine, uname.nodename)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import click
 
 from corelock.blame import resolved
+from corelock.cli.options import common_options, json_option, target_options, top_option
 from corelock.cli.run import Output
-from corelock.cli.traced import TracedOptions, TracedRun, common_options, target_options, top_option
+from corelock.cli.traced import TracedOptions, TracedRun
 from corelock.model import Accounting, Report
 from corelock.render.blame_grouping import BLAME_BY
 from corelock.tracer import Tracer
@@ -45,7 +46,7 @@ class _Options(TracedOptions):
     show_default=True,
     help="For how many of the largest charges to show a stack of each side.",
 )
-@click.option("--json", is_flag=True, help="One JSON object (see docs/json.md).")
+@json_option()
 @common_options
 def command(**given: object) -> None:
     """Who is to blame: whose holds of mmap_lock each wait was due to.

@@ -8,13 +8,13 @@ from typing import Optional
 import click
 
 from corelock.checks import doctor
+from corelock.cli.options import btf_option, json_option, output_option
 from corelock.cli.run import Output
-from corelock.cli.traced import btf_option
 
 
 @click.command("doctor")
-@click.option("--json", is_flag=True, help="One JSON object (see docs/json.md).")
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout.")
+@json_option()
+@output_option
 @btf_option
 def command(json: bool, output: Optional[str], btf: Optional[str]) -> None:
     """Whether hold-times works on this host, what is in its way, and what it costs.

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Optional, TextIO
 
 import click
 
-from corelock.cli.run import Output, Slowest
-from corelock.cli.traced import (
-    TracedOptions,
-    TracedRun,
+from corelock.cli.options import (
     above_zero,
     common_options,
+    json_option,
     target_options,
     top_option,
 )
+from corelock.cli.run import Output, Slowest
+from corelock.cli.traced import TracedOptions, TracedRun
 from corelock.model import Accounting, Report, SlowEvent, Snapshot
 from corelock.render.grouping import BY_FIELDS
 from corelock.render.table import SORT_FIELDS
@@ -111,9 +111,7 @@ class _Options(TracedOptions):
 )
 @click.option("--hist", is_flag=True, help="Histograms of waits and holds, by powers of two.")
 @click.option("--blame", is_flag=True, help="Also whose holds the waits were due to.")
-@click.option(
-    "--json", is_flag=True, help="One JSON object (see docs/json.md); with -i one a line."
-)
+@json_option("; with -i one a line")
 @click.option("--csv", is_flag=True, help="The rows as CSV.")
 @common_options
 def command(**given: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from contextlib import closing
@@ -13,8 +12,15 @@ import click
 
 from corelock import target
 from corelock.cli.lifetime import CgroupLifetime, Lifetime
+from corelock.cli.options import (
+    above_zero,
+    btf_option,
+    json_option,
+    output_option,
+    quiet_option,
+    verbose_option,
+)
 from corelock.cli.run import Output, interruptible
-from corelock.cli.traced import btf_option
 from corelock.errors import CorelockError, NoSuchTarget
 from corelock.locks import HoldersReport, HoldersSnapshot, LockState, SeenLock
 from corelock.model import Cgroup, Frame, Host, Target
@@ -22,18 +28,8 @@ from corelock.render.columns import cgroup_label
 from corelock.sampler import HolderSampler, HoldWatch
 from corelock.symbolize.kernel import KernelSymbols, resolve_kernel_stack
 
-_LONGEST_S = 1e9
 _TRIES = 20
 _RETRY_S = 0.1
-
-
-def _above_zero(
-    ctx: click.Context, param: click.Parameter, value: Optional[float]
-) -> Optional[float]:
-    """A time span that can be waited for, in the unit it was given in."""
-    if value is not None and not 0 < value <= _LONGEST_S:  # nan is neither
-        raise click.BadParameter(f"{value:g} is not a number above 0")
-    return value
 
 
 @dataclass(frozen=True)
@@ -76,25 +72,23 @@ class _Options:
     "--longer-than",
     "longer_than_ms",
     type=float,
-    callback=_above_zero,
+    callback=above_zero,
     metavar="MS",
     help="Only locks seen held for so many milliseconds, by two looks or more.",
 )
 @click.option(
     "--watch",
     type=float,
-    callback=_above_zero,
+    callback=above_zero,
     metavar="SEC",
     help="Look every so often, and print locks held at two looks on end.",
 )
 @click.option("--waiters", is_flag=True, help="Name those that wait, too, in their order.")
-@click.option(
-    "--json", is_flag=True, help="One JSON object (see docs/json.md); with --watch one a look."
-)
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout.")
+@json_option("; with --watch one a look")
+@output_option
 @btf_option
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but data and losses.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more, and show logs of failures.")
+@quiet_option
+@verbose_option
 def command(**given: object) -> None:
     """Who holds mmap_lock now, and who waits for it.
 
@@ -121,7 +115,7 @@ class _Run:
         self._options = options
         self._output = output
         self._kernel = KernelSymbols()
-        self._host = Host(os.uname().release, os.uname().machine, os.uname().nodename)
+        self._host = Host.this()
         self._target: Optional[Target] = None
         self._cgroup: Optional[Cgroup] = None
         self._watch = HoldWatch()

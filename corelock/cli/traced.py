@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Optional
@@ -22,111 +20,12 @@ from corelock.model import Accounting, Host, Target
 from corelock.probe import LockProbe
 from corelock.render.columns import cgroup_label
 from corelock.symbolize import Symbolizer
-from corelock.tracer import ATTACH, MAX_ROWS, Attach, Tracer
-
-
-def above_zero(
-    ctx: click.Context, param: click.Parameter, value: Optional[float]
-) -> Optional[float]:
-    """A time span that can be waited for."""
-    if value is not None and not 0 < value <= 1e9:  # nan is neither
-        raise click.BadParameter(f"{value:g} is not a number of seconds above 0")
-    return value
-
-
-_Function = Callable[..., None]
-_Decorator = Callable[[_Function], _Function]
-
-_TARGET: dict[str, _Decorator] = {
-    "pid": click.option(
-        "-p", "--pid", type=int, metavar="PID",
-        help="The address space of this process, whoever locks it.",
-    ),
-    "tid": click.option(
-        "-t", "--tid", type=int, metavar="TID", help="This thread, whatever it locks."
-    ),
-    "comm": click.option(
-        "--comm", metavar="NAME", help="The address spaces of all processes of this name."
-    ),
-    "cgroup": click.option(
-        "--cgroup", metavar="PATH",
-        help="The address spaces of all processes in this cgroup (version 2), now or later: "
-        "its directory, or its path in /proc/PID/cgroup.",
-    ),
-    "container": click.option(
-        "--container", metavar="ID",
-        help="The same, of the container whose id begins so.",
-    ),
-    "everything": click.option(
-        "-a", "--all", "everything", is_flag=True, help="Every address space of the host."
-    ),
-    "follow": click.option(
-        "--follow", is_flag=True, help="Its future children, too (--pid or a command)."
-    ),
-    "duration": click.option(
-        "-d", "--duration", type=float, callback=above_zero, metavar="SEC",
-        help="Stop after so long.",
-    ),
-}  # fmt: skip
-
-
-btf_option: _Decorator = click.option(
-    "--btf", metavar="FILE", help="The kernel's BTF, where /sys/kernel/btf does not have it."
-)
-
-_REST: dict[str, _Decorator] = {
-    "output": click.option(
-        "-o", "--output", metavar="FILE", help="Write there instead of to stdout."
-    ),
-    "max_rows": click.option(
-        "--max-rows", type=click.IntRange(min=1, max=MAX_ROWS), metavar="N",
-        help="Room for so many thread x operation x mode (default: by the threads now).",
-    ),
-    "attach": click.option(
-        "--attach", type=click.Choice(ATTACH), metavar="WAY",
-        help="How to get at the events: tp_btf, or tp (by tracefs). Default: what works.",
-    ),
-    "btf": btf_option,
-    "quiet": click.option("-q", "--quiet", is_flag=True, help="Say nothing but data and losses."),
-    "verbose": click.option(
-        "-v", "--verbose", is_flag=True, help="Say more, and show logs of failures."
-    ),
-    "command": click.argument(
-        "command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD ARGS...]"
-    ),
-}  # fmt: skip
-
-
-top_option: _Decorator = click.option(
-    "-n", "--top", type=click.IntRange(min=0), default=20, metavar="N", show_default=True,
-    help="Lines of the table; 0: all.",
-)  # fmt: skip
-
-
-def target_options(*, tid: bool) -> _Decorator:
-    """What is traced, and for how long. ``tid``: one thread makes sense, too."""
-    return _all(option for name, option in _TARGET.items() if tid or name != "tid")
-
-
-def common_options(function: _Function) -> _Function:
-    """The options that help shows last, and the command to run."""
-    return _all(_REST.values())(function)
-
-
-def _all(decorators: Iterable[_Decorator]) -> _Decorator:
-    in_order = list(decorators)
-
-    def decorate(function: _Function) -> _Function:
-        for decorator in reversed(in_order):
-            function = decorator(function)
-        return function
-
-    return decorate
+from corelock.tracer import Attach, Tracer
 
 
 @dataclass(frozen=True)
 class TracedOptions:
-    """Of a command line, what :func:`target_options` and :func:`common_options` make of it."""
+    """Of a command line, what ``target_options`` and ``common_options`` make of it."""
 
     pid: Optional[int]
     tid: Optional[int]
@@ -148,7 +47,7 @@ class TracedOptions:
     def check(self, *, tid: bool) -> None:
         """Raise ``click.UsageError`` unless one target is named and the options fit it.
 
-        ``tid`` as of :func:`target_options`.
+        ``tid`` as of ``target_options``.
         """
         targets = (self.pid, self.tid, self.comm, self.cgroup, self.container)
         named = [target is not None for target in targets]
@@ -192,7 +91,7 @@ class TracedRun(ABC):
         self.output = output
         self.symbols = Symbolizer(lock_is_held=self._lock_is_held)
         self._probe = LockProbe(options.btf)
-        self.host = Host(os.uname().release, os.uname().machine, os.uname().nodename)
+        self.host = Host.this()
         #: The one process that is traced, if it is one.
         self.target: Optional[Target] = None
 
