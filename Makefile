@@ -72,10 +72,12 @@ bench: all workloads $(BUILD)/floor
 	$(Q)sh tools/packages.sh $(BENCH_PACKAGES)
 	$(Q)$(PYTHON) bench/bench.py $(BENCH_ARGS)
 
-# KERNELS="5.10 newest": these alone, by their names in tests/vm/kernels.toml.
+# KERNELS="5.10 newest": these alone, by their names in tests/vm/kernels.toml. A run of all
+# writes docs/kernels.md, whatever came out.
 vmtest: all $(GUEST_PROGRAMS)
 	$(Q)$(PYTHON) -m pytest tests/vm/matrix.py $(PYTEST_ARGS) \
-		$(if $(KERNELS),--kernels="$(KERNELS)")
+		$(if $(KERNELS),--kernels="$(KERNELS)"); \
+		status=$$?; $(PYTHON) -m tests.vm.page && exit $$status
 
 # What the programs touch of the kernel's types, by the running kernel's BTF.
 vmlinux: $(SKELETONS:.skel.h=.bpf.o)

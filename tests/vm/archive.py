@@ -76,7 +76,8 @@ class Suite:
         self._configuration = place / "apt.conf"
         self._configuration.write_text(
             f'Dir::Etc::sourcelist "{sources}"; Dir::Etc::sourceparts "/dev/null";\n'
-            f'Dir::Etc::preferences "/dev/null"; Dir::Etc::preferencesparts "{place}/preferences.d";\n'
+            f'Dir::Etc::preferences "/dev/null";\n'
+            f'Dir::Etc::preferencesparts "{place}/preferences.d";\n'
             f'Dir::State "{place}"; Dir::State::status "/dev/null"; Dir::Cache "{place}/cache";\n'
             f'APT::Architecture "{architecture}"; APT::Architectures {{ "{architecture}"; }};\n'
             'Acquire::Languages "none"; APT::Sandbox::User "root";\n'

@@ -111,7 +111,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         of_kernel[feature] = {"state": "fails"}
     elif before is None or before["state"] != "fails":
         reason = dict(item.user_properties).get("refused")
-        of_kernel[feature] = {"state": "refused", "reason": reason} if reason else {"state": "works"}
+        if reason is None:
+            of_kernel[feature] = {"state": "works"}
+        else:
+            of_kernel[feature] = {"state": "refused", "reason": str(reason)}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

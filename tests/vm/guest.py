@@ -74,6 +74,7 @@ class Kernel:
     series: Optional[str] = None
     architecture: str = "amd64"
     flavour: str = "cloud"
+    cpus: int = 2
     refused: Optional[dict[str, str]] = None
 
     def package(self, suite: Suite) -> Package:
@@ -123,6 +124,7 @@ def boot(kernel: Kernel, checks: Sequence[str]) -> Boot:
 
     Raises:
         ArchiveError: the kernel, or what else is in the guest, cannot be had.
+        FileNotFoundError: the portable file was not made.
     """
     machine = MACHINES[kernel.architecture]
     suite = Suite(kernel.suite, kernel.architecture)
@@ -135,7 +137,7 @@ def boot(kernel: Kernel, checks: Sequence[str]) -> Boot:
     _make_initrd(initrd, kernel.architecture, files)
     console, results = place / "console.log", place / "results"
     command = [
-        *machine.qemu, *_CLOCK, "-accel", "tcg", "-smp", "2", "-m", str(_MEMORY_MIB),
+        *machine.qemu, *_CLOCK, "-accel", "tcg", "-smp", str(kernel.cpus), "-m", str(_MEMORY_MIB),
         "-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot",
         "-serial", f"file:{console}",
         *_results_port(kernel.architecture, results),
@@ -230,6 +232,8 @@ def _make_initrd(initrd: Path, architecture: str, kernel_files: Path) -> None:
     machine = MACHINES[architecture]
     tree = initrd.with_name("tree")
     portable = ROOT / "dist" / f"corelock-{machine.name}"
+    if not portable.exists():
+        raise FileNotFoundError(f"{portable} is not there: make portable ARCH={machine.name}")
     suite = Suite(_LIBC_SUITE, architecture)
     libc = suite.unpacked(suite.newest("libc6"))
     busybox = suite.unpacked(suite.newest("busybox-static"))

@@ -87,12 +87,15 @@ start_corelock()
 	while read -r line <&5; do
 		echo "$line" >>err
 		case "$line" in
-		"Tracing "*) break ;;
+		"Tracing "*)
+			cat <&5 >>err &
+			exec 5<&-
+			return 0
+			;;
 		esac
 	done
-	cat <&5 >>err &
 	exec 5<&-
-	kill -0 "$corelock" 2>/dev/null
+	return 1
 }
 
 finish_corelock()
