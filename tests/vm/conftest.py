@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -49,10 +50,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kernel", chosen, ids=[k.name for k in chosen], scope="session")
 
 
-class _Guests:
+class Guests:
     """All guests, booting from the first moment on; a test waits for its own."""
 
     def __init__(self, chosen: list[Kernel], checks: list[str]) -> None:
+        self._last = chosen[-1]
         self._pool = ThreadPoolExecutor(_GUESTS_AT_A_TIME)
         self._boots: dict[str, Future[Boot]] = {
             kernel.name: self._pool.submit(guest.boot, kernel, checks) for kernel in chosen
@@ -60,6 +62,11 @@ class _Guests:
 
     def boot(self, kernel: Kernel) -> Boot:
         return self._boots[kernel.name].result()
+
+    def boot_another(self, check: str, timeout_s: float) -> Boot:
+        """One more, of any kernel, for one check."""
+        kernel = replace(self._last, name=f"{self._last.name}-{check}")
+        return self._pool.submit(guest.boot, kernel, [check], timeout_s).result()
 
     def booted(self) -> dict[str, Boot]:
         """Those that got so far as to boot."""
@@ -70,15 +77,15 @@ class _Guests:
         self._pool.shutdown(cancel_futures=True)
 
 
-_guests: Optional[_Guests] = None
+_guests: Optional[Guests] = None
 
 
 @pytest.fixture(scope="session")
-def guests(request: pytest.FixtureRequest) -> Iterator[_Guests]:
+def guests(request: pytest.FixtureRequest) -> Iterator[Guests]:
     global _guests
     from tests.vm.matrix import CHECKS
 
-    _guests = _Guests(kernels(request.config), CHECKS)
+    _guests = Guests(kernels(request.config), CHECKS)
     try:
         yield _guests
     finally:
@@ -86,7 +93,7 @@ def guests(request: pytest.FixtureRequest) -> Iterator[_Guests]:
 
 
 @pytest.fixture()
-def booted(guests: _Guests, kernel: Kernel) -> Boot:
+def booted(guests: Guests, kernel: Kernel) -> Boot:
     """The test's guest, when it is through with all checks or cannot go on."""
     return guests.boot(kernel)
 

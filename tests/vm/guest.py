@@ -119,7 +119,7 @@ class Boot(NamedTuple):
     failure: Optional[str]
 
 
-def boot(kernel: Kernel, checks: Sequence[str]) -> Boot:
+def boot(kernel: Kernel, checks: Sequence[str], timeout_s: float = TIMEOUT_S) -> Boot:
     """Boot a kernel and let it run the checks.
 
     Raises:
@@ -147,7 +147,7 @@ def boot(kernel: Kernel, checks: Sequence[str]) -> Boot:
         f"RESULTS=/dev/{machine.results} -- {' '.join(checks)}",
     ]  # fmt: skip
     since_s = time.monotonic()
-    failure = _run(command)
+    failure = _run(command, timeout_s)
     seconds = time.monotonic() - since_s
     initrd.unlink()
     release, done, ended = _parse(results)
@@ -165,15 +165,15 @@ def _results_port(architecture: str, results: Path) -> list[str]:
     return ["-chardev", f"file,id=results,path={results}", "-device", "pci-serial,chardev=results"]
 
 
-def _run(command: list[str]) -> Optional[str]:
+def _run(command: list[str], timeout_s: float) -> Optional[str]:
     """Why the emulator did not end well, or None."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S,
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s,
             check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return f"it was still running after {TIMEOUT_S:g} s"
+        return f"it was still running after {timeout_s:g} s"
     if done.returncode != 0:
         return f"{command[0]} exited with {done.returncode}: {done.stderr.strip()}"
     return None

@@ -20,12 +20,17 @@ from corelock.model import Row, Times
 from tests.blame_witness import Due, agreement, blame
 from tests.cli.command import Result
 from tests.kernel.test_against_ftrace import assert_same_counts, assert_seen, differing_times
-from tests.vm.guest import Boot, Check, Kernel
+from tests.vm.guest import TIMEOUT_S, Boot, Check, Kernel
 from tests.witness import KINDS, Event, RecordFormat, decode_page, on_process
 
 WAYS = ("tp_btf", "tp")
-HOLD_TIMES = ("storm:2:300", "mprotect_large:64:30", "smaps_reader:64:10", "fork_large:64:10")
-BLAME = ("mprotect_large:128:40", "smaps_reader:128:20:1")
+HOLD_TIMES = (
+    "storm:2:300",
+    "mprotect_large:64:30",
+    "smaps_reader:64:10:2:0:smaps_rollup",
+    "fork_large:64:10",
+)
+BLAME = ("mprotect_large:128:40", "smaps_reader:128:20:1:0:smaps_rollup")
 MODES = ("write", "read")
 
 CHECKS = [
@@ -167,8 +172,22 @@ def test_hold_times(
     run.assert_complete()
     assert_same_counts(rows, run.events)
     assert_seen(SimpleNamespace(events=run.json["accounting"]["events"]), run.events)
-    assert not differing_times(rows, run.events)
     assert_known_counts(workload, rows, run)
+
+
+@pytest.mark.feature("hold-times, {way}")
+@pytest.mark.parametrize("way", WAYS)
+def test_times(kernel: Kernel, booted: Boot, way: str) -> None:
+    """Sums of times, as tests/kernel/test_against_ftrace.py has it: one run may be spoilt.
+
+    Where the scheduler comes between the two probes on one event (newer kernels let it),
+    the witness is off by a time slice; what corelock does wrong it does wrong in each run.
+    """
+    if "hold-times" in (kernel.refused or {}):
+        return
+    checks = (check_of(booted, f"traced:hold-times:{way}:{workload}") for workload in HOLD_TIMES)
+    differing = [differing_times(run.rows(), run.events) for run in map(Traced, checks)]
+    assert sum(map(bool, differing)) <= 1, differing
 
 
 def assert_known_counts(workload: str, rows: tuple[Row, ...], run: Traced) -> None:
@@ -245,3 +264,30 @@ def test_holders(kernel: Kernel, booted: Boot, mode: str, record_property: Any) 
     assert any("fuse" in name for name in names), names
     waiters = [(each["mode"], each["thread"]["comm"]) for each in lock["waiters"]]
     assert waiters == [("write", "chain-1"), ("read", "chain-2")]
+
+
+# --- whether a failure is told ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        ("hang", ("still running after 45 s", "as if for ever")),
+        ("panic", ("went down before all checks", "Kernel panic")),
+        ("poweroff", ("went down before all checks", "Power down")),
+    ],
+)
+def test_of_these_tests(guests: Any, check: str, words: tuple[str, ...]) -> None:
+    """A guest that gets stuck or goes down early has failed; its console shows how."""
+    booted = guests.boot_another(check, timeout_s=45.0)
+    assert booted.release
+    assert booted.checks == {}
+    for word in words:
+        assert word in str(booted.failure)
+
+
+def test_a_check_that_fails_has_failed(guests: Any) -> None:
+    booted = guests.boot_another("no_such_check", timeout_s=TIMEOUT_S)
+    assert booted.failure is None
+    with pytest.raises(pytest.fail.Exception, match="no_such_check went wrong"):
+        check_of(booted, "no_such_check")

@@ -36,6 +36,7 @@ static int fuse;
 static size_t asked; /* of the chain */
 static atomic_int letting_go;
 static char *shared, *anonymous; /* mappings: of the file, of nothing */
+static pthread_barrier_t all_warm;
 static int direct, memory;
 static int hold_for_read;
 
@@ -50,12 +51,28 @@ static void receive(int fd, void *data, size_t size)
 		_exit(1);
 }
 
+/*
+ * Have the pages of code and stack in memory that a thread needs later: a fault there takes
+ * the lock for reading, and would make it the last reader that came.
+ */
+static void warm_up(void)
+{
+	char c, *page = workload_map(PAGE);
+
+	workload_check(pread(memory, &c, 1, (off_t)page) == 1, "/proc/self/mem");
+	madvise(page, PAGE, MADV_POPULATE_READ);
+	workload_check(!mprotect(page, PAGE, PROT_READ), "mprotect");
+	workload_unmap(page, PAGE);
+	pthread_barrier_wait(&all_warm);
+}
+
 static void *hold(void *unused)
 {
 	pid_t tid = syscall(SYS_gettid);
 	char c;
 
 	prctl(PR_SET_NAME, "chain-holder");
+	warm_up();
 	pass_on(tid_pipe[1], &tid, sizeof(tid));
 	receive(go_pipe[0][0], &c, 1);
 	if (hold_for_read)
@@ -73,6 +90,7 @@ static void *queue_up(void *number)
 
 	snprintf(name, sizeof(name), "chain-%ld", at + 1);
 	prctl(PR_SET_NAME, name);
+	warm_up();
 	receive(go_pipe[at + 1][0], &c, 1);
 	if (chain[at] == 'w')
 		workload_check(!mprotect(anonymous, PAGE, PROT_READ), "mprotect");
@@ -104,6 +122,7 @@ static void run_target(const char *path)
 	if (!hold_for_read)
 		*shared = 1;
 	anonymous = workload_map(PAGE);
+	pthread_barrier_init(&all_warm, NULL, strlen(chain) + 1);
 	for (size_t at = 0; at < strlen(chain); at++)
 		workload_check(!pthread_create(&threads[at + 1], NULL, queue_up, (void *)at),
 			       "pthread_create");
