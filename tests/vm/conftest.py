@@ -116,7 +116,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     before = of_kernel.get(feature)
     if not report.passed:
         of_kernel[feature] = {"state": "fails"}
-    elif before is None or before["state"] != "fails":
+    elif before is None or before["state"] == "works":
         reason = dict(item.user_properties).get("refused")
         if reason is None:
             of_kernel[feature] = {"state": "works"}

@@ -17,13 +17,14 @@ import pytest
 
 from corelock.histogram import Histogram
 from corelock.model import Row, Times
+from corelock.tracer import ATTACH
 from tests.blame_witness import Due, agreement, blame
 from tests.cli.command import Result
 from tests.kernel.test_against_ftrace import assert_same_counts, assert_seen, differing_times
 from tests.vm.guest import TIMEOUT_S, Boot, Check, Kernel
 from tests.witness import KINDS, Event, RecordFormat, decode_page, on_process
 
-WAYS = ("tp_btf", "tp")
+WAYS = ATTACH
 HOLD_TIMES = (
     "storm:2:300",
     "mprotect_large:64:30",

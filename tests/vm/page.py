@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from corelock.tracer import ATTACH
 from tests.vm.guest import BUILD, ROOT
-from tests.vm.matrix import WAYS
 
 PAGE = ROOT / "docs" / "kernels.md"
-FEATURES = ("doctor", *(f"{c}, {w}" for c in ("hold-times", "blame") for w in WAYS), "holders")
+FEATURES = ("doctor", *(f"{c}, {w}" for c in ("hold-times", "blame") for w in ATTACH), "holders")
 
 _INTRODUCTION = """\
 # Kernels
