@@ -162,7 +162,7 @@ check_traced()
 	command=$1 way=$2
 	shift 2
 	start_workload "$@" || return 1
-	set -- --pid "$pid" --attach "$way" --json
+	set -- --pid "$pid" --attach "$way" --json --verbose
 	case "$command" in
 	hold-times) set -- "$@" --slow-us off ;;
 	blame) set -- "$@" -n 1 ;;
@@ -207,6 +207,8 @@ until_queued() # THREAD
 		done
 		usleep 10000
 	done
+	echo "$1 does not come to wait for the lock:" >&2
+	cat "/proc/$pid/task"/*/stat >&2
 	return 1
 }
 
