@@ -2,8 +2,8 @@
 #
 # make            build everything          make demo    see it work
 # make test       run all tests             make check   linters, types, formats
-# make bench      measure the overhead      make help    this list
-# make wheel, sdist, portable: packaging/packaging.mk
+# make bench      measure the overhead      make vmtest  test on other kernels
+# make wheel, sdist, portable: packaging/packaging.mk        make help    this list
 #
 # V=1 shows the commands.
 
@@ -29,6 +29,7 @@ BUILD_PACKAGES := clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev gcc libc6-
 BENCH_PACKAGES := bpftrace linux-perf
 TEST_PACKAGES := binutils default-jdk-headless gcc-aarch64-linux-gnu gdb libc6-dbg \
 	libc6-dev-arm64-cross postgresql qemu-user
+VM_PACKAGES := cpio gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm qemu-system-x86
 
 # Another folder with a vmlinux.h, while new kernel types are being used (vmlinux/README.md).
 BPF_TYPES := vmlinux
@@ -48,7 +49,12 @@ SKELETONS := $(patsubst src/bpf/%.bpf.c,$(BUILD)/%.skel.h,$(wildcard src/bpf/*.b
 LIB_OBJECTS := $(patsubst src/loader/%.c,$(BUILD)/%.o,$(wildcard src/loader/*.c))
 WORKLOADS := $(patsubst tests/workloads/%.c,$(BUILD)/workloads/%,$(wildcard tests/workloads/*.c))
 
-.PHONY: all demo test check bench vmlinux format help clean workloads
+# Statically linked, for guests (tests/vm).
+GUEST_WORKLOADS := fork_large lock_chain mprotect_large smaps_reader storm
+GUEST_PROGRAMS := $(foreach machine,x86_64 aarch64, \
+	$(patsubst %,$(BUILD)/vm/$(machine)/%,$(GUEST_WORKLOADS) drain))
+
+.PHONY: all demo test check bench vmtest vmlinux format help clean workloads
 all: $(LIBRARY) $(VENV)/.installed
 
 demo: all $(BUILD)/workloads/demo
@@ -67,6 +73,13 @@ check: all workloads $(VENV)/.checkers
 bench: all workloads $(BUILD)/floor
 	$(Q)sh tools/packages.sh $(BENCH_PACKAGES)
 	$(Q)$(PYTHON) bench/bench.py $(BENCH_ARGS)
+
+# KERNELS="5.10 newest": these alone, by their names in tests/vm/kernels.toml. A run of all
+# writes docs/kernels.md, whatever came out.
+vmtest: all $(GUEST_PROGRAMS)
+	$(Q)$(PYTHON) -m pytest tests/vm/matrix.py $(PYTEST_ARGS) \
+		$(if $(KERNELS),--kernels="$(KERNELS)"); \
+		status=$$?; $(PYTHON) -m tests.vm.page && exit $$status
 
 # What the programs touch of the kernel's types, by the running kernel's BTF.
 vmlinux: $(SKELETONS:.skel.h=.bpf.o)
@@ -156,6 +169,21 @@ $(BUILD)/workloads/%: tests/workloads/%.c tests/workloads/workload.h $(BUILD)/.p
 
 # As programs are compiled by default.
 $(BUILD)/workloads/call_chain: WORKLOAD_FLAGS := -O2 -g -fomit-frame-pointer -pthread $(WARNINGS)
+
+$(BUILD)/.vm_packages: tools/packages.sh Makefile | $(BUILD)
+	$(Q)sh tools/packages.sh $(VM_PACKAGES)
+	$(Q)touch $@
+
+define guest_programs
+$(BUILD)/vm/$(1)/%: tests/workloads/%.c tests/workloads/workload.h $(BUILD)/.vm_packages
+	$$(Q)mkdir -p $$(@D)
+	$$(call say,CC,$$@)$(1)-linux-gnu-gcc -static $(WORKLOAD_FLAGS) $$< -o $$@
+
+$(BUILD)/vm/$(1)/drain: tests/vm/guest/drain.c $(BUILD)/.vm_packages
+	$$(Q)mkdir -p $$(@D)
+	$$(call say,CC,$$@)$(1)-linux-gnu-gcc -static $(WORKLOAD_FLAGS) $$< -o $$@
+endef
+$(foreach machine,x86_64 aarch64,$(eval $(call guest_programs,$(machine))))
 
 $(BUILD)/floor: bench/floor.c $(BUILD)/floor.skel.h
 	$(call say,CC,$<)$(CC) -O2 $(WARNINGS) -isystem $(BUILD) $< -lbpf -o $@

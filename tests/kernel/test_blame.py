@@ -215,7 +215,7 @@ def test_a_hold_that_began_before_tracing(mode: str) -> None:
             for charge in found.charges
             if (charge.waiter.comm, charge.waiter.operation) == (f"chain-{number}", operation)
             and charge.holder.tid == holder
-            and charge.holder.operation == ("mmap" if mode == "write" else "munmap")
+            and charge.holder.operation == ("mmap" if mode == "write" else "pread64")
         ]
         (charge,) = charges
         # Whoever gives back a read lock need not be who took it.

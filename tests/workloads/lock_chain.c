@@ -7,10 +7,11 @@
  * next thread of CHAIN, such as wrw, ask for the lock for writing or reading.
  * The end of the input lets go of all.
  *
- * Unmapping a dirty page of a FUSE file waits, inside the lock, until the file
- * system has written it back. The file system is this program's first process,
- * which answers when told to: no time is involved. (Kernels before v6.16 do not
- * wait: there FUSE writes back from a copy of the page.)
+ * The lock is held for as long as a FUSE file system does not answer, which is
+ * this program's first process: no time is involved. For writing, the holder maps
+ * a file that bypasses the page cache, and FUSE first writes back what another
+ * open of it left dirty there. For reading, it reads /proc/self/mem where a page
+ * of the file is not in memory: the fault on another's behalf keeps the lock.
  */
 #include "workload.h"
 
@@ -34,7 +35,9 @@ static int go_pipe[MAX_CHAIN + 1][2], tid_pipe[2], held_pipe[2];
 static int fuse;
 static size_t asked; /* of the chain */
 static atomic_int letting_go;
-static char *dirty, *anonymous;
+static char *shared, *anonymous; /* mappings: of the file, of nothing */
+static pthread_barrier_t all_warm;
+static int direct, memory;
 static int hold_for_read;
 
 static void pass_on(int fd, const void *data, size_t size)
@@ -48,20 +51,34 @@ static void receive(int fd, void *data, size_t size)
 		_exit(1);
 }
 
+/*
+ * Have the pages of code and stack in memory that a thread needs later: a fault there takes
+ * the lock for reading, and would make it the last reader that came.
+ */
+static void warm_up(void)
+{
+	char c, *page = workload_map(PAGE);
+
+	workload_check(pread(memory, &c, 1, (off_t)page) == 1, "/proc/self/mem");
+	madvise(page, PAGE, MADV_POPULATE_READ);
+	workload_check(!mprotect(page, PAGE, PROT_READ), "mprotect");
+	workload_unmap(page, PAGE);
+	pthread_barrier_wait(&all_warm);
+}
+
 static void *hold(void *unused)
 {
 	pid_t tid = syscall(SYS_gettid);
 	char c;
 
 	prctl(PR_SET_NAME, "chain-holder");
+	warm_up();
 	pass_on(tid_pipe[1], &tid, sizeof(tid));
 	receive(go_pipe[0][0], &c, 1);
-	/* munmap turns its lock into a read lock first; mapping over it does not. */
 	if (hold_for_read)
-		workload_unmap(dirty, PAGE);
+		workload_check(pread(memory, &c, 1, (off_t)shared) == 1, "/proc/self/mem");
 	else
-		workload_check(mmap(dirty, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-				    -1, 0) == dirty,
+		workload_check(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, direct, 0) != MAP_FAILED,
 			       "mmap");
 	return unused;
 }
@@ -73,6 +90,7 @@ static void *queue_up(void *number)
 
 	snprintf(name, sizeof(name), "chain-%ld", at + 1);
 	prctl(PR_SET_NAME, name);
+	warm_up();
 	receive(go_pipe[at + 1][0], &c, 1);
 	if (chain[at] == 'w')
 		workload_check(!mprotect(anonymous, PAGE, PROT_READ), "mprotect");
@@ -93,13 +111,18 @@ static void run_target(const char *path)
 	/* Or the file system would outlive its process, and this one wait for ever. */
 	close(fuse);
 	fd = open(path, O_RDWR | O_CLOEXEC);
-	workload_check(fd >= 0, path);
+	direct = open(path, O_RDONLY | O_CLOEXEC);
+	workload_check(fd >= 0 && direct >= 0, path);
+	memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	workload_check(memory >= 0, "/proc/self/mem");
 	/* Until it is asked, the kernel takes the file for empty. */
 	workload_check(!fstat(fd, &status), "fstat");
-	dirty = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	workload_check(dirty != MAP_FAILED, "mmap");
-	*dirty = 1;
+	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	workload_check(shared != MAP_FAILED, "mmap");
+	if (!hold_for_read)
+		*shared = 1;
 	anonymous = workload_map(PAGE);
+	pthread_barrier_init(&all_warm, NULL, strlen(chain) + 1);
 	for (size_t at = 0; at < strlen(chain); at++)
 		workload_check(!pthread_create(&threads[at + 1], NULL, queue_up, (void *)at),
 			       "pthread_create");
@@ -122,19 +145,27 @@ static void answer(uint64_t unique, int error, const void *data, size_t size)
 		       "/dev/fuse");
 }
 
-static void answer_write(uint64_t unique)
+static void answer_transfer(uint64_t unique, int is_read)
 {
 	struct fuse_write_out written = {.size = PAGE};
+	static const char page[PAGE];
 
-	answer(unique, 0, &written, sizeof(written));
+	if (is_read)
+		answer(unique, 0, page, sizeof(page));
+	else
+		answer(unique, 0, &written, sizeof(written));
 }
 
-/* The root is a regular file of one page. The first request to write is left for main. */
+/*
+ * The root is a regular file of one page. What holds the lock, the request to read
+ * or to write that page, is left for main.
+ */
 static void *serve(void *unused)
 {
 	static char request[FUSE_MIN_READ_BUFFER + (1 << 20)];
-	static const char page[PAGE];
 	const struct fuse_in_header *header = (void *)request;
+	const struct fuse_open_in *open = (void *)(header + 1);
+	uint32_t held_opcode = hold_for_read ? FUSE_READ : FUSE_WRITE;
 	struct fuse_init_out init = {.major = FUSE_KERNEL_VERSION, .minor = 31, .max_write = PAGE};
 	struct fuse_attr_out attr = {.attr = {.ino = FUSE_ROOT_ID,
 					      .size = PAGE,
@@ -153,14 +184,14 @@ static void *serve(void *unused)
 			answer(header->unique, 0, &attr, sizeof(attr));
 			break;
 		case FUSE_OPEN:
+			opened.open_flags =
+				(open->flags & O_ACCMODE) == O_RDONLY ? FOPEN_DIRECT_IO : 0;
 			answer(header->unique, 0, &opened, sizeof(opened));
 			break;
 		case FUSE_READ:
-			answer(header->unique, 0, page, sizeof(page));
-			break;
 		case FUSE_WRITE:
-			if (letting_go)
-				answer_write(header->unique);
+			if (letting_go || header->opcode != held_opcode)
+				answer_transfer(header->unique, header->opcode == FUSE_READ);
 			else
 				pass_on(held_pipe[1], &header->unique, sizeof(header->unique));
 			break;
@@ -203,7 +234,7 @@ int main(int argc, char **argv)
 	char path[] = "/tmp/lock_chain.XXXXXX", c;
 	pid_t target, holder;
 	pthread_t server;
-	uint64_t write;
+	uint64_t held;
 	int status;
 
 	hold_for_read = argc > 1 && !strcmp(argv[1], "read");
@@ -226,13 +257,13 @@ int main(int argc, char **argv)
 	unlink(path);
 	workload_ready(target, holder);
 	pass_on(go_pipe[0][1], "g", 1);
-	receive(held_pipe[0], &write, sizeof(write));
+	receive(held_pipe[0], &held, sizeof(held));
 	workload_say("done\n");
 	while (read(STDIN_FILENO, &c, 1) == 1)
 		if (c == '\n')
 			let_next_ask();
 	letting_go = 1;
-	answer_write(write);
+	answer_transfer(held, hold_for_read);
 	while (asked < strlen(chain))
 		let_next_ask();
 	workload_check(waitpid(target, &status, 0) == target && !status, "target");

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * smaps_reader [MEBIBYTES [READS [WRITERS [READERS]]]]: another process locks this one's mm.
+ * smaps_reader [MEBIBYTES [READS [WRITERS [READERS [FILE]]]]]: another process locks this one's mm.
  *
  * The reader, named second in "ready", takes the mmap_lock of the first at
- * least once in each of its READS passes over /proc/PID/smaps, never for
- * writing. The first process's WRITERS map and unmap meanwhile, so they queue
+ * least once in each of its READS passes over /proc/PID/FILE, never for writing.
+ * (FILE is smaps; newer kernels lock single mappings for that, and the whole for
+ * smaps_rollup.) The first process's WRITERS map and unmap meanwhile, so they queue
  * behind it; its READERS ask mincore about a page, so they queue behind a
  * writer though the lock is held by a reader as they are.
  */
@@ -45,7 +46,7 @@ static void read_smaps(const char *path)
 	close(fd);
 }
 
-static void run_reader(pid_t target, unsigned long reads, int go, int finish)
+static void run_reader(pid_t target, const char *file, unsigned long reads, int go, int finish)
 {
 	char path[32], c;
 
@@ -53,7 +54,7 @@ static void run_reader(pid_t target, unsigned long reads, int go, int finish)
 	/* The parent's stdout is the handshake: hold no end of it that outlives the parent. */
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	snprintf(path, sizeof(path), "/proc/%d/smaps", target);
+	snprintf(path, sizeof(path), "/proc/%d/%s", target, file);
 	workload_check(read(go, &c, 1) == 1, "read");
 	while (reads--)
 		read_smaps(path);
@@ -77,7 +78,7 @@ int main(int argc, char **argv)
 	reader = fork();
 	workload_check(reader >= 0, "fork");
 	if (!reader)
-		run_reader(target, reads, go[0], finish[1]);
+		run_reader(target, argc > 5 ? argv[5] : "smaps", reads, go[0], finish[1]);
 	/* So that a reader that fails is end of file here, not a wait for ever. */
 	close(finish[1]);
 

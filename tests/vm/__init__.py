@@ -1,0 +1,1 @@
+"""corelock on other kernels, booted in emulation: `make vmtest`."""

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# What a guest does. It judges nothing: what each check came to goes to the host as a line
+# of JSON, with the files it left, and tests/vm/matrix.py says whether it is right.
+#
+# A check is WHAT[:ARGUMENT...]; its files are in the current directory.
+
+# report CHECK CODE NAME VALUE: one line for the host.
+report()
+{
+	printf '{"check": "%s", "exit": %d, "%s": "%s", "uptime": "%s"}\n' "$@" "$(uptime_s)" >&9
+}
+
+uptime_s()
+{
+	cut -d' ' -f1 /proc/uptime
+}
+
+run_check() # CHECK
+{
+	mkdir "/results/$1" && cd "/results/$1" || return
+	(
+		# Its parts are a function and its arguments.
+		IFS=:
+		set -- $1
+		unset IFS
+		function=check_$1
+		shift
+		trap clean_up EXIT
+		"$function" "$@"
+	) 2>guest.err 9>&-
+	code=$?
+	# Not every busybox has base64; this one begins and ends with a line of its own.
+	report "$1" "$code" files "$(tar -c . | gzip -1 | uuencode -m - | sed '1d;$d' | tr -d '\n')"
+	cd / && rm -r "/results/$1"
+}
+
+# What a check that failed half way has left running.
+clean_up()
+{
+	kill -9 $workload $corelock 2>/dev/null
+	[ ! -d "$instance" ] || rmdir "$instance"
+}
+
+# --- workloads, by their handshake (tests/workloads/workload.h) -----------------------------
+
+# Starts NAME [ARGUMENT...]; pid and extra are what it says, tids what is there then.
+start_workload()
+{
+	mkfifo to from
+	"/programs/$@" <to >from 2>workload.err &
+	workload=$!
+	exec 3>to 4<from
+	rm to from
+	word= pid= extra=
+	read -r word pid extra <&4
+	[ "$word" = ready ] || return 1
+	echo "$pid $extra" >pids
+	ls "/proc/$pid/task" >tids
+}
+
+# Lets it go on; it answers when it is done.
+run_workload()
+{
+	echo >&3
+	read -r word <&4 && [ "$word" = done ]
+}
+
+finish_workload()
+{
+	exec 3>&-
+	wait "$workload"
+	echo "$?" >workload.exit
+	workload=
+	exec 4<&-
+}
+
+# --- corelock -------------------------------------------------------------------------------
+
+# Starts it with these ARGUMENTS; returns when it traces, or has ended without.
+start_corelock()
+{
+	mkfifo said
+	corelock "$@" >out 2>said </dev/null &
+	corelock=$!
+	exec 5<said
+	rm said
+	while IFS= read -r line <&5; do
+		echo "$line" >>err
+		case "$line" in
+		"Tracing "*)
+			cat <&5 >>err &
+			exec 5<&-
+			return 0
+			;;
+		esac
+	done
+	exec 5<&-
+	return 1
+}
+
+finish_corelock()
+{
+	kill -TERM "$corelock" 2>/dev/null
+	wait "$corelock"
+	echo "$?" >exit
+	corelock=
+}
+
+# --- the witness: ftrace, as tests/witness.py has it ------------------------------------------
+
+tracefs=/sys/kernel/tracing
+instance=$tracefs/instances/witness
+
+start_ftrace()
+{
+	mkdir "$instance" || return 1
+	echo 0 >"$instance/tracing_on"
+	echo mono >"$instance/trace_clock"
+	echo 32768 >"$instance/buffer_size_kb"
+	for event in start_locking acquire_returned released; do
+		echo 1 >"$instance/events/mmap_lock/mmap_lock_$event/enable" || return 1
+	done
+	echo 1 >"$instance/tracing_on"
+}
+
+stop_ftrace()
+{
+	echo 0 >"$instance/tracing_on"
+	mkdir ftrace
+	cp "$tracefs/events/header_page" ftrace/
+	for event in start_locking acquire_returned released; do
+		cp "$tracefs/events/mmap_lock/mmap_lock_$event/format" "ftrace/mmap_lock_$event"
+	done
+	for cpu in "$instance"/per_cpu/cpu*; do
+		cp "$cpu/stats" "ftrace/${cpu##*/}.stats"
+		/programs/drain "$cpu/trace_pipe_raw" >"ftrace/${cpu##*/}.raw"
+	done
+}
+
+# --- the checks -------------------------------------------------------------------------------
+
+# Of its commands, whether it has this one.
+has_command()
+{
+	corelock --help | grep -q "^ *$1 "
+}
+
+# The guest's own exit code is 100 where there is no such command.
+check_doctor()
+{
+	has_command doctor || return 100
+	corelock doctor --json >out 2>err
+	echo "$?" >exit
+	corelock doctor >text 2>&1
+	return 0
+}
+
+# COMMAND WAY WORKLOAD [ARGUMENT...]: both tracers on one run. corelock is attached first, so
+# that what it does before it reads the clock is in neither's times.
+check_traced()
+{
+	command=$1 way=$2
+	shift 2
+	start_workload "$@" || return 1
+	set -- --pid "$pid" --attach "$way" --json --verbose
+	case "$command" in
+	hold-times) set -- "$@" --slow-us off ;;
+	blame) set -- "$@" -n 1 ;;
+	esac
+	if ! start_corelock "$command" "$@"; then
+		# It was refused, or failed: its exit code and its words say which.
+		finish_corelock
+		return 0
+	fi
+	start_ftrace && run_workload && stop_ftrace
+	code=$?
+	finish_corelock
+	finish_workload
+	return "$code"
+}
+
+# MODE: a lock that is held in it for as long as it takes, a writer and a reader waiting.
+check_holders()
+{
+	start_workload lock_chain "$1" wr && run_workload || return 1
+	for waiter in chain-1 chain-2; do
+		echo >&3
+		# If it does not come to wait, the host finds it missing.
+		until_queued "$waiter"
+	done
+	corelock holders --pid "$pid" --waiters --json >out 2>err </dev/null
+	echo "$?" >exit
+	finish_workload
+}
+
+# Until the thread of this name sleeps for the lock: its state is D then.
+until_queued() # THREAD
+{
+	for attempt in $(seq 100); do
+		for task in "/proc/$pid/task"/*; do
+			if [ "$(cat "$task/comm")" = "$1" ]; then
+				read -r stat <"$task/stat"
+				case "${stat##*) }" in
+				D*) return 0 ;;
+				esac
+			fi
+		done
+		usleep 10000
+	done
+	echo "$1 does not come to wait for the lock:" >&2
+	cat "/proc/$pid/task"/*/stat >&2
+	return 1
+}
+
+# --- what goes wrong with a guest, to see that it is told ---------------------------------------
+
+check_hang()
+{
+	echo "as if for ever" >/dev/console
+	while :; do :; done
+}
+
+check_panic()
+{
+	echo c >/proc/sysrq-trigger
+}
+
+check_poweroff()
+{
+	poweroff -f
+}

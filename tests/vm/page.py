@@ -1,0 +1,73 @@
+"""Writes docs/kernels.md of the last run's results, if that run was of all kernels."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from corelock.tracer import ATTACH
+from tests.vm.guest import BUILD, ROOT
+
+PAGE = ROOT / "docs" / "kernels.md"
+FEATURES = ("doctor", *(f"{c}, {w}" for c in ("hold-times", "blame") for w in ATTACH), "holders")
+
+_INTRODUCTION = """\
+# Kernels
+
+Debian's kernels that `make vmtest` booted, and what corelock did there. This page is
+written by that run: do not edit it.
+
+Each kernel boots in emulation with busybox, the portable file and statically linked
+workloads, and nothing else. *Works* is: every count of `hold-times` is the same as
+ftrace's in the same guest, and times are within 2 % and 1 us an event; `blame` charges the
+holder that ftrace's events show, and charged and unknown are all waiting; `holders` names
+who holds a lock, and who waits for it in which order; `doctor` says what the others find.
+`tp_btf` and `tp` are the two ways to attach, each forced by `--attach`.
+"""
+
+
+def page(results: list[dict[str, Any]]) -> str:
+    """The page: a table, kernel by feature, and in what words things are refused."""
+    header = ("kernel", "architecture", *(f"`{name.replace(', ', '` `')}`" for name in FEATURES))
+    lines = [_INTRODUCTION, _line(header), _line("---" for _ in header)]
+    reasons: list[str] = []
+    for kernel in results:
+        cells = [kernel["release"], kernel["architecture"]]
+        for feature in FEATURES:
+            found = kernel["features"].get(feature, {"state": "not run"})
+            text = found["state"]
+            if text == "refused":
+                if found["reason"] not in reasons:
+                    reasons.append(found["reason"])
+                text = f"refused ({reasons.index(found['reason']) + 1})"
+            cells.append(text)
+        lines.append(_line(cells))
+    lines += ["", *(f"{number}. {reason}" for number, reason in enumerate(reasons, 1))]
+    lines += ["", "## Packages", ""]
+    for kernel in results:
+        package = f"`{kernel['package']}` {kernel['version']}"
+        lines.append(f"- {kernel['name']}: {package}, from {kernel['suite']}")
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Write the page, or say why not."""
+    results = json.loads((BUILD / "results.json").read_text())
+    text = (Path(__file__).parent / "kernels.toml").read_text()
+    every = re.findall(r'^name = "(.+)"$', text, re.M)
+    if [kernel["name"] for kernel in results] != every:
+        print(f"{PAGE.relative_to(ROOT)} stays: it tells of runs of all kernels", file=sys.stderr)
+        return
+    PAGE.write_text(page(results))
+
+
+if __name__ == "__main__":
+    main()
