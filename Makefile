@@ -92,7 +92,7 @@ format: $(VENV)/.checkers
 		$$(git ls-files 'src/*.[ch]' 'packaging/*.c' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
 
 help:
-	@sed -n '3,7s/^# //p' Makefile
+	@sed -n '3,6s/^# //p' Makefile
 
 clean:
 	$(Q)rm -rf $(BUILD) $(LIBRARY) $(GENERATED)

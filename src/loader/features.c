@@ -88,19 +88,35 @@ static enum event_form form_by_record(const struct btf *btf)
 									      : FORM_NONE;
 }
 
+/* What the programs cannot do without came last with Linux v5.15 (commit dd6e10fbd9fb). */
+static int helpers_check(struct failure *failure, const struct btf *btf)
+{
+	int id = btf__find_by_name_kind(btf, "bpf_func_id", BTF_KIND_ENUM);
+	const struct btf_type *type = id < 0 ? NULL : btf__type_by_id(btf, id);
+
+	for (int i = 0; type && i < btf_vlen(type); i++)
+		if (!strcmp(btf__name_by_offset(btf, btf_enum(type)[i].name_off),
+			    "BPF_FUNC_task_pt_regs"))
+			return 0;
+	return failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
+			   "It came with Linux 5.15; use a newer kernel.",
+			   "this kernel's BPF has no bpf_task_pt_regs");
+}
+
 /* Which of the two, if any, the options let one try. */
 int tracepoints_check(corelock_session *session)
 {
 	struct event_forms *forms = &session->forms;
 	struct failure *failure = &session->failure;
 	struct btf *btf = open_btf(failure);
-	bool known;
+	bool known, has_helpers;
 
 	if (!btf)
 		return -failure->error.code;
 	forms->by_arguments = form_by_arguments(btf);
 	forms->by_record = form_by_record(btf);
 	known = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
+	has_helpers = !helpers_check(failure, btf);
 	btf__free(btf);
 	if (forms->by_arguments == FORM_NONE && forms->by_record == FORM_NONE)
 		return failure_set(
@@ -110,6 +126,8 @@ int tracepoints_check(corelock_session *session)
 			      : "They came with Linux 5.11 and need CONFIG_TRACEPOINTS=y; use a "
 				"newer kernel.",
 			"this kernel has no usable mmap_lock tracepoints");
+	if (!has_helpers)
+		return -failure->error.code;
 	if (session->options.attach == CORELOCK_ATTACH_TP)
 		forms->by_arguments = FORM_NONE;
 	if (session->options.attach == CORELOCK_ATTACH_TP_BTF)
@@ -126,12 +144,16 @@ int lock_words_check(struct failure *failure)
 {
 	struct btf *btf = open_btf(failure);
 	bool has_words;
+	int error;
 
 	if (!btf)
 		return -failure->error.code;
+	error = helpers_check(failure, btf);
 	has_words = has_member(btf, "rw_semaphore", "count") &&
 		    has_member(btf, "rw_semaphore", "owner");
 	btf__free(btf);
+	if (error)
+		return error;
 	if (!has_words)
 		return failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
 				   "It is built with PREEMPT_RT, whose locks do not say so. "

@@ -103,6 +103,15 @@ def test_no_such_way() -> None:
         corelock.Tracer(everything=True, attach="kprobe")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("command", [["hold-times", "--all"], ["blame", "--all"], ["holders"]])
+def test_kernel_without_what_programs_need(folder: Path, command: list[str]) -> None:
+    """As before Linux 5.15, whose tracepoints are there, but for the helper."""
+    path = folder / "without_helper"
+    path.write_bytes(_BTF.read_bytes().replace(b"BPF_FUNC_task_pt_regs", b"BPF_FUNC_task_pt_rags"))
+    result = run(*command, prefix=prepared(f"mount --bind {path} {_BTF}"))
+    result.assert_refused("this kernel's BPF has no bpf_task_pt_regs", "Linux 5.15")
+
+
 # --- records of other kernels -----------------------------------------------------------------
 
 
