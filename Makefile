@@ -51,7 +51,8 @@ WORKLOADS := $(patsubst tests/workloads/%.c,$(BUILD)/workloads/%,$(wildcard test
 
 # Statically linked, for guests (tests/vm).
 GUEST_WORKLOADS := fork_large lock_chain mprotect_large smaps_reader storm
-GUEST_PROGRAMS := $(foreach machine,x86_64 aarch64, \
+GUEST_MACHINES := x86_64 $(if $(KERNELS),$(if $(findstring arm64,$(KERNELS)),aarch64),aarch64)
+GUEST_PROGRAMS := $(foreach machine,$(GUEST_MACHINES), \
 	$(patsubst %,$(BUILD)/vm/$(machine)/%,$(GUEST_WORKLOADS) drain))
 
 .PHONY: all demo test check bench vmtest vmlinux format help clean workloads
@@ -77,6 +78,7 @@ bench: all workloads $(BUILD)/floor
 # KERNELS="5.10 newest": these alone, by their names in tests/vm/kernels.toml. A run of all
 # writes docs/kernels.md, whatever came out.
 vmtest: all $(GUEST_PROGRAMS)
+	$(Q)for machine in $(GUEST_MACHINES); do $(MAKE) portable ARCH=$$machine || exit; done
 	$(Q)$(PYTHON) -m pytest tests/vm/matrix.py $(PYTEST_ARGS) \
 		$(if $(KERNELS),--kernels="$(KERNELS)"); \
 		status=$$?; $(PYTHON) -m tests.vm.page && exit $$status

@@ -201,14 +201,17 @@ def test_jit() -> None:
 
 
 def write_btf_of_tracepoint(path: Path, parameters: int) -> None:
-    """Valid BTF that has one of the tracepoints, with so many parameters."""
-    names = b"\0int\0btf_trace_mmap_lock_released\0"
-    integer, prototype, pointer, typedef = 1, 13, 2, 8
+    """Valid BTF that has one of the tracepoints, with so many parameters, and a helper."""
+    names = b"\0int\0btf_trace_mmap_lock_released\0bpf_func_id\0BPF_FUNC_task_pt_regs\0"
+    integer, prototype, pointer, typedef, enum = 1, 13, 2, 8, 6
+    enum_name, helper_name = names.index(b"bpf_func_id"), names.index(b"BPF_FUNC")
     types = struct.pack("=IIII", 1, integer << 24, 4, 1 << 24 | 32)
     types += struct.pack("=III", 0, prototype << 24 | parameters, 0)
     types += struct.pack("=II", 0, 1) * parameters
     types += struct.pack("=III", 0, pointer << 24, 2)
     types += struct.pack("=III", 5, typedef << 24, 3)
+    types += struct.pack("=III", enum_name, enum << 24 | 1, 4)
+    types += struct.pack("=Ii", helper_name, 175)
     header = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(names))
     path.write_bytes(header + types + names)
 
