@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 import pytest
+from hypothesis import settings
 
 from tests.cli.command import Corelock
+
+# How long an example takes says more of the machine than of what is tested.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 #: Set to 1 where kernel tests must run: a skipped one is a failure then.
 VARIABLE = "CORELOCK_KERNEL_TESTS"

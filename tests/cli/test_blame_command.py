@@ -21,7 +21,11 @@ Object = dict[str, Any]
 _SELF = str(os.getpid())
 
 WRONG = {
-    "no target": ("blame", [], "--pid N, --comm NAME, --all, or -- CMD"),
+    "no target": (
+        "blame",
+        [],
+        "--pid N, --comm NAME, --cgroup PATH, --container ID, --all, or -- CMD",
+    ),
     "two targets": ("blame", ["--pid", _SELF, "--all"], "Name one target"),
     "a target and a command": ("blame", ["--all", "--", "true"], "Name one target"),
     "tid": ("blame", ["--tid", _SELF], "No such option"),

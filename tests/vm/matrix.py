@@ -33,12 +33,16 @@ HOLD_TIMES = (
 )
 BLAME = ("mprotect_large:128:40", "smaps_reader:128:20:1:0:smaps_rollup")
 MODES = ("write", "read")
+TARGETS = ("all", "comm", "cgroup")
+STORM = "storm:2:100"
 
 CHECKS = [
     "doctor",
     *(f"traced:hold-times:{way}:{workload}" for way in WAYS for workload in HOLD_TIMES),
     *(f"traced:blame:{way}:{workload}" for way in WAYS for workload in BLAME),
     *(f"holders:{mode}" for mode in MODES),
+    *(f"target:{kind}:{way}:{STORM}" for way in WAYS for kind in TARGETS),
+    *(f"namespace:{way}:{STORM}" for way in WAYS),
 ]
 
 #: Of what is due to holders, how much must at least have been charged to them. A thread that
@@ -72,6 +76,15 @@ def refused(kernel: Kernel, command: str, check: Check, record_property: Any) ->
     return True
 
 
+def assert_accounted(found: dict[str, Any]) -> None:
+    """Nothing lost, nothing unmatched, and the sum is right."""
+    accounting = found["accounting"]
+    counts = {**accounting["unmatched"], **accounting["lost"], **accounting["slow_lost"]}
+    for name in ("unaccounted", "charges_full"):
+        counts[name] = accounting[name]
+    assert not {name: count for name, count in counts.items() if count}
+
+
 class Traced:
     """A check in which corelock and ftrace looked at one run of a workload."""
 
@@ -88,12 +101,10 @@ class Traced:
         return tuple(map(_row, self.json["rows"]))
 
     def assert_complete(self) -> None:
-        """Nothing lost, nothing unmatched, nothing open, and the sum is right."""
-        accounting = self.json["accounting"]
-        counts = {**accounting["unmatched"], **accounting["lost"], **accounting["slow_lost"]}
-        for name in ("held_at_start", "held_at_end", "unaccounted", "charges_full"):
-            counts[name] = accounting[name]
-        assert not {name: count for name, count in counts.items() if count}
+        """That, and nothing open."""
+        assert_accounted(self.json)
+        assert self.json["accounting"]["held_at_start"] == 0
+        assert self.json["accounting"]["held_at_end"] == 0
 
 
 def _events(check: Check) -> list[Event]:
@@ -126,11 +137,19 @@ def _times(entry: dict[str, int]) -> Times:
 
 
 def _row(entry: dict[str, Any]) -> Row:
+    """In the initial pid namespace, where JSON leaves out the host's ids."""
+    same = ("mm_pid", "mm_comm", "pid", "tid", "comm", "mode", "operation", "downgrades",
+            "trylock_failures", "aborted_waits")  # fmt: skip
     return Row(
-        0, 0, entry["mm_pid"], entry["mm_comm"], entry["pid"], entry["tid"], entry["comm"],
-        entry["mode"], entry["operation"], entry["downgrades"], entry["trylock_failures"],
-        entry["aborted_waits"], _times(entry["wait_ns"]), _times(entry["hold_ns"]),
-    )  # fmt: skip
+        process_key=0,
+        thread_key=0,
+        mm_host_pid=entry["mm_pid"],
+        host_pid=entry["pid"],
+        host_tid=entry["tid"],
+        wait=_times(entry["wait_ns"]),
+        hold=_times(entry["hold_ns"]),
+        **{name: entry[name] for name in same},
+    )
 
 
 # --- the tests --------------------------------------------------------------------------------
@@ -265,6 +284,42 @@ def test_holders(kernel: Kernel, booted: Boot, mode: str, record_property: Any) 
     assert any("fuse" in name for name in names), names
     waiters = [(each["mode"], each["thread"]["comm"]) for each in lock["waiters"]]
     assert waiters == [("write", "chain-1"), ("read", "chain-2")]
+
+
+def assert_storm(found: dict[str, Any], way: str) -> None:
+    """Each thread's system calls are counted, every one, and waits charged or unknown."""
+    assert_accounted(found)
+    assert found["accounting"]["attached_by"] == way
+    assert found["blame"]["unaccounted_ns"] == 0
+    times = 200
+    writes = Counter[str]()
+    for row in found["rows"]:
+        if row["comm"].startswith("storm") and row["tid"] != row["pid"] and row["mode"] == "write":
+            writes[row["operation"]] += row["acquisitions"]
+    assert {name: writes[name] for name in ("mmap", "mprotect", "munmap")} == dict.fromkeys(
+        ("mmap", "mprotect", "munmap"), times
+    )
+
+
+@pytest.mark.feature("targets, {way}")
+@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("way", WAYS)
+def test_targets(kernel: Kernel, booted: Boot, kind: str, way: str, record_property: Any) -> None:
+    check = check_of(booted, f"target:{kind}:{way}:{STORM}")
+    if not refused(kernel, "hold-times", check, record_property):
+        assert_storm(json.loads(check.text("out")), way)
+
+
+@pytest.mark.feature("pid namespaces, {way}")
+@pytest.mark.parametrize("way", WAYS)
+def test_pid_namespace(kernel: Kernel, booted: Boot, way: str, record_property: Any) -> None:
+    check = check_of(booted, f"namespace:{way}:{STORM}")
+    if refused(kernel, "hold-times", check, record_property):
+        return
+    found = json.loads(check.text("out"))
+    assert_storm(found, way)
+    # corelock is 1 or 2 there, and the command is next.
+    assert found["target"]["pid"] < 10 < found["target"]["host_pid"]
 
 
 # --- whether a failure is told ----------------------------------------------------------------

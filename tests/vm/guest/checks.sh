@@ -179,6 +179,49 @@ check_traced()
 	return "$code"
 }
 
+# KIND WAY WORKLOAD [ARGUMENT...]: what is traced, by other words than --pid; with blame, which
+# takes the verifier to its limits.
+check_target()
+{
+	kind=$1 way=$2
+	shift 2
+	start_workload "$@" || return 1
+	case "$kind" in
+	all) set -- --all ;;
+	comm) set -- --comm "$(cat "/proc/$pid/comm")" ;;
+	cgroup)
+		mkdir -p /cgroup
+		mount -t cgroup2 none /cgroup 2>/dev/null
+		mkdir -p /cgroup/outer/inner
+		echo "$pid" >/cgroup/outer/inner/cgroup.procs || return 1
+		set -- --cgroup /cgroup/outer
+		;;
+	esac
+	set -- "$@" --attach "$way" --json --verbose --blame --slow-us off
+	if ! start_corelock hold-times "$@"; then
+		finish_corelock
+		return 0
+	fi
+	run_workload
+	code=$?
+	finish_corelock
+	finish_workload
+	return "$code"
+}
+
+# WAY PROGRAM [ARGUMENT...]: in a pid namespace, of which the kernel is to make the pids.
+check_namespace()
+{
+	way=$1
+	shift
+	export way
+	printf '\n\n' | unshare --mount --pid --fork sh -c '
+		mount -t proc none /proc
+		corelock hold-times --attach "$way" --json --verbose --blame --slow-us off \
+			-o out -- /programs/"$@" >workload.out 2>err
+		echo "$?" >exit' sh "$@"
+}
+
 # MODE: a lock that is held in it for as long as it takes, a writer and a reader waiting.
 check_holders()
 {
