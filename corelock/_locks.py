@@ -92,7 +92,9 @@ class _Converter:
         # A last reader may be doing something else by now: its stack tells that, too.
         still = flags.CORELOCK_TASK_HOLDS if lock.writer else flags.CORELOCK_TASK_NAMED
         address = lock.writer or lock.last_reader
-        if not address:
+        queue = lock.waiters[0 : min(lock.waiter_count, self._flags.CORELOCK_NAMED_WAITERS)]
+        # Who queues for the lock does not have it: as a reader it came before, and left.
+        if not address or address in (waiter.task for waiter in queue):
             return Holder(None, "unknown")
         thread = self._thread(address, still)
         if thread is None:
