@@ -87,14 +87,14 @@ def assert_same_counts(rows: tuple[Row, ...], events: list[Event]) -> None:
             assert getattr(ours[key], count) == getattr(expected, count), (key, count)
 
 
-def differing_times(rows: tuple[Row, ...], events: list[Event]) -> list[str]:
-    """The sums of times that differ by more than the tolerance."""
+def differing_times(rows: tuple[Row, ...], events: list[Event], apart_ns: int = 1000) -> list[str]:
+    """The sums of times that differ by more than the tolerance, 2 % and so much an event."""
     ours, differing = totals_of(rows), []
     for key, expected in recompute(events).totals.items():
         for kind, count in ("wait", expected.acquisitions), ("hold", expected.holds):
             want = getattr(expected, f"{kind}_total_ns")
             got = getattr(ours[key], f"{kind}_total_ns")
-            if abs(got - want) > 0.02 * want + 1000 * count:
+            if abs(got - want) > 0.02 * want + apart_ns * count:
                 differing.append(f"{kind} of {key}: {got} ns, not {want} in {count}")
     return differing
 

@@ -32,7 +32,7 @@ TIMEOUT_S = 900.0
 _MEMORY_MIB = 1024
 #: An instruction is a nanosecond: a busy host makes a guest slow, and no time in it longer.
 _CLOCK = ("-icount", "shift=0,sleep=off")
-_END_OF_CONSOLE_LINES = 40
+_END_OF_CONSOLE_LINES = 60
 
 
 class Machine(NamedTuple):

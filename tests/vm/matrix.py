@@ -18,7 +18,7 @@ import pytest
 from corelock.histogram import Histogram
 from corelock.model import Row, Times
 from corelock.tracer import ATTACH
-from tests.blame_witness import Due, agreement, blame
+from tests.blame_witness import Due, blame
 from tests.cli.command import Result
 from tests.kernel.test_against_ftrace import assert_same_counts, assert_seen, differing_times
 from tests.vm.guest import TIMEOUT_S, Boot, Check, Kernel
@@ -45,11 +45,14 @@ CHECKS = [
     *(f"namespace:{way}:{STORM}" for way in WAYS),
 ]
 
-#: Of what is due to holders, how much must at least have been charged to them. A thread that
-#: is preempted before it is in the lock's queue has one of its few long waits left unknown.
-SHARE = 0.7
-#: And how much of it may have been charged to others.
+#: Of what is due to the worst holder, how much must at least have been charged to it. A guest's
+#: threads spend much of their time in the programs, and are preempted when those end: before
+#: they are in the lock's queue, which leaves the wait unknown (docs/blame.md).
+SHARE = 0.5
+#: And how much, of all that is due, may have been charged without being due.
 WRONG = 0.05
+#: What may lie between the two tracers' looks at the clock, where an instruction takes 1 ns.
+APART_NS = 3000
 
 
 def check_of(booted: Boot, name: str) -> Check:
@@ -206,7 +209,7 @@ def test_times(kernel: Kernel, booted: Boot, way: str) -> None:
     if "hold-times" in (kernel.refused or {}):
         return
     checks = (check_of(booted, f"traced:hold-times:{way}:{workload}") for workload in HOLD_TIMES)
-    differing = [differing_times(run.rows(), run.events) for run in map(Traced, checks)]
+    differing = [differing_times(run.rows(), run.events, APART_NS) for run in map(Traced, checks)]
     assert sum(map(bool, differing)) <= 1, differing
 
 
@@ -253,11 +256,18 @@ def test_blame(kernel: Kernel, booted: Boot, way: str, workload: str, record_pro
         modes = waiter["mode"] == "write", holder["mode"] == "write"
         charged[Due(waiter["tid"], modes[0], holder["tid"], modes[1])] += charge["charged_ns"]
     due, _ = blame(run.events)
-    assert agreement(charged, due) >= SHARE
+    due_to: Counter[int] = Counter()
+    charged_to: Counter[int] = Counter()
+    for key, ns in due.items():
+        due_to[key.holder] += ns
+        charged_to[key.holder] += min(ns, charged[key])
+    ((worst, worst_ns),) = due_to.most_common(1)
+    assert charged_to[worst] >= SHARE * worst_ns
     # Nor may anybody be charged with what is not due.
     extra_ns = sum(max(0, ns - due.get(key, 0)) for key, ns in charged.items())
     assert extra_ns <= WRONG * sum(due.values())
     culprit = max(found["charges"], key=lambda charge: charge["charged_ns"])["holder"]
+    assert culprit["tid"] == worst
     if workload.startswith("smaps_reader"):
         assert (culprit["tid"], culprit["foreign"]) == (run.extra[0], True)
         assert (culprit["operation"], culprit["mode"]) == ("read", "read")
