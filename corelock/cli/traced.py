@@ -224,6 +224,11 @@ class TracedRun(ABC):
             remedy = " Raise --max-rows."
         elif accounting.slow_lost["ring_full"]:
             remedy = self.ring_remedy
+        elif accounting.attached_by == "tp_btf" and any(
+            count for name, count in accounting.lost.items() if name.startswith("recursion_")
+        ):
+            # Since Linux 7.0 a tp_btf program may be preempted, and keeps its CPU's others out.
+            remedy = " Try --attach tp."
         click.echo(f"corelock: incomplete: {words}.{remedy}", err=True)
 
     #: What helps against slow records that were lost.

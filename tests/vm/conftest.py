@@ -116,10 +116,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     before = of_kernel.get(feature)
     if not report.passed:
         of_kernel[feature] = {"state": "fails"}
-    elif before is None or before["state"] == "works":
+    elif before is None or before["state"].startswith("works"):
         reason = dict(item.user_properties).get("refused")
-        if reason is None:
-            of_kernel[feature] = {"state": "works"}
+        if dict(item.user_properties).get("drops"):
+            of_kernel[feature] = {"state": "works, drops counted"}
+        elif reason is None:
+            of_kernel.setdefault(feature, {"state": "works"})
         else:
             of_kernel[feature] = {"state": "refused", "reason": str(reason)}
 

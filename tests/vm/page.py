@@ -28,15 +28,20 @@ event, so times are judged less strictly there than by `make test`. *Works* is:
 
 - hold-times: every count of four workloads is the same as ftrace's in the same guest, and
   sums of times are within 2 % and 3 us an event, of three of the four at least;
-- blame: the holder to whom most is due by ftrace's events is charged most, with half of
-  that at the least, nobody with what is not due (5 %), and charged and unknown are all
-  waiting;
+- blame: the thread that keeps the lock is charged most, with half of what ftrace's events
+  show to be due to it at the least; of all that is due, no more than 15 % is charged
+  without being due; charged and unknown are all waiting;
 - targets: `--all`, `--comm` and `--cgroup`, each with `--blame`, count every system call;
 - pid namespaces: so does a corelock in one of its own, which shows its pids;
 - holders: names who holds a lock, and who waits for it in which order;
 - doctor: says what the others find.
 
 `tp_btf` and `tp` are the two ways to attach, each forced by `--attach`.
+
+*Works, drops counted*: since Linux 7.0 a program on a tracepoint's arguments may be
+preempted, and the kernel then drops the events of other threads on that CPU, here in one
+run of several at least. corelock counts them as lost, says that the run is incomplete,
+and names the remedy, `--attach tp`. Preemption is much likelier in an emulated machine.
 """
 
 
