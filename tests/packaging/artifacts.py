@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+import subprocess
+import zipfile
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
@@ -21,6 +24,48 @@ MAKE = [
     *(f"{variable}={ROOT / folder}" for variable, folder in _VENVS.items()),
     *(f"--old-file={ROOT / folder}/.installed" for folder in _VENVS.values()),
 ]
+
+#: What builds those: nothing that an outer make has told this one.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+
+
+def build(target: str, folder: Path, umask: int) -> None:
+    """``make target`` in a folder, by another umask and in another time zone."""
+    finished = subprocess.run(
+        [*MAKE, target],
+        cwd=folder, capture_output=True, text=True, umask=umask,
+        env={**ENVIRONMENT, "TZ": f"X{umask}"},
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+
+
+def clone(folder: Path) -> None:
+    """This commit, in a folder of its own."""
+    head = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(head, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    subprocess.run(["git", "clone", "-q", ROOT, folder], check=True)
+    subprocess.run(["git", "checkout", "-q", commit.strip()], cwd=folder, check=True)
+
+
+def assert_reproducible(target: str, pattern: str, folder: Path) -> None:
+    """``make target`` gives this commit the same bytes in two places, and names neither."""
+    made = []
+    for place, umask in (("one", 0o022), ("another-folder/deeper", 0o077)):
+        clone(folder / place)
+        build(target, folder / place, umask)
+        (path,) = (folder / place / "dist").glob(pattern)
+        made.append(path)
+    one, other = (path.read_bytes() for path in made)
+    assert one == other
+    assert os.fsencode(folder) not in _contents(made[0])
+
+
+def _contents(path: Path) -> bytes:
+    """All that is in an archive; the program before it, too."""
+    if path.name.endswith(".gz"):
+        return gzip.decompress(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        return path.read_bytes() + b"".join(archive.read(name) for name in archive.namelist())
 
 
 def only(pattern: str) -> Path:
