@@ -8,34 +8,30 @@ import re
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCH = os.uname().machine
 PORTABLE = ROOT / "dist" / f"corelock-{ARCH}"
-_VENVS = {"VENV": ".venv", "WHEEL_VENV": "build/packaging"}
+_VENVS = (".venv", "build/packaging")
 #: The glibc that everything must run with.
 FLOOR = (2, 31)
 
-#: Make elsewhere with what is installed here, as it is: nothing is installed for a copy.
-MAKE = [
-    "make",
-    *(f"{variable}={ROOT / folder}" for variable, folder in _VENVS.items()),
-    *(f"--old-file={ROOT / folder}/.installed" for folder in _VENVS.values()),
-]
-
-#: What builds those: nothing that an outer make has told this one.
+#: For what is built elsewhere: nothing that an outer make has told this one.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
 
 
-def build(target: str, folder: Path, umask: int) -> None:
-    """``make target`` in a folder, by another umask and in another time zone."""
-    finished = subprocess.run(
-        [*MAKE, target],
-        cwd=folder, capture_output=True, text=True, umask=umask,
-        env={**ENVIRONMENT, "TZ": f"X{umask}"},
-    )  # fmt: skip
+def make(target: str, folder: Path, **options: Any) -> None:
+    """``make target`` in a folder, with what is installed here, by the folder's own paths."""
+    for venv in _VENVS:
+        (folder / venv).parent.mkdir(exist_ok=True)
+        if not (folder / venv).exists():
+            (folder / venv).symlink_to(ROOT / venv)
+    command = ["make", *(f"--old-file={venv}/.installed" for venv in _VENVS), target]
+    options = {"env": ENVIRONMENT, **options}
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, **options)
     assert finished.returncode == 0, finished.stderr
 
 
@@ -52,7 +48,7 @@ def assert_reproducible(target: str, pattern: str, folder: Path) -> None:
     made = []
     for place, umask in (("one", 0o022), ("another-folder/deeper", 0o077)):
         clone(folder / place)
-        build(target, folder / place, umask)
+        make(target, folder / place, umask=umask, env={**ENVIRONMENT, "TZ": f"X{umask}"})
         (path,) = (folder / place / "dist").glob(pattern)
         made.append(path)
     one, other = (path.read_bytes() for path in made)
