@@ -20,24 +20,29 @@ COMMAND_TESTS := $(addprefix tests/cli/test_,usage.py output.py blame_command.py
 # What the portable file meets on a small host, and a program of C++ to trace.
 DIST_TEST_PACKAGES := busybox-static g++ libcap2-bin
 
-# Everything made from a commit has its time.
-EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y PKG-INFO)
+# Everything made from a commit has its time; a source archive carries it as PKG-INFO's. That
+# is asked first: around an unpacked archive may be a repository of something else.
+EPOCH = $(shell stat -c %Y PKG-INFO 2>/dev/null || git log -1 --format=%ct)
 PACK = SOURCE_DATE_EPOCH=$(EPOCH) PYTHON=$(abspath $(PYTHON))
 COMPILE = $(PACK) LIB_FLAGS='$(LIB_FLAGS)' sh packaging/compile.sh $(ARCH)
+# What was copied can be compared with what was made.
+SUMS = $(call say,SHA256,dist/SHA256SUMS)cd dist && sha256sum corelock-* >SHA256SUMS
 COMPILED := $(SKELETONS) $(BUILD)/fingerprint.h $(BUILD)/.abi_checked $(GENERATED)
 
 .PHONY: wheel sdist portable wheeltest distcheck
 wheel: $(COMPILED) $(WHEEL_VENV)/.installed
 	$(call say,COMPILE,$(BUILD)/$(ARCH)/libcorelock.so)$(COMPILE) libcorelock.so libcorelock.licenses
 	$(call say,WHEEL,$(ARCH))$(PACK) sh packaging/wheel.sh $(ARCH) $(WHEEL_VENV)
+	$(SUMS)
 
 portable: $(COMPILED)
 	$(call say,COMPILE,$(BUILD)/$(ARCH)/program)$(COMPILE) program program.licenses
 	$(call say,PORTABLE,dist/corelock-$(ARCH))$(PACK) sh packaging/portable.sh $(ARCH)
+	$(SUMS)
 
 sdist: $(WHEEL_VENV)/.installed
-	$(call say,SDIST,dist)$(WHEEL_VENV)/bin/python -c \
-		'from setuptools.build_meta import build_sdist; build_sdist("dist")' >$(BUILD)/sdist.log 2>&1
+	$(call say,SDIST,dist)$(PACK) sh packaging/sdist.sh $(WHEEL_VENV)
+	$(SUMS)
 
 wheeltest: wheel workloads $(BUILD)/.test_packages
 	$(Q)sh packaging/wheeltest.sh dist/corelock-*-manylinux_*_$(ARCH).whl $(WHEEL_PYTHON_FULL) \

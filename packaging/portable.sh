@@ -18,6 +18,8 @@ mkdir -p "$stage/site" "$stage/corelock" dist
 	echo "corelock: pip cannot fetch packaging/site.txt: $(tail -n 1 "build/$ARCH/portable.log")" >&2
 	exit 1
 }
+# Scripts, with this folder's path: nobody calls them.
+rm -rf "$stage/site/bin"
 cp -R corelock "$stage/corelock/"
 # pydemumble's extension is in the program; this is all the rest of it.
 mkdir -p "$stage/site/pydemumble"
@@ -30,7 +32,7 @@ cp "build/$ARCH/program.licenses" "$stage/parts"
 PYTHONHASHSEED=0 "$inside" packaging/append_python.py "build/$ARCH/program" \
 	"$stage/corelock-$ARCH" --epoch "$SOURCE_DATE_EPOCH" \
 	--modules "$ROOT/build/python/Lib" "$stage/site" "$stage/corelock" \
-	--licenses "$stage/parts" "$stage/python-packages"
+	--licenses LICENSES/* "$stage/parts" "$stage/python-packages"
 
 # What the package imports must be there. Two modules are in the program, not in this Python.
 "$inside" -I -S - "$stage/corelock-$ARCH" <<'END' || {

@@ -19,9 +19,9 @@ fail() {
 stage=build/$ARCH/wheel
 rm -rf "$stage"
 mkdir -p "$stage" dist
-cp -R corelock pyproject.toml setup.py README.md "$stage/"
+cp -R corelock LICENSES pyproject.toml setup.py README.md "$stage/"
 cp "build/$ARCH/libcorelock.so" "$stage/corelock/"
-cp "build/$ARCH/libcorelock.licenses" "$stage/LICENSE.parts"
+cp "build/$ARCH/libcorelock.licenses" "$stage/LICENSES/parts"
 chmod -R u=rwX,go=rX "$stage"
 
 (cd "$stage" && _PYTHON_HOST_PLATFORM=linux-$ARCH "$TOOLS/python" -c \

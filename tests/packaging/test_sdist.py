@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.artifacts import MAKE, ROOT, only
-
-#: No checkout's tools, and nothing to build with but what is in the archive.
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+from tests.packaging.artifacts import (
+    ARCH,
+    ENVIRONMENT,
+    ROOT,
+    assert_reproducible,
+    make,
+    only,
+)
 
 
 @pytest.fixture()
@@ -38,9 +41,21 @@ def test_has_every_file_of_the_commit_and_nothing_built(source: Path) -> None:
     assert made == {"PKG-INFO", "setup.cfg"}
 
 
+def test_two_builds_are_the_same(tmp_path: Path) -> None:
+    assert_reproducible("sdist", "*.tar.gz", tmp_path)
+
+
+def test_what_is_made_from_it_is_what_the_checkout_makes(source: Path) -> None:
+    """The archive itself, and the wheel: the commit's time is in it, and nothing is missing."""
+    make("sdist", source)
+    make("wheel", source)
+    for pattern in ("*.tar.gz", f"*_{ARCH}.whl"):
+        (made,) = (source / "dist").glob(pattern)
+        assert made.read_bytes() == only(pattern).read_bytes()
+
+
 def test_the_library_builds_from_it(source: Path) -> None:
-    finished = run(source, *MAKE, "corelock/libcorelock.so")
-    assert finished.returncode == 0, finished.stderr
+    make("corelock/libcorelock.so", source)
     code = "import corelock._ffi as ffi; ffi.library(); print(ffi.__file__)"
     finished = run(source, ROOT / ".venv/bin/python", "-c", code)
     assert finished.stdout.startswith(str(source)), finished.stderr
