@@ -17,18 +17,8 @@ static uint64_t now_ns(void)
 	return now.tv_sec * 1000000000ULL + now.tv_nsec;
 }
 
-static bool is_forked(const corelock_session *session)
+void detach_program(struct bpf_link **link)
 {
-	return session->owner != getpid();
-}
-
-void detach_program(const corelock_session *session, struct bpf_link **link)
-{
-	/* Destroying one by tp disables its event, which a fork shares with its parent. */
-	if (*link && is_forked(session)) {
-		close(bpf_link__fd(*link));
-		bpf_link__disconnect(*link);
-	}
 	bpf_link__destroy(*link);
 	*link = NULL;
 }
@@ -36,10 +26,10 @@ void detach_program(const corelock_session *session, struct bpf_link **link)
 void detach_programs(corelock_session *session)
 {
 	for (int event = 0; event < CORELOCK_EVENTS; event++)
-		detach_program(session, &session->link[event]);
-	detach_program(session, &session->renamed);
-	detach_program(session, &session->moved);
-	detach_program(session, &session->forked);
+		detach_program(&session->link[event]);
+	detach_program(&session->renamed);
+	detach_program(&session->moved);
+	detach_program(&session->forked);
 }
 
 static int attach_program(corelock_session *session, struct bpf_program *program,
@@ -141,7 +131,8 @@ CORELOCK_EXPORT int corelock_detach(corelock_session *session, uint64_t *end_ns)
 {
 	int error = 0;
 
-	if (session->attached && is_forked(session))
+	/* The variable that ends it is shared memory, the links are not. */
+	if (session->attached && session->owner != getpid())
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0,
 				    "Stop it there. A process that it forked can only free it.",
 				    "process %d is tracing, and this is not it", session->owner);

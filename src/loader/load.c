@@ -16,7 +16,7 @@
 void session_unload(corelock_session *session)
 {
 	detach_programs(session);
-	detach_program(session, &session->freed);
+	detach_program(&session->freed);
 	session->attached = false;
 	ring_buffer__free(session->ring);
 	session->ring = NULL;

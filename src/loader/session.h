@@ -41,7 +41,7 @@ struct corelock_session {
 	struct bpf_link *link[CORELOCK_EVENTS];
 	struct bpf_link *renamed, *moved, *forked, *freed;
 	bool configured, failed, attached;
-	pid_t owner;	 /* a fork of it must not end what it has begun */
+	pid_t owner;	 /* the process that made it, not a fork of that */
 	uint64_t end_ns; /* 0: not detached */
 
 	/* One pass over the rows. */
@@ -75,7 +75,7 @@ bool may_fall_back(const corelock_session *session, int error);
 int fall_back(void *handle);
 
 /* Ends one, and all but the one that outlives the counting, start_locking first. */
-void detach_program(const corelock_session *session, struct bpf_link **link);
+void detach_program(struct bpf_link **link);
 void detach_programs(corelock_session *session);
 
 void rows_free(corelock_session *session);
