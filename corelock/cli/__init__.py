@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import Optional
@@ -55,11 +56,19 @@ def _cli() -> None:
     """Who waits for mmap_lock, who holds it, for how long, doing what."""
 
 
+def discard(descriptor: int) -> None:
+    """What is still buffered for it must not fail again when Python closes the stream."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 def main() -> None:
     """Entry point of the ``corelock`` executable."""
     try:
+        code = _cli.main(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         # The exit code of a command that has one of its own.
-        sys.exit(_cli.main(standalone_mode=False))
+        sys.exit(code)
     except click.UsageError as error:
         error.show()
         sys.exit(2)
@@ -72,8 +81,15 @@ def main() -> None:
     except CorelockError as error:
         click.echo(f"corelock: {error}", err=True)
         sys.exit(2 if isinstance(error, InvalidArgument) else 1)
+    except BrokenPipeError:
+        discard(1)
     except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE):
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            remedy = "Raise the limit of open files (ulimit -n)."
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            remedy = "It has no room, or cannot be written to."
+            discard(1)
+        else:
             raise
-        click.echo(f"corelock: {error}\n  Raise the limit of open files (ulimit -n).", err=True)
+        click.echo(f"corelock: {error}\n  {remedy}", err=True)
         sys.exit(1)

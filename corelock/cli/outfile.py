@@ -48,6 +48,8 @@ def open_outfile(path: str) -> OutFile:
         CorelockError: another user may have chosen what it leads to.
         OSError: it cannot be opened for writing.
     """
+    if path.endswith("/"):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     names = deque(_names(path))
     links = 0
     folder = os.open("/" if path.startswith("/") else ".", _FOLDER)

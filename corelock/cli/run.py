@@ -17,6 +17,7 @@ from typing import Optional, TextIO
 
 import click
 
+from corelock.cli import discard
 from corelock.cli.lifetime import Lifetime
 from corelock.cli.outfile import OutFile, open_outfile
 from corelock.errors import CorelockError
@@ -211,12 +212,14 @@ class Output:
             yield self.stream
             self.stream.flush()
         except OSError as error:
-            # What is still buffered must not fail again when Python closes the stream.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            discard(self.stream.fileno())
             if isinstance(error, BrokenPipeError):
                 raise click.exceptions.Exit(0) from None
             name = self._path or "stdout"
-            raise CorelockError(f"cannot write {name}: {error.strerror}") from error
+            raise CorelockError(
+                f"cannot write {name}: {error.strerror}",
+                "Make room there, or name another file (-o).",
+            ) from error
 
     def close(self) -> None:
         """Close the file, if it is one; leave no empty one behind."""

@@ -93,47 +93,68 @@ static __always_inline __u64 rwsem_last_reader(const struct rwsem_words *words)
 	return words->owner & ~RWSEM_OWNER_FLAGS;
 }
 
+/* On the way along a queue. */
+struct rwsem_walk {
+	__u64 node, before;
+	__u64 end; /* the node after the last waiter's */
+};
+
+enum rwsem_step { RWSEM_STEP_ON, RWSEM_STEP_END, RWSEM_STEP_BROKEN };
+
 /*
- * Follows the queue from its first waiter, without its lock. Returns false if
- * it fell apart meanwhile: each waiter must point back at the one before it.
+ * Writes down the next waiter; as enum rwsem_step. Each must point back at the one before it.
+ * Global, so that the verifier goes through it once and not for every waiter there may be.
  */
+__noinline int rwsem_step(struct rwsem_walk *walk, struct corelock_lock *found)
+{
+	struct rwsem_waiter *waiter;
+	struct list_head *prev, *next;
+	struct task_struct *task;
+	enum rwsem_waiter_type type;
+	__u32 at;
+
+	if (!walk || !found)
+		return RWSEM_STEP_BROKEN;
+	at = found->waiter_count;
+	if (!walk->node || (walk->node == walk->end && at))
+		return RWSEM_STEP_END;
+	waiter = (void *)(walk->node - bpf_core_field_offset(struct rwsem_waiter, list));
+	if (BPF_CORE_READ_INTO(&prev, waiter, list.prev) ||
+	    BPF_CORE_READ_INTO(&next, waiter, list.next) ||
+	    BPF_CORE_READ_INTO(&task, waiter, task) || BPF_CORE_READ_INTO(&type, waiter, type))
+		return RWSEM_STEP_BROKEN;
+	if (!task || (at && (__u64)prev != walk->before))
+		return RWSEM_STEP_BROKEN;
+	if (at < CORELOCK_NAMED_WAITERS) {
+		struct corelock_waiter *named = &found->waiters[at];
+
+		named->task = (__u64)task;
+		named->waiter = (__u64)waiter;
+		named->mode =
+			type == RWSEM_WAITING_FOR_WRITE ? CORELOCK_MODE_WRITE : CORELOCK_MODE_READ;
+		named->reserved = 0;
+	}
+	found->waiter_count = at + 1;
+	walk->before = walk->node;
+	walk->node = (__u64)next;
+	return RWSEM_STEP_ON;
+}
+
+/* Follows the queue from its first waiter, without its lock; false if it fell apart meanwhile. */
 static __always_inline bool rwsem_walk(struct rw_semaphore *lock, __u64 first,
 				       struct corelock_lock *found)
 {
-	__u64 end = rwsem_has_list() ? rwsem_list_head(lock) : first;
-	__u64 node = first, before = 0;
+	struct rwsem_walk walk = {.node = first};
 
+	walk.end = rwsem_has_list() ? rwsem_list_head(lock) : first;
 	found->waiter_count = 0;
 	for (__u32 at = 0; at < CORELOCK_COUNTED_WAITERS; at++) {
-		struct rwsem_waiter *waiter =
-			(void *)(node - bpf_core_field_offset(struct rwsem_waiter, list));
-		struct list_head *prev, *next;
-		struct task_struct *task;
-		enum rwsem_waiter_type type;
+		int step = rwsem_step(&walk, found);
 
-		if (!node || (node == end && at))
-			return true;
-		if (BPF_CORE_READ_INTO(&prev, waiter, list.prev) ||
-		    BPF_CORE_READ_INTO(&next, waiter, list.next) ||
-		    BPF_CORE_READ_INTO(&task, waiter, task) ||
-		    BPF_CORE_READ_INTO(&type, waiter, type))
-			return false;
-		if (!task || (at && (__u64)prev != before))
-			return false;
-		if (at < CORELOCK_NAMED_WAITERS) {
-			struct corelock_waiter *named = &found->waiters[at];
-
-			named->task = (__u64)task;
-			named->waiter = (__u64)waiter;
-			named->mode = type == RWSEM_WAITING_FOR_WRITE ? CORELOCK_MODE_WRITE
-								      : CORELOCK_MODE_READ;
-			named->reserved = 0;
-		}
-		found->waiter_count = at + 1;
-		before = node;
-		node = (__u64)next;
+		if (step != RWSEM_STEP_ON)
+			return step == RWSEM_STEP_END;
 	}
-	if (node != end)
+	if (walk.node != walk.end)
 		found->flags |= CORELOCK_LOCK_MORE_WAITERS;
 	return true;
 }

@@ -2,10 +2,9 @@
 /*
  * Loading with the kernel's BTF from a file of the caller's.
  *
- * libbpf has the types of what it attaches to from /sys/kernel/btf/vmlinux (or
- * from a vmlinux of the kernel's release in /boot and the like), and cannot be
- * told otherwise. So the file is shown there, in a mount namespace that one
- * thread has to itself, and that thread loads.
+ * libbpf has the types of what it attaches to from /sys/kernel/btf/vmlinux, and
+ * cannot be told otherwise. So what is in the file is put there, in a mount
+ * namespace that one thread has to itself, and that thread loads.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,17 +24,17 @@
 struct job {
 	struct failure *failure;
 	const char *path;
+	const struct btf *btf; /* what is in it */
 	int (*load)(void *handle);
 	void *handle;
 	int result;
 };
 
-/* A place for the file where /sys has none: in the first of these folders that there is. */
-static int make_place(void)
+/* Covers the first of these folders that there is by an empty one, with the place for the file. */
+static int open_place(void)
 {
 	static const char *const folders[] = {"/sys/kernel/btf", "/sys/kernel", "/sys"};
 	struct stat status;
-	int fd;
 
 	for (size_t at = 0; at < sizeof(folders) / sizeof(folders[0]); at++) {
 		if (stat(folders[at], &status))
@@ -44,25 +43,37 @@ static int make_place(void)
 			return -1;
 		mkdir("/sys/kernel", 0700);
 		mkdir("/sys/kernel/btf", 0700);
-		fd = open(VMLINUX_BTF, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-		return fd < 0 ? -1 : close(fd);
+		break;
 	}
-	return -1;
+	return open(VMLINUX_BTF, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 }
 
-static int show(struct failure *failure, const char *path)
+static int write_place(const struct btf *btf)
+{
+	__u32 size = 0, written = 0;
+	const char *data = btf__raw_data(btf, &size);
+	int fd = open_place();
+	ssize_t got = 0;
+
+	if (fd < 0)
+		return -1;
+	while (written < size && (got = write(fd, data + written, size - written)) > 0)
+		written += got;
+	close(fd);
+	return got < 0 ? -1 : 0;
+}
+
+static int show(struct failure *failure, const char *path, const struct btf *btf)
 {
 	if (!unshare(CLONE_NEWNS) && !mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
-	    (!access(VMLINUX_BTF, F_OK) || !make_place()) &&
-	    !mount(path, VMLINUX_BTF, NULL, MS_BIND, NULL))
+	    !write_place(btf))
 		return 0;
 	if (errno == EPERM)
 		return failure_set(failure, CORELOCK_E_PRIVILEGE, EPERM,
-				   "That takes CAP_SYS_ADMIN. Or keep the file as "
-				   "/boot/vmlinux-RELEASE (uname -r), where it is found.",
-				   "cannot show %s as " VMLINUX_BTF, path);
-	return failure_set(failure, CORELOCK_E_SYSTEM, errno, "Mount sysfs at /sys.",
-			   "cannot show %s as " VMLINUX_BTF, path);
+				   "That takes CAP_SYS_ADMIN.",
+				   "cannot show what is in %s as " VMLINUX_BTF, path);
+	return failure_set(failure, CORELOCK_E_SYSTEM, errno, "There must be a folder /sys.",
+			   "cannot show what is in %s as " VMLINUX_BTF, path);
 }
 
 /* The kernel's own, as it gives it to who has CAP_SYS_ADMIN, once a program has needed it. */
@@ -85,17 +96,16 @@ static struct btf *kernels_own(void)
 }
 
 /* Types of another kernel would be read at the wrong places, in silence. */
-static int compare(struct failure *failure, const char *path)
+static int compare(struct failure *failure, const char *path, const struct btf *given)
 {
-	struct btf *given = btf__parse(path, NULL), *own = kernels_own();
+	struct btf *own = kernels_own();
 	__u32 given_bytes = 0, own_bytes = 1;
-	const void *given_data = given ? btf__raw_data(given, &given_bytes) : NULL;
+	const void *given_data = btf__raw_data(given, &given_bytes);
 	const void *own_data = own ? btf__raw_data(own, &own_bytes) : NULL;
 	bool same = given_data && own_data && given_bytes == own_bytes &&
 		    !memcmp(given_data, own_data, own_bytes);
 	bool has_own = own;
 
-	btf__free(given);
 	btf__free(own);
 	if (same)
 		return 0;
@@ -121,41 +131,67 @@ static void *show_and_load(void *argument)
 {
 	struct job *job = argument;
 
-	job->result =
-		show(job->failure, job->path) ?: load_logged(job->failure, job->load, job->handle);
+	job->result = show(job->failure, job->path, job->btf)
+			      ?: load_logged(job->failure, job->load, job->handle);
 	/* Wrong types are the reason of a refusal, too. */
 	if (!job->result || job->result == -CORELOCK_E_LOAD) {
 		failure_log_begin(job->failure);
-		job->result = compare(job->failure, job->path) ?: job->result;
+		job->result = compare(job->failure, job->path, job->btf) ?: job->result;
 		log_end();
 	}
 	return NULL;
 }
 
+/* What is in the file; NULL, and a failure, if that is no BTF. */
+static struct btf *read_btf(struct failure *failure, const char *path)
+{
+	const char *remedy =
+		"Give a file like " VMLINUX_BTF ", or an ELF file with a .BTF section, "
+		"whole.";
+	struct btf *btf = NULL;
+	struct stat status;
+
+	if (stat(path, &status)) {
+		failure_set(failure, CORELOCK_E_ARGUMENT, errno, remedy, "cannot read BTF from %s",
+			    path);
+		return NULL;
+	}
+	if (S_ISREG(status.st_mode)) {
+		failure_log_begin(failure);
+		btf = btf__parse(path, NULL);
+		log_end();
+	}
+	if (!btf && access(path, R_OK))
+		failure_set(failure, CORELOCK_E_ARGUMENT, errno, remedy, "cannot read BTF from %s",
+			    path);
+	else if (!btf)
+		failure_set(failure, CORELOCK_E_ARGUMENT, 0, remedy,
+			    "cannot read BTF from %s: it has none%s", path,
+			    S_ISREG(status.st_mode) ? ", or not the whole"
+						    : ", as it is no regular file");
+	return btf;
+}
+
 int load_with_btf(struct failure *failure, const char *path, int (*load)(void *handle),
 		  void *handle)
 {
-	struct job job = {failure, path, load, handle, 0};
+	struct job job = {failure, path, NULL, load, handle, 0};
 	struct btf *btf;
 	pthread_t thread;
 	int error;
 
 	if (!path)
 		return load_logged(failure, load, handle);
-	failure_log_begin(failure);
-	btf = btf__parse(path, NULL);
-	error = errno;
-	log_end();
+	btf = read_btf(failure, path);
 	if (!btf)
-		return failure_set(
-			failure, CORELOCK_E_ARGUMENT, error < __LIBBPF_ERRNO__START ? error : 0,
-			"Give a file like /sys/kernel/btf/vmlinux, or an ELF file with a "
-			".BTF section, whole.",
-			"cannot read BTF from %s", path);
-	btf__free(btf);
+		return -failure->error.code;
+	job.btf = btf;
 	error = pthread_create(&thread, NULL, show_and_load, &job);
 	if (error)
-		return failure_set(failure, CORELOCK_E_SYSTEM, error, "", "cannot start a thread");
-	pthread_join(thread, NULL);
+		job.result =
+			failure_set(failure, CORELOCK_E_SYSTEM, error, "", "cannot start a thread");
+	else
+		pthread_join(thread, NULL);
+	btf__free(btf);
 	return job.result;
 }

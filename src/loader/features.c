@@ -27,12 +27,9 @@ static unsigned int tracepoint_arity(const struct btf *btf, const char *name)
 
 static struct btf *open_btf(struct failure *failure)
 {
-	struct btf *btf = btf__load_vmlinux_btf();
+	/* Only this one is certain to be of the kernel that runs: libbpf would take others, too. */
+	struct btf *btf = btf__parse(VMLINUX_BTF, NULL);
 
-	if (btf)
-		return btf;
-	/* libbpf has looked in several places; what matters is the one that is the kernel's. */
-	btf = btf__parse(VMLINUX_BTF, NULL);
 	if (btf)
 		return btf;
 	if (errno != ENOENT)

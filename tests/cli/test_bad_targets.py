@@ -138,12 +138,20 @@ def test_output_replaces_longer_content(tmp_path: Path) -> None:
     Result(0, file.read_text(), "").assert_table()
 
 
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_words_that_find_no_room(option: str) -> None:
+    with open("/dev/full", "w") as full:
+        result = run(option, stdout=full)
+    result.assert_refused("No space left on device")
+
+
 def test_output_is_full() -> None:
     result = run("hold-times", "-o", "/dev/full", "--", "true")
     assert result.code == 1
     assert "Traceback" not in result.err
     assert "Exception" not in result.err
     assert "No space left on device" in result.err
+    assert "-o" in result.err
 
 
 # --- targets that go --------------------------------------------------------------------------

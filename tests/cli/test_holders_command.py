@@ -11,7 +11,6 @@ import pytest
 
 from tests.cli.command import Corelock, eventually, run
 from tests.cli.hosts import prepared
-from tests.cli.test_hosts import write_btf
 from tests.workloads import Workload
 
 kernel = pytest.mark.kernel
@@ -19,9 +18,9 @@ kernel = pytest.mark.kernel
 WRONG = {
     "pid zero": (["--pid", "0"], "not a pid"),
     "pid word": (["--pid", "nginx"], "not a valid integer"),
-    "longer zero": (["--longer-than", "0"], "not a number above 0"),
-    "longer nan": (["--longer-than", "nan"], "not a number above 0"),
-    "watch negative": (["--watch", "-1"], "not a number above 0"),
+    "longer zero": (["--longer-than", "0"], "not a number of milliseconds above 0"),
+    "longer nan": (["--longer-than", "nan"], "not a number of milliseconds above 0"),
+    "watch negative": (["--watch", "-1"], "not a number of seconds above 0"),
     "unknown option": (["--writers"], "--waiters"),
     "pid and cgroup": (["--pid", "1", "--cgroup", "/"], "Choose one of --pid, --cgroup"),
     "cgroup empty": (["--cgroup", ""], "the cgroup's path is empty"),
@@ -85,8 +84,10 @@ def test_no_btf() -> None:
 @kernel
 def test_a_lock_without_words(tmp_path: Path) -> None:
     """As PREEMPT_RT's, by a BTF that does not have them."""
-    write_btf(tmp_path / "btf")
-    prefix = prepared(f"mount --bind {tmp_path}/btf /sys/kernel/btf/vmlinux")
+    btf = Path("/sys/kernel/btf/vmlinux")
+    other = btf.read_bytes().replace(b"\0rw_semaphore\0", b"\0rw_simaphore\0")
+    (tmp_path / "btf").write_bytes(other)
+    prefix = prepared(f"mount --bind {tmp_path}/btf {btf}")
     run("holders", prefix=prefix).assert_refused("does not say who holds it", "PREEMPT_RT")
 
 

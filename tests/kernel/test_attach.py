@@ -220,4 +220,32 @@ def test_btf_file_needs_the_right_to_mount(copy: Path) -> None:
     for parent in list(copy.parents)[:-2]:
         os.chmod(parent, 0o755)
     result = as_user("+bpf,+perfmon", "hold-times", "--btf", str(copy), "--all")
-    result.assert_refused("CAP_SYS_ADMIN", "/boot/vmlinux-")
+    result.assert_refused("CAP_SYS_ADMIN")
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "folder", "device", "program"])
+def test_btf_file_that_cannot_be_one(tmp_path: Path, kind: str) -> None:
+    path = {"device": Path("/dev/null"), "program": Path("/bin/ls")}.get(kind, tmp_path / kind)
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    result = run("hold-times", "--btf", path, "--all")
+    result.assert_refused(f"cannot read BTF from {path}: it has none", code=2)
+
+
+def test_btf_file_of_another_mount_namespace(copy: Path) -> None:
+    """As in a container that sees the host's processes and not its /sys."""
+    path = f"/proc/{os.getpid()}/root{copy}"
+    _assert_storm(_storm("--btf", path, prefix=prepared(_NO_BTF[1])), "tp_btf")
+
+
+def test_btf_elsewhere_is_not_taken_unasked(copy: Path) -> None:
+    """libbpf would look in /boot, too, and whose it is would not be known."""
+    prefix = prepared(
+        f"{_NO_BTF[0]}; mount -t tmpfs none /boot; cp {copy} /boot/vmlinux-$(uname -r)"
+    )
+    run("hold-times", "--all", prefix=prefix).assert_refused("no kernel BTF in /sys", "--btf")
+    result = run("doctor", prefix=prefix)
+    assert result.code == 1
+    assert "no kernel BTF in" in result.out

@@ -175,7 +175,9 @@ def test_a_loop_of_links(tmp_path: Path) -> None:
         write(tmp_path / "one")
 
 
-@pytest.mark.parametrize("path", ["", "/", ".", "{}", "{}/", "{}/none/out", "{}/file/out"])
+@pytest.mark.parametrize(
+    "path", ["", "/", ".", "{}", "{}/", "{}/none/out", "{}/file/out", "{}/new/"]
+)
 def test_what_no_file_can_be_at(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
