@@ -15,7 +15,7 @@ from corelock.errors import (
     Unsupported,
 )
 from corelock.histogram import Histogram
-from corelock.model import Accounting, Row, SlowEvent, Snapshot, Times
+from corelock.model import Accounting, Cgroup, Row, SlowEvent, Snapshot, Times
 from corelock.tracer import Tracer
 from corelock.version import VERSION
 
@@ -24,7 +24,7 @@ __version__ = VERSION
 if TYPE_CHECKING:
     from corelock.blame import Blame, Charge, Contention
     from corelock.checks import doctor
-    from corelock.diagnosis import Diagnosis
+    from corelock.diagnosis import Check, Diagnosis
     from corelock.locks import (
         Holder,
         HoldersSnapshot,
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from corelock.sampler import HolderSampler, holders
 
 __all__ = [
-    "Accounting", "Blame", "Charge", "CommandError", "Contention", "CorelockError", "Diagnosis",
-    "Histogram", "Holder", "HolderSampler", "HoldersSnapshot", "InvalidArgument", "LibraryError",
-    "LoadError", "LockState", "LockThread", "MissingPrivilege", "NoSuchTarget", "Process", "Row",
-    "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported", "Waiter", "doctor",
-    "holders",
+    "Accounting", "Blame", "Cgroup", "Charge", "Check", "CommandError", "Contention",
+    "CorelockError", "Diagnosis", "Histogram", "Holder", "HolderSampler", "HoldersSnapshot",
+    "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread", "MissingPrivilege",
+    "NoSuchTarget", "Process", "Row", "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer",
+    "Unsupported", "Waiter", "doctor", "holders",
 ]  # fmt: skip
 
 _IN_LOCKS = (
@@ -55,10 +55,10 @@ def __getattr__(name: str) -> object:
         from corelock import blame
 
         return getattr(blame, name)
-    if name == "Diagnosis":
+    if name in ("Check", "Diagnosis"):
         from corelock import diagnosis
 
-        return diagnosis.Diagnosis
+        return getattr(diagnosis, name)
     if name == "doctor":
         from corelock import checks
 

@@ -58,8 +58,22 @@ class _Mount:
 def find(path: Optional[str], container: Optional[str]) -> Optional[Cgroup]:
     """:func:`by_path` or :func:`by_container`, whichever is given; None if neither is."""
     if path is not None:
+        _check_name("cgroup", path)
         return by_path(path)
-    return None if container is None else by_container(container)
+    if container is not None:
+        _check_name("container", container)
+        return by_container(container)
+    return None
+
+
+def _check_name(argument: str, value: object) -> None:
+    """Make sure that it could be a file's name."""
+    try:
+        if isinstance(value, str) and b"\0" not in os.fsencode(value):
+            return
+    except UnicodeEncodeError:  # half a character, which no file's name has
+        pass
+    raise InvalidArgument(f"no {argument} is named {value!r}", "Give a string without zeros.")
 
 
 def by_path(path: str) -> Cgroup:
@@ -154,15 +168,21 @@ def _cgroup(mount: _Mount, folder: str, container: Optional[str] = None) -> Cgro
     path = mount.path_of(folder)
     if path.count("/") > _MOST_LEVELS:
         raise Unsupported(
-            f"{path} lies {path.count('/')} levels deep",
+            f"{_shown(path)} lies {path.count('/')} levels deep",
             f"Only the first {_MOST_LEVELS} are looked at: name a cgroup above it.",
         )
     try:
-        return Cgroup(path, folder, os.stat(folder).st_ino, container)
+        whose = None if container is None else _shown(container)
+        return Cgroup(_shown(path), folder, os.stat(folder).st_ino, whose)
     except OSError as error:
         raise NoSuchTarget(
-            f"{path} has gone: {error.strerror}", "Name a cgroup that is there."
+            f"{_shown(path)} has gone: {error.strerror}", "Name a cgroup that is there."
         ) from None
+
+
+def _shown(name: str) -> str:
+    """A file's name with bytes that are no UTF-8 as backslash escapes, like threads' names."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _device(folder: str) -> Optional[int]:

@@ -36,8 +36,8 @@ class _Doctor:
         self._btf = btf
         self._session: Optional[Session] = None
         self._facts = HostFacts(0, False, None)
-        #: Of each check that failed or was not tried, the one that failed.
-        self._failed: dict[str, str] = {}
+        #: Of each check that failed or was not tried, by name, the one that failed.
+        self._failed: dict[str, Check] = {}
         self._layout: Optional[EventLayout] = None
         self._trial: Optional[Trial] = None
         self._cost_ns: Optional[int] = None
@@ -99,9 +99,9 @@ class _Doctor:
             return "CAP_SYS_ADMIN, which stands for CAP_BPF and CAP_PERFMON"
         return "CAP_BPF and CAP_PERFMON"
 
-    def _noted(self, check: Check, cause: Optional[str] = None) -> Check:
+    def _noted(self, check: Check, cause: Optional[Check] = None) -> Check:
         if check.verdict == "fail":
-            self._failed[check.name] = cause or check.name
+            self._failed[check.name] = cause or check
         return check
 
     def _asked(self, name: str, needs: tuple[str, ...], passes: str) -> Check:
@@ -118,7 +118,7 @@ class _Doctor:
         """Whether ``call`` goes well; it is not tried if one of what it needs did not."""
         causes = [self._failed[need] for need in needs if need in self._failed]
         if causes:
-            return self._noted(Check(name, "fail", f"not tried: see {causes[0]}"), causes[0])
+            return self._noted(Check(name, "fail", f"not tried: see {causes[0].title}"), causes[0])
         try:
             call()
         except CorelockError as error:

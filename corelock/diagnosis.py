@@ -10,6 +10,20 @@ from corelock.model import Host
 Verdict = Literal["pass", "warn", "fail"]
 EventLayout = Literal["memcg_id", "memcg_path"]
 
+#: What text calls checks whose names do not say it best.
+TITLES = {
+    "attach_tp": "attach by tp",
+    "attach_tp_btf": "attach by tp_btf",
+    "bpf": "bpf()",
+    "btf": "BTF",
+    "event_cost": "cost of an event",
+    "jit": "JIT",
+    "proc": "/proc",
+    "program_types": "program types",
+    "unprivileged_bpf_disabled": "unprivileged BPF",
+    "user_symbols": "user symbols",
+}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -24,6 +38,11 @@ class Check:
     verdict: Verdict
     found: str
     remedy: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name as text shows it."""
+        return TITLES.get(self.name, self.name)
 
 
 @dataclass(frozen=True)

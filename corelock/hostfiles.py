@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from corelock import target
 from corelock.diagnosis import Check
 from corelock.errors import CorelockError, Unsupported
-from corelock.symbolize.kernel import HIDDEN, symbols_are_shown
+from corelock.symbolize.kernel import HIDDEN, KALLSYMS, symbols_are_shown, unreadable
 
 # Where libbpf looks, in this order.
 _TRACEFS = ("/sys/kernel/debug/tracing", "/sys/kernel/tracing")
@@ -63,21 +63,28 @@ def proc(can_ptrace: bool) -> Check:
     except Unsupported as error:
         return Check("proc", "fail", error.message, error.remedy)
     value = target.hidepid()
-    if value and not can_ptrace:
+    if value and not can_ptrace and not any(_others()):
         found = f"hidepid={value}: other users' processes cannot be named with --pid"
         return Check("proc", "warn", found, target.HIDEPID_REMEDY)
-    return Check("proc", "pass", f"hidepid={value}, not for CAP_SYS_PTRACE" if value else "mounted")
+    return Check("proc", "pass", f"hidepid={value}, not for this user" if value else "mounted")
 
 
 def tracefs() -> Check:
     """Whether programs could be attached by ``tp``."""
     for folder in _TRACEFS:
-        if os.access(f"{folder}/{_EVENT}", os.R_OK):
+        if _can_be_opened(f"{folder}/{_EVENT}"):
             return Check("tracefs", "pass", f"{folder}, readable")
     found = "not mounted"
-    for folder in filter(os.path.ismount, _TRACEFS):
-        seen = os.access(f"{folder}/events", os.R_OK | os.X_OK)
-        found = f"{folder}, without mmap_lock" if seen else f"{folder}, not readable"
+    for folder in _TRACEFS:
+        filesystem = target.mounted_at(folder).partition(" ")[0]
+        if not filesystem:
+            continue
+        if filesystem != "tracefs":
+            found = f"{folder} is {filesystem}, not tracefs"
+        elif _can_be_opened(f"{folder}/events"):
+            found = f"{folder}, without mmap_lock"
+        else:
+            found = f"{folder}, not readable"
     remedy = (
         "Only --attach tp needs it: mount -t tracefs none /sys/kernel/tracing, readable by "
         "who runs corelock."
@@ -92,19 +99,24 @@ def kernel_symbols() -> Check:
     try:
         shown = symbols_are_shown()
     except OSError as error:
-        found = f"{value}; kernel symbols cannot be read: {error.strerror}"
-        return Check("kptr_restrict", "warn", found, "Kernel frames will be addresses.")
-    if shown:
-        return Check("kptr_restrict", "pass", f"{value}; kernel symbols are shown")
-    _, _, remedy = HIDDEN.partition(": ")
+        note = unreadable(KALLSYMS, error)
+    else:
+        if shown:
+            return Check("kptr_restrict", "pass", f"{value}; kernel symbols are shown")
+        note = HIDDEN
+    found, _, remedy = note.partition(": ")
     remedy = f"Kernel frames will be addresses. For names {remedy}."
-    return Check("kptr_restrict", "warn", f"{value}; kernel symbols are hidden", remedy)
+    return Check("kptr_restrict", "warn", f"{value}; {found}", remedy)
 
 
 def user_symbols(can_ptrace: bool) -> Check:
     """Whether user frames of any user's processes will have names."""
-    if can_ptrace or any(map(_may_be_read, _others())):
+    others = list(_others())
+    if can_ptrace or any(_can_be_opened(target.PROC / str(pid) / "maps") for pid in others):
         return Check("user_symbols", "pass", "of any user's processes")
+    if not others and not target.hidepid():
+        found = "of the own user's processes; others' not known, as none runs"
+        return Check("user_symbols", "pass", found)
     remedy = "Others' user frames will be addresses. For names give it CAP_SYS_PTRACE."
     return Check("user_symbols", "warn", "of the own user's processes", remedy)
 
@@ -129,11 +141,13 @@ def _others() -> Iterator[int]:
             return
 
 
-def _may_be_read(pid: int) -> bool:
-    """Whether its mappings may; newer kernels allow that to who has CAP_PERFMON."""
+def _can_be_opened(path: Union[str, Path]) -> bool:
+    """Whether it can be, to be read: access() would go by the real user, without capabilities.
+
+    Of mappings, too, opening asks for the permission, and only reading would take a lock.
+    """
     try:
-        # Opening asks for the permission; only reading would take a lock.
-        os.close(os.open(target.PROC / str(pid) / "maps", os.O_RDONLY | os.O_CLOEXEC))
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError:
         return False
     return True

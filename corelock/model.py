@@ -69,9 +69,6 @@ class Times:
         )
 
 
-NO_TIMES = Times(0, 0, 0, 0, Histogram())
-
-
 @dataclass(frozen=True)
 class Row:
     """What one thread did to one process's mmap_lock, by mode and operation.

@@ -56,14 +56,19 @@ HIDEPID_REMEDY = (
 
 def hidepid() -> str:
     """How /proc hides other users' processes, as its mount option says; "" if it does not."""
+    found = re.search(r"[ ,]hidepid=(\w+)", mounted_at(str(PROC)))
+    return found[1] if found and found[1] not in ("0", "off") else ""
+
+
+def mounted_at(folder: str) -> str:
+    """What is mounted there: filesystem, source and options; "" if nothing is, or not known."""
     try:
         lines = (PROC / "self" / "mountinfo").read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    # Of several mounts in one place the last is seen. What follows " - ": type, source, options.
-    mounts = [line for line in lines if line.split()[4] == str(PROC)]
-    found = re.search(r" - .*[ ,]hidepid=(\w+)", mounts[-1]) if mounts else None
-    return found[1] if found and found[1] not in ("0", "off") else ""
+    # Of several mounts in one place the last is seen.
+    mounts = [line.partition(" - ")[2] for line in lines if line.split()[4] == folder]
+    return mounts[-1] if mounts else ""
 
 
 def _lives(tid: int) -> bool:
@@ -165,7 +170,7 @@ def check_comm(name: str) -> bytes:
 def comm_of(pid: int) -> str:
     """The name of a process, "" if it has gone."""
     try:
-        return (PROC / str(pid) / "comm").read_text(errors="replace").rstrip("\n")
+        return (PROC / str(pid) / "comm").read_text(errors="backslashreplace").rstrip("\n")
     except OSError:
         return ""
 
@@ -179,10 +184,8 @@ def thread_count(pid: int) -> int:
 
 
 def host_thread_count() -> int:
-    """How many threads the host has now.
-
-    Raises:
-        Unsupported: there is no /proc.
-    """
-    check_proc()
-    return int((PROC / "loadavg").read_text().split()[3].partition("/")[2])
+    """How many threads the host has now, 0 if /proc only shows processes (``subset=pid``)."""
+    try:
+        return int((PROC / "loadavg").read_text().split()[3].partition("/")[2])
+    except OSError:
+        return 0

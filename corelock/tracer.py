@@ -84,7 +84,8 @@ class Tracer:
     A context manager: entering starts, leaving closes. It installs no signal
     handler, prints nothing, and may be used by any thread and closed by
     another. The tracing process's own locking is left out (and counted),
-    unless it is the target itself.
+    unless it is the target itself. In a child that was forked meanwhile it can only be
+    closed, which gives back what the child inherited: tracing goes on in the parent.
 
     >>> import corelock, mmap, os
     >>> with corelock.Tracer(pid=os.getpid()) as tracer:
@@ -233,7 +234,8 @@ class Tracer:
 
             self.cgroup = cgroups.find(self._cgroup_path, self._container)
         if self._everything or self.cgroup is not None:
-            rows = max(_MIN_HOST_ROWS, 2 * _ROWS_PER_THREAD * target.host_thread_count())
+            rows = self._max_rows or 2 * _ROWS_PER_THREAD * target.host_thread_count()
+            rows = max(_MIN_HOST_ROWS, rows)
             options = Options(self_tgid=own, max_rows=rows, max_mms=rows)
             if self.cgroup is None:
                 return options
@@ -295,12 +297,19 @@ class Tracer:
         """End the counting and detach; what was measured stays readable, and is now exact.
 
         Repeating it does nothing.
+
+        Raises:
+            InvalidArgument: the tracer is not running, or another process, of which this is
+                a fork, started it.
         """
         with self._lock:
             self._end_ns = self._open().detach()
 
     def close(self) -> None:
-        """Detach and free everything. Repeating it does nothing."""
+        """Detach and free everything. Repeating it does nothing.
+
+        In a fork of the process that started it, frees what the fork has of it.
+        """
         with self._lock:
             session, self._session = self._session, None
             if session is not None:

@@ -8,7 +8,6 @@ from typing import Optional
 
 from corelock.histogram import Histogram
 from corelock.model import (
-    NO_TIMES,
     Accounting,
     Frame,
     Host,
@@ -24,6 +23,7 @@ from corelock.model import (
 
 START_NS = 81_000_000_000_000
 SERVER = ("redis-server", 4210)
+NO_TIMES = Times(0, 0, 0, 0, Histogram())
 
 UNMATCHED = (
     "start_without_acquire", "acquire_without_start", "failure_without_start",

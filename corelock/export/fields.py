@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Optional, Union
 
 from corelock.model import Cgroup, Row, SlowEvent, Target, Times
+
+#: What errors="surrogateescape" makes of a byte.
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
@@ -75,9 +79,12 @@ def cgroup_fields(cgroup: Optional[Cgroup]) -> Optional[dict[str, Any]]:
 
 
 def well_formed(name: str) -> str:
-    """``name`` with lone surrogates as backslash escapes.
+    """``name`` with bytes that are no UTF-8 as ``\\xff``, as names of threads have them.
 
-    Paths and symbols are bytes, and Python decodes those that are no UTF-8 to
-    surrogates, which strict JSON readers reject and no stream can encode.
+    Paths and symbols are bytes, and Python decodes those to lone surrogates, which
+    strict JSON readers reject and no stream can encode.
     """
-    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode("utf-8")
+    if name.isascii():
+        return name
+    name = _ESCAPED_BYTE.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", name)
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -6,25 +6,13 @@ import shutil
 from collections.abc import Iterator
 from typing import Optional, TextIO
 
-from corelock.diagnosis import Check, Diagnosis
+from corelock.diagnosis import TITLES, Check, Diagnosis
 from corelock.render.table import MIN_WIDTH
 from corelock.render.text import flow, pad, printable
 
 # FAIL is to be found at a glance.
 _VERDICTS = {"pass": "pass", "warn": "warn", "fail": "FAIL"}
-_NAMES = {
-    "attach_tp": "attach by tp",
-    "attach_tp_btf": "attach by tp_btf",
-    "bpf": "bpf()",
-    "btf": "BTF",
-    "event_cost": "cost of an event",
-    "jit": "JIT",
-    "proc": "/proc",
-    "program_types": "program types",
-    "unprivileged_bpf_disabled": "unprivileged BPF",
-    "user_symbols": "user symbols",
-}
-_COLUMN = max(map(len, _NAMES.values()))
+_COLUMN = max(map(len, TITLES.values()))
 _INDENT = " " * (len("pass") + 2 + _COLUMN + 2)
 
 
@@ -43,7 +31,7 @@ def doctor_lines(diagnosis: Diagnosis, width: int = MIN_WIDTH) -> Iterator[str]:
 
 
 def _check(check: Check, width: int) -> Iterator[str]:
-    head = f"{_VERDICTS[check.verdict]}  {pad(_name(check), _COLUMN)} "
+    head = f"{_VERDICTS[check.verdict]}  {pad(check.title, _COLUMN)} "
     yield from flow([head, *printable(check.found).split()], width, indent=_INDENT)
     remedy = ["->", *printable(check.remedy).split()]
     if check.remedy:
@@ -51,14 +39,10 @@ def _check(check: Check, width: int) -> Iterator[str]:
         yield from (_INDENT + line for line in lines)
 
 
-def _name(check: Check) -> str:
-    return _NAMES.get(check.name, check.name)
-
-
 def _verdict(diagnosis: Diagnosis) -> str:
     if not diagnosis.works:
         first = next(check for check in diagnosis.checks if check.verdict == "fail")
-        return f"hold-times does not work here: see {_name(first)}."
+        return f"hold-times does not work here: see {first.title}."
     cost = ""
     if diagnosis.event_cost_ns is not None:
         cost = f", an event costs about {diagnosis.event_cost_ns:,} ns"

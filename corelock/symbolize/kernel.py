@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_left
 from operator import itemgetter
@@ -28,6 +29,7 @@ _TRACED_POINT = "__mmap_lock_do_trace_"
 # has no such border; there is no code of its kernel above.
 _BPF_START = 0xFFFF_FFFF_C000_0000
 
+KALLSYMS = "/proc/kallsyms"
 
 HIDDEN = (
     "kernel symbols are hidden: run with CAP_SYSLOG and"
@@ -35,7 +37,20 @@ HIDDEN = (
 )
 
 
-def symbols_are_shown(path: str = "/proc/kallsyms") -> bool:
+def unreadable(path: str, error: OSError) -> str:
+    """Why there are no names where kallsyms cannot be read, and what helps; as ``HIDDEN``."""
+    if isinstance(error, FileNotFoundError):
+        return (
+            f"kernel symbols cannot be read, there is no {path}: mount /proc without subset=pid"
+            " (in a systemd unit: ProcSubset=all)"
+        )
+    return (
+        f"kernel symbols cannot be read ({os.strerror(error.errno or 0)}): run as who may read"
+        f" {path}"
+    )
+
+
+def symbols_are_shown(path: str = KALLSYMS) -> bool:
     """Whether kallsyms has addresses for us, by its beginning.
 
     Raises:
@@ -61,7 +76,7 @@ class KernelSymbols:
     ``note`` says, after a lookup, why there are no names at all.
     """
 
-    def __init__(self, path: str = "/proc/kallsyms") -> None:
+    def __init__(self, path: str = KALLSYMS) -> None:
         self.note: Optional[str] = None
         self._path = path
         self._lines: Optional[list[bytes]] = None
@@ -91,7 +106,7 @@ class KernelSymbols:
             with open(self._path, "rb", buffering=0) as file:
                 lines = file.read().splitlines()
         except OSError as error:
-            self.note = f"kernel symbols are not available: {error}"
+            self.note = unreadable(self._path, error)
             return []
         # Fixed-width hexadecimal sorts as the numbers do, so 200,000 lines
         # need no parsing; they are nearly in order, so sorting is one pass.

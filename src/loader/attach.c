@@ -131,6 +131,11 @@ CORELOCK_EXPORT int corelock_detach(corelock_session *session, uint64_t *end_ns)
 {
 	int error = 0;
 
+	/* The variable that ends it is shared memory, the links are not. */
+	if (session->attached && session->owner != getpid())
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0,
+				    "Stop it there. A process that it forked can only free it.",
+				    "process %d is tracing, and this is not it", session->owner);
 	if (session->attached) {
 		session->attached = false;
 		__atomic_store_n(&session->skel->data->hot.tracing, 0, __ATOMIC_SEQ_CST);

@@ -202,7 +202,10 @@ const struct corelock_handshake *corelock_handshake(void);
 /* A new session, or NULL when memory is short. */
 corelock_session *corelock_new(void);
 
-/* Detaches if attached and frees. NULL is allowed. */
+/*
+ * Detaches if attached and frees. NULL is allowed. In a fork of the process that made
+ * the session, frees what the fork has of it; all else is that process's to call.
+ */
 void corelock_free(corelock_session *session);
 
 /* The last failure of this session; the strings live until its next call. */

@@ -36,6 +36,7 @@ CORELOCK_EXPORT corelock_session *corelock_new(void)
 
 	if (!session)
 		return NULL;
+	session->owner = getpid();
 	session->error.message = session->message;
 	session->error.remedy = session->remedy;
 	session->error.log = "";

@@ -41,6 +41,7 @@ struct corelock_session {
 	struct bpf_link *link[CORELOCK_EVENTS];
 	struct bpf_link *renamed, *moved, *forked, *freed;
 	bool configured, failed, attached;
+	pid_t owner;	 /* the process that made it, not a fork of that */
 	uint64_t end_ns; /* 0: not detached */
 
 	/* One pass over the rows. */

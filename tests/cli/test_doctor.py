@@ -140,7 +140,8 @@ def test_it_says_what_hold_times_does(host: str) -> None:
     # It fails for the reason that hold-times gives, with the same remedy.
     assert done.err.splitlines()[0] == f"corelock: {telling['found']}"
     assert done.err.splitlines()[1] == f"  {telling['remedy']}"
-    assert check(result, "attach_tp_btf")["found"] == f"not tried: see {name}"
+    title = corelock.Check(name, "fail", "").title
+    assert check(result, "attach_tp_btf")["found"] == f"not tried: see {title}"
     text = on_host("doctor")
     assert text.code == 1
     assert text.out.splitlines()[-1].startswith("hold-times does not work here: see ")
@@ -178,6 +179,54 @@ def test_hidden_processes() -> None:
     seeing = as_user(f"{LEAST},+sys_ptrace", "doctor", "--json", script=script)
     assert check(seeing, "proc")["verdict"] == "pass"
     assert check(seeing, "user_symbols")["verdict"] == "pass"
+
+
+def test_tracefs_by_capability() -> None:
+    """It is root's: the capability to read it all the same is what counts."""
+    seeing = as_user(f"{LEAST},+dac_read_search", "doctor", "--json")
+    assert check(seeing, "tracefs")["verdict"] == "pass"
+    assert check(seeing, "attach_tp")["verdict"] == "pass"
+    blind = check(as_user(LEAST, "doctor", "--json"), "tracefs")
+    assert blind["found"].endswith(", not readable")
+
+
+def test_what_is_not_tracefs() -> None:
+    hide = "for d in debug tracing; do mount -t tmpfs -o mode=755 none /sys/kernel/$d; done"
+    tracefs = check(run("doctor", "--json", prefix=prepared(hide)), "tracefs")
+    assert tracefs["verdict"] == "warn"
+    assert tracefs["found"] == "/sys/kernel/tracing is tmpfs, not tracefs"
+
+
+_ALONE = ["unshare", "--pid", "--fork", "--mount-proc"]
+_NOBODY = 'exec setpriv --reuid=65534 --clear-groups sh -c "echo ready; exec sleep 60"'
+_WITH_NOBODY = [*_ALONE, "bash", "-c", f'read _ < <({_NOBODY}); exec "$@"', "bash"]
+
+
+def test_nobody_else_runs() -> None:
+    """Then it is not known what may be read of others."""
+    prefix = [*_ALONE, "setpriv", "--bounding-set=-sys_ptrace"]
+    symbols = check(run("doctor", "--json", prefix=prefix), "user_symbols")
+    assert symbols["verdict"] == "pass"
+    assert "not known" in symbols["found"]
+    assert not symbols["remedy"]
+
+
+@pytest.mark.parametrize(("prefix", "known"), [(_ALONE, False), (_WITH_NOBODY, True)])
+def test_user_symbols_without_the_library(prefix: list[str], known: bool) -> None:
+    """It is the library that knows the capabilities; root has them all the same."""
+    env = environment(CORELOCK_LIBRARY="/nonexistent.so")
+    symbols = check(run("doctor", "--json", env=env, prefix=prefix), "user_symbols")
+    assert symbols["verdict"] == "pass"
+    assert ("not known" in symbols["found"]) != known
+
+
+def test_proc_of_processes_only() -> None:
+    result = run("doctor", "--json", prefix=prepared("mount -t proc -o subset=pid proc /proc"))
+    assert result.code == 0
+    symbols = check(result, "kptr_restrict")
+    assert symbols["verdict"] == "warn"
+    assert "there is no /proc/kallsyms" in symbols["found"]
+    assert "subset=pid" in symbols["remedy"]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ from pathlib import Path
 import pytest
 
 from corelock._ffi import _generated, library
+from tests import cgroups
 from tests.cli.command import COMMAND, Result, environment, run
 from tests.cli.hosts import LEAST, as_user, prepared
+from tests.workloads import Workload
 
 pytestmark = pytest.mark.kernel
 
@@ -295,6 +297,31 @@ def test_nobody_is_not_a_hidden_process() -> None:
 def test_everything_can_be_traced_where_processes_are_hidden() -> None:
     script = "mount -t proc -o hidepid=2 proc /proc"
     as_user(LEAST, "hold-times", "--all", "-d", "0.2", script=script).assert_table()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        ["hold-times", "--all"],
+        ["hold-times", "--all", "--max-rows", "1000"],
+        ["hold-times", "--cgroup", "{root}"],
+        ["blame", "--all"],
+    ],
+    ids=" ".join,
+)
+def test_proc_of_processes_only(use: list[str]) -> None:
+    """As systemd's ProcSubset=pid has it; what is missing is said once, in words."""
+    prefix = prepared("mount -t proc -o subset=pid proc /proc")
+    with cgroups.hierarchy() as root, Workload("storm", "2", "10000000") as storm:
+        storm.go()
+        arguments = [word.format(root=root) for word in use]
+        if use[0] == "hold-times":
+            arguments += ["--slow-us", "0"]
+        result = run(*arguments, "-d", "0.3", "-s", "1", prefix=prefix)
+    assert result.code == 0, result.err
+    assert "Traceback" not in result.err
+    assert "Errno" not in result.err
+    assert result.err.count("there is no /proc/kallsyms: mount /proc without subset=pid") == 1
 
 
 # --- the library ------------------------------------------------------------------------------

@@ -25,13 +25,13 @@ from corelock.blame import (
 )
 from corelock.export.blame import write_blame_json
 from corelock.export.jsonout import hold_times_object, write_json
-from corelock.model import NO_TIMES, Mode, Report, ResolvedSlowEvent, Row, SlowKind
+from corelock.model import Mode, Report, ResolvedSlowEvent, Row, SlowKind
 from corelock.render.blame import blame_lines
 from corelock.render.blame_grouping import BLAME_BY, foreign_holders, pairs, process_names
 from corelock.render.report import BlameOptions, TextOptions, render_blame, text_lines
 from corelock.render.text import cells
 from tests import reports
-from tests.reports import KERNEL_STACK, USER_STACK, report, row, slow, times
+from tests.reports import KERNEL_STACK, NO_TIMES, USER_STACK, report, row, slow, times
 
 MS = 1_000_000
 CERTAINTIES: tuple[Certainty, ...] = ("observed", "convoy", "owner-word")
@@ -596,7 +596,7 @@ def test_any_name_makes_well_formed_json() -> None:
     one = row(odd, 5, mm=(odd, 5), wait=times([MS]))
     whole = blamed(blame([charge(one, one)]), [(one, "wait", slow("wait", comm=odd))])
     got = written(replace(whole, target=replace(whole.target, comm=odd)))  # type: ignore[type-var]
-    expected = 'a"\n\x00\\udc80é'
+    expected = 'a"\n\x00\\x80é'
     assert got["target"]["comm"] == got["charges"][0]["holder"]["comm"] == expected
     assert got["waiters"][0]["mm_comm"] == got["examples"][0]["comm"] == expected
     assert json.dumps(got, ensure_ascii=False).encode()

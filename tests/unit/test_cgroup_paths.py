@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from corelock import InvalidArgument, NoSuchTarget, Unsupported, cgroups
+from corelock.export.fields import cgroup_fields
 from corelock.model import Cgroup
 from corelock.render.columns import cgroup_label
 
@@ -83,6 +85,24 @@ def test_a_file_is_none(top: Path) -> None:
 def test_an_empty_path(top: Path) -> None:
     with pytest.raises(InvalidArgument, match="empty"):
         cgroups.by_path("")
+
+
+def test_a_name_that_is_not_utf_8(top: Path) -> None:
+    """It is shown as threads' names are, and found and opened by its bytes."""
+    folder = os.fsencode(top) + b"/f\xff"
+    os.mkdir(folder)
+    found = cgroups.by_path("/f\udcff")
+    assert (found.path, os.fsencode(found.folder)) == ("/f\\xff", folder)
+    assert cgroup_label(found) == "cgroup /f\\xff"
+    assert cgroup_fields(found) == {"path": "/f\\xff", "id": found.id, "container": None}
+
+
+@pytest.mark.parametrize("name", [b"/", "\0", "/a\0b", "\ud800", 4711])
+@pytest.mark.parametrize("argument", ["cgroup", "container"])
+def test_what_is_no_name(top: Path, argument: str, name: Any) -> None:
+    path, container = (name, None) if argument == "cgroup" else (None, name)
+    with pytest.raises(InvalidArgument, match=f"no {argument} is named"):
+        cgroups.find(path, container)
 
 
 def test_of_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ BAD = replace(
     checks=(
         *GOOD.checks,
         Check("bpf", "fail", "a seccomp filter forbids bpf()", "Let it pass."),
-        Check("attach_tp_btf", "fail", "not tried: see bpf"),
+        Check("attach_tp_btf", "fail", "not tried: see bpf()"),
     ),
     attach=None,
     event_cost_ns=None,

@@ -22,9 +22,9 @@ from corelock.histogram import (
     bucket_bounds,
     bucket_of,
 )
-from corelock.model import NO_TIMES, Row, Snapshot, Times
+from corelock.model import Row, Snapshot, Times
 from tests import host
-from tests.reports import row, times
+from tests.reports import NO_TIMES, row, times
 from tools import generate_ffi
 
 HOUR_NS = 3_600_000_000_000
