@@ -39,7 +39,11 @@ static PyStatus start(int argc, char **argv)
 		status = PyConfig_SetString(&config, &config.executable, L"" ITSELF);
 	if (!PyStatus_Exception(status))
 		status = PyConfig_SetString(&config, &config.run_command,
-					    L"from corelock.cli import main; main()\n");
+					    L"try:\n"
+					    L"    from corelock.cli import main\n"
+					    L"except KeyboardInterrupt:\n"
+					    L"    raise SystemExit('corelock: aborted') from None\n"
+					    L"main()\n");
 	if (!PyStatus_Exception(status))
 		status = PyConfig_SetBytesArgv(&config, argc, argv);
 	if (!PyStatus_Exception(status))

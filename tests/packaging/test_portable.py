@@ -270,6 +270,18 @@ def test_functions_of_cplusplus(tmp_path: Path) -> None:
 
 
 @pytest.mark.kernel
+def test_interrupted_while_it_starts() -> None:
+    """Ctrl-C at whatever moment: it ends, in a line or without a word."""
+    for at_ms in range(0, 100, 5):
+        process = subprocess.Popen(
+            [str(PORTABLE), "--version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(at_ms / 1000)  # there is no sign of its own that it is so far
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert said in ("", "corelock: aborted\n"), f"at {at_ms} ms: {said}"
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_behind(tmp_path: Path, end: signal.Signals) -> None:
     """In none of the folders where programs unpack themselves, each empty at the start."""
