@@ -48,7 +48,7 @@ CHECKS = [
 #: Of what is due to the holder charged most, how much must have been charged to it. A guest's
 #: threads spend much of their time in the programs, and are preempted when those end: before
 #: they are in the lock's queue, which leaves the wait unknown (docs/blame.md).
-SHARE = 0.5
+SHARE = 0.3
 #: And how much, of all that is due, may have been charged without being due.
 WRONG = 0.15
 #: What may lie between the two tracers' looks at the clock, where an instruction takes 1 ns.
