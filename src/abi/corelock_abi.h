@@ -106,8 +106,7 @@ enum corelock_target {
 /* How programs get at the events. */
 enum corelock_attach {
 	CORELOCK_ATTACH_ANY,	/* by tp_btf, or else by tp */
-	CORELOCK_ATTACH_TP_BTF, /* their arguments, by BTF: half the cost, and every miss is counted
-				 */
+	CORELOCK_ATTACH_TP_BTF, /* their arguments, by BTF; every miss is counted */
 	CORELOCK_ATTACH_TP,	/* their records, by tracefs */
 };
 

@@ -148,27 +148,28 @@ static struct btf *read_btf(struct failure *failure, const char *path)
 	const char *remedy =
 		"Give a file like " VMLINUX_BTF ", or an ELF file with a .BTF section, "
 		"whole.";
+	/* Whoever opens a FIFO otherwise waits for its other end. */
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct btf *btf = NULL;
 	struct stat status;
+	bool regular;
 
-	if (stat(path, &status)) {
+	if (fd < 0 || fstat(fd, &status)) {
 		failure_set(failure, CORELOCK_E_ARGUMENT, errno, remedy, "cannot read BTF from %s",
 			    path);
 		return NULL;
 	}
-	if (S_ISREG(status.st_mode)) {
+	close(fd);
+	regular = S_ISREG(status.st_mode);
+	if (regular) {
 		failure_log_begin(failure);
 		btf = btf__parse(path, NULL);
 		log_end();
 	}
-	if (!btf && access(path, R_OK))
-		failure_set(failure, CORELOCK_E_ARGUMENT, errno, remedy, "cannot read BTF from %s",
-			    path);
-	else if (!btf)
+	if (!btf)
 		failure_set(failure, CORELOCK_E_ARGUMENT, 0, remedy,
 			    "cannot read BTF from %s: it has none%s", path,
-			    S_ISREG(status.st_mode) ? ", or not the whole"
-						    : ", as it is no regular file");
+			    regular ? ", or not the whole" : ", as it is no regular file");
 	return btf;
 }
 

@@ -68,10 +68,8 @@ static bool has_member(const struct btf *btf, const char *name, const char *memb
 	return false;
 }
 
-static enum event_form form_by_arguments(const struct btf *btf)
+static enum event_form form_by_arguments(unsigned int arity)
 {
-	unsigned int arity = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
-
 	return arity == 3 ? FORM_ARGUMENTS : arity == 4 ? FORM_ARGUMENTS_WITH_PATH : FORM_NONE;
 }
 
@@ -106,19 +104,20 @@ int tracepoints_check(corelock_session *session)
 	struct event_forms *forms = &session->forms;
 	struct failure *failure = &session->failure;
 	struct btf *btf = open_btf(failure);
-	bool known, has_helpers;
+	unsigned int arity;
+	bool has_helpers;
 
 	if (!btf)
 		return -failure->error.code;
-	forms->by_arguments = form_by_arguments(btf);
+	arity = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
+	forms->by_arguments = form_by_arguments(arity);
 	forms->by_record = form_by_record(btf);
-	known = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
 	has_helpers = !helpers_check(failure, btf);
 	btf__free(btf);
 	if (forms->by_arguments == FORM_NONE && forms->by_record == FORM_NONE)
 		return failure_set(
 			failure, CORELOCK_E_UNSUPPORTED, 0,
-			known ? "This version of corelock does not know their arguments; "
+			arity ? "This version of corelock does not know their arguments; "
 				"use a newer one."
 			      : "They came with Linux 5.11 and need CONFIG_TRACEPOINTS=y; use a "
 				"newer kernel.",

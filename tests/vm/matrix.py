@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -22,6 +22,7 @@ from tests.blame_witness import Due, blame
 from tests.cli.command import Result
 from tests.kernel.test_against_ftrace import assert_same_counts, assert_seen, differing_times
 from tests.vm.guest import TIMEOUT_S, Boot, Check, Kernel
+from tests.vm.preemption import Switch, SwitchFormat, preempted_ns
 from tests.witness import KINDS, Event, RecordFormat, decode_page, on_process
 
 WAYS = ATTACH
@@ -40,16 +41,15 @@ CHECKS = [
     "doctor",
     *(f"traced:hold-times:{way}:{workload}" for way in WAYS for workload in HOLD_TIMES),
     *(f"traced:blame:{way}:{workload}" for way in WAYS for workload in BLAME),
+    *(f"chain:{way}:{mode}" for way in WAYS for mode in MODES),
     *(f"holders:{mode}" for mode in MODES),
     *(f"target:{kind}:{way}:{STORM}" for way in WAYS for kind in TARGETS),
     *(f"namespace:{way}:{STORM}" for way in WAYS),
 ]
 
-#: Of what is due to the holder charged most, how much must have been charged to it. A guest's
-#: threads spend much of their time in the programs, and are preempted when those end: before
-#: they are in the lock's queue, which leaves the wait unknown (docs/blame.md).
-SHARE = 0.3
-#: And how much, of all that is due, may have been charged without being due.
+#: Of what is due to a holder, how much must have been charged to it where waits are long, and
+#: how much, of all that is due, may have been charged without being due where they are short.
+SHARE = 0.95
 WRONG = 0.15
 #: What may lie between the two tracers' looks at the clock, where an instruction takes 1 ns.
 APART_NS = 3000
@@ -102,6 +102,20 @@ def assert_accounted(found: dict[str, Any]) -> None:
     assert not {name: count for name, count in counts.items() if count}
 
 
+def traced(
+    kernel: Kernel, command: str, check: Check, record_property: Any
+) -> Optional[dict[str, Any]]:
+    """What corelock found; None if there is nothing more to ask: it refused to run, as it must
+    on this kernel, or events were dropped."""
+    if refused(kernel, command, check, record_property):
+        return None
+    found: dict[str, Any] = json.loads(check.text("out"))
+    if dropped(check, found):
+        record_property("drops", "counted")
+        return None
+    return found
+
+
 class Traced:
     """A check in which corelock and ftrace looked at one run of a workload."""
 
@@ -110,8 +124,8 @@ class Traced:
         self.json = json.loads(check.text("out"))
         self.pid, *self.extra = map(int, check.text("pids").split())
         self.tids = {self.pid, *map(int, check.text("tids").split())}
-        self.all_events = _events(check)
-        self.events = on_process(self.all_events, self.tids)
+        events, self.switches = _recorded(check)
+        self.events = on_process(events, self.tids)
 
     def rows(self) -> tuple[Row, ...]:
         """Those of ``hold-times --json``, as the tests on this kernel have them."""
@@ -124,17 +138,19 @@ class Traced:
         assert self.json["accounting"]["held_at_end"] == 0
 
 
-def _events(check: Check) -> list[Event]:
+def _recorded(check: Check) -> tuple[list[Event], list[Switch]]:
     """What ftrace recorded, in order of time."""
-    formats = {}
-    for name, kind in KINDS.items():
+    formats: dict[int, Any] = {}
+    for name in *KINDS, "sched_switch":
         text = check.text(f"ftrace/{name}")
-        formats[int(re.findall(r"^ID: (\d+)$", text, re.M)[0])] = RecordFormat(kind, text)
+        kind = KINDS.get(name)
+        (number,) = re.findall(r"^ID: (\d+)$", text, re.M)
+        formats[int(number)] = RecordFormat(kind, text) if kind else SwitchFormat(text)
     layout = re.findall(
         r"field:[^;]*?\bdata;\s*offset:(\d+);\s*size:(\d+);", check.text("ftrace/header_page")
     )
     page_bytes = sum(map(int, layout[0]))
-    events = []
+    records: list[Any] = []
     for name in sorted(check.files):
         if not name.endswith(".stats"):
             continue
@@ -142,11 +158,12 @@ def _events(check: Check) -> list[Event]:
         assert [stats[k] for k in ("overrun", "commit overrun", "dropped events")] == ["0"] * 3
         raw = check.files[name.replace(".stats", ".raw")]
         pages = (raw[at : at + page_bytes] for at in range(0, len(raw), page_bytes))
-        of_cpu = [event for page in pages for event in decode_page(page, formats)]
+        of_cpu = [record for page in pages for record in decode_page(page, formats)]
         assert len(of_cpu) == int(stats["entries"])
-        events += of_cpu
-    events.sort(key=lambda event: event.ts_ns)
-    return events
+        records += of_cpu
+    records.sort(key=lambda record: record.ts_ns)
+    switches = [record for record in records if isinstance(record, Switch)]
+    return [record for record in records if isinstance(record, Event)], switches
 
 
 def _times(entry: dict[str, int]) -> Times:
@@ -202,13 +219,10 @@ def test_hold_times(
     kernel: Kernel, booted: Boot, way: str, workload: str, record_property: Any
 ) -> None:
     check = check_of(booted, f"traced:hold-times:{way}:{workload}")
-    if refused(kernel, "hold-times", check, record_property):
+    if traced(kernel, "hold-times", check, record_property) is None:
         return
     run = Traced(check)
     rows = run.rows()
-    if dropped(check, run.json):
-        record_property("drops", "counted")
-        return
     assert_seen(SimpleNamespace(events=run.json["accounting"]["events"]), run.events)
     run.assert_complete()
     assert_same_counts(rows, run.events)
@@ -218,17 +232,21 @@ def test_hold_times(
 @pytest.mark.feature("hold-times, {way}")
 @pytest.mark.parametrize("way", WAYS)
 def test_times(kernel: Kernel, booted: Boot, way: str) -> None:
-    """Sums of times, as tests/kernel/test_against_ftrace.py has it: one run may be spoilt.
+    """Sums of times, as tests/kernel/test_against_ftrace.py has them.
 
-    Where the scheduler comes between the two probes on one event (newer kernels let it),
-    the witness is off by a time slice; what corelock does wrong it does wrong in each run.
+    Where a thread is preempted between the two probes on one event (newer kernels let it),
+    the witness is off by as long as that took; ftrace saw how long. What corelock does wrong
+    it does wrong in each run, and not all may be spoilt.
     """
     if "hold-times" in (kernel.refused or {}):
         return
     checks = (check_of(booted, f"traced:hold-times:{way}:{workload}") for workload in HOLD_TIMES)
     runs = [Traced(check) for check in checks if not dropped(check, json.loads(check.text("out")))]
     differing = [differing_times(run.rows(), run.events, APART_NS) for run in runs]
-    assert sum(map(bool, differing)) <= 1, differing
+    assert not all(differing) or not runs, differing
+    for run in runs:
+        excused_ns = preempted_ns(run.switches)
+        assert not differing_times(run.rows(), run.events, APART_NS, excused_ns)
 
 
 def assert_known_counts(workload: str, rows: tuple[Row, ...], run: Traced) -> None:
@@ -255,18 +273,8 @@ def assert_known_counts(workload: str, rows: tuple[Row, ...], run: Traced) -> No
         assert writes["clone"] == arguments[1]
 
 
-@pytest.mark.feature("blame, {way}")
-@pytest.mark.parametrize("workload", BLAME)
-@pytest.mark.parametrize("way", WAYS)
-def test_blame(kernel: Kernel, booted: Boot, way: str, workload: str, record_property: Any) -> None:
-    check = check_of(booted, f"traced:blame:{way}:{workload}")
-    if refused(kernel, "blame", check, record_property):
-        return
-    run = Traced(check)
-    if dropped(check, run.json):
-        record_property("drops", "counted")
-        return
-    run.assert_complete()
+def charged_and_due(run: Traced) -> tuple[Counter[Due], dict[Due, int]]:
+    """In ns, by corelock and by the witness; the sums in corelock's report are right."""
     found = run.json
     assert found["unaccounted_ns"] == 0
     assert found["wait_ns"] == found["charged_ns"] + found["unknown_ns"]
@@ -276,18 +284,54 @@ def test_blame(kernel: Kernel, booted: Boot, way: str, workload: str, record_pro
         waiter, holder = charge["waiter"], charge["holder"]
         modes = waiter["mode"] == "write", holder["mode"] == "write"
         charged[Due(waiter["tid"], modes[0], holder["tid"], modes[1])] += charge["charged_ns"]
-    due, _ = blame(run.events)
-    culprit = max(found["charges"], key=lambda charge: charge["charged_ns"])["holder"]
-    its = {key: ns for key, ns in due.items() if key.holder == culprit["tid"]}
-    assert sum(min(ns, charged[key]) for key, ns in its.items()) >= SHARE * sum(its.values())
-    # Nor may anybody be charged with what is not due.
+    return charged, blame(run.events)[0]
+
+
+@pytest.mark.feature("blame, {way}")
+@pytest.mark.parametrize("workload", BLAME)
+@pytest.mark.parametrize("way", WAYS)
+def test_blame(kernel: Kernel, booted: Boot, way: str, workload: str, record_property: Any) -> None:
+    """Many short waits. A guest's threads spend much of their time in the programs, and are
+    preempted when those end: before they are in the lock's queue, which leaves much of the
+    wait unknown (docs/blame.md). Nobody may be charged with it."""
+    check = check_of(booted, f"traced:blame:{way}:{workload}")
+    if traced(kernel, "blame", check, record_property) is None:
+        return
+    run = Traced(check)
+    run.assert_complete()
+    charged, due = charged_and_due(run)
+    assert charged
     extra_ns = sum(max(0, ns - due.get(key, 0)) for key, ns in charged.items())
     assert extra_ns <= WRONG * sum(due.values())
+    holder = max(run.json["charges"], key=lambda charge: charge["charged_ns"])["holder"]
     if workload.startswith("smaps_reader"):
-        assert (culprit["tid"], culprit["foreign"]) == (run.extra[0], True)
-        assert (culprit["operation"], culprit["mode"]) == ("read", "read")
+        assert (holder["tid"], holder["foreign"]) == (run.extra[0], True)
+        assert (holder["operation"], holder["mode"]) == ("read", "read")
     else:
-        assert (culprit["operation"], culprit["mode"]) == ("mprotect", "write")
+        assert (holder["operation"], holder["mode"]) == ("mprotect", "write")
+
+
+@pytest.mark.feature("blame, {way}")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("way", WAYS)
+def test_chain(kernel: Kernel, booted: Boot, way: str, mode: str, record_property: Any) -> None:
+    """Two long waits for one hold: nearly all of them is charged, and to nobody else."""
+    check = check_of(booted, f"chain:{way}:{mode}")
+    if traced(kernel, "blame", check, record_property) is None:
+        return
+    run = Traced(check)
+    run.assert_complete()
+    charged, due = charged_and_due(run)
+    (holder,) = run.extra
+    of_hold = {key for key in due if (key.holder, key.holder_write) == (holder, mode == "write")}
+    assert sorted(key.waiter_write for key in of_hold) == [False, True]
+    assert sum(due[key] for key in of_hold) >= 0.5 * sum(due.values())
+    assert sum(min(ns, charged[key]) for key, ns in due.items()) >= SHARE * sum(due.values())
+    extra_ns = sum(max(0, ns - due.get(key, 0)) for key, ns in charged.items())
+    assert extra_ns <= (1 - SHARE) * sum(due.values())
+    worst = max(run.json["charges"], key=lambda charge: charge["charged_ns"])["holder"]
+    assert (worst["tid"], worst["comm"]) == (holder, "chain-holder")
+    assert worst["operation"] == ("mmap" if mode == "write" else "pread64")
 
 
 @pytest.mark.feature("holders")
@@ -331,24 +375,17 @@ def assert_storm(found: dict[str, Any], way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_targets(kernel: Kernel, booted: Boot, kind: str, way: str, record_property: Any) -> None:
     check = check_of(booted, f"target:{kind}:{way}:{STORM}")
-    if refused(kernel, "hold-times", check, record_property):
-        return
-    found = json.loads(check.text("out"))
-    if dropped(check, found):
-        record_property("drops", "counted")
-        return
-    assert_storm(found, way)
+    found = traced(kernel, "hold-times", check, record_property)
+    if found is not None:
+        assert_storm(found, way)
 
 
 @pytest.mark.feature("pid namespaces, {way}")
 @pytest.mark.parametrize("way", WAYS)
 def test_pid_namespace(kernel: Kernel, booted: Boot, way: str, record_property: Any) -> None:
     check = check_of(booted, f"namespace:{way}:{STORM}")
-    if refused(kernel, "hold-times", check, record_property):
-        return
-    found = json.loads(check.text("out"))
-    if dropped(check, found):
-        record_property("drops", "counted")
+    found = traced(kernel, "hold-times", check, record_property)
+    if found is None:
         return
     assert_storm(found, way)
     # corelock is 1 or 2 there, and the command is next.

@@ -75,11 +75,13 @@ static void *hold(void *unused)
 	warm_up();
 	pass_on(tid_pipe[1], &tid, sizeof(tid));
 	receive(go_pipe[0][0], &c, 1);
-	if (hold_for_read)
+	if (hold_for_read) {
 		workload_check(pread(memory, &c, 1, (off_t)shared) == 1, "/proc/self/mem");
-	else
-		workload_check(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, direct, 0) != MAP_FAILED,
-			       "mmap");
+		return unused;
+	}
+	/* Not earlier: the kernel would have written it back by now. */
+	*shared = 1;
+	workload_check(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, direct, 0) != MAP_FAILED, "mmap");
 	return unused;
 }
 
@@ -119,8 +121,6 @@ static void run_target(const char *path)
 	workload_check(!fstat(fd, &status), "fstat");
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	workload_check(shared != MAP_FAILED, "mmap");
-	if (!hold_for_read)
-		*shared = 1;
 	anonymous = workload_map(PAGE);
 	pthread_barrier_init(&all_warm, NULL, strlen(chain) + 1);
 	for (size_t at = 0; at < strlen(chain); at++)

@@ -76,11 +76,12 @@ finish_workload()
 
 # --- corelock -------------------------------------------------------------------------------
 
-# Starts it with these ARGUMENTS; returns when it traces, or has ended without.
+# Starts it with these ARGUMENTS; returns when it traces, or has ended without. It has no part in
+# the workload's pipes, or that would not see the end of its input.
 start_corelock()
 {
 	mkfifo said
-	corelock "$@" >out 2>said </dev/null &
+	corelock "$@" >out 2>said </dev/null 3>&- 4<&- &
 	corelock=$!
 	exec 5<said
 	rm said
@@ -88,7 +89,7 @@ start_corelock()
 		echo "$line" >>err
 		case "$line" in
 		"Tracing "*)
-			cat <&5 >>err &
+			cat <&5 >>err 3>&- 4<&- &
 			exec 5<&-
 			return 0
 			;;
@@ -106,10 +107,12 @@ finish_corelock()
 	corelock=
 }
 
-# --- the witness: ftrace, as tests/witness.py has it ------------------------------------------
+# --- the witness: ftrace, as tests/witness.py has it, and who was preempted ---------------------
 
 tracefs=/sys/kernel/tracing
 instance=$tracefs/instances/witness
+witnessed="mmap_lock/mmap_lock_start_locking mmap_lock/mmap_lock_acquire_returned
+	mmap_lock/mmap_lock_released sched/sched_switch"
 
 start_ftrace()
 {
@@ -117,8 +120,8 @@ start_ftrace()
 	echo 0 >"$instance/tracing_on"
 	echo mono >"$instance/trace_clock"
 	echo 32768 >"$instance/buffer_size_kb"
-	for event in start_locking acquire_returned released; do
-		echo 1 >"$instance/events/mmap_lock/mmap_lock_$event/enable" || return 1
+	for event in $witnessed; do
+		echo 1 >"$instance/events/$event/enable" || return 1
 	done
 	echo 1 >"$instance/tracing_on"
 }
@@ -128,8 +131,8 @@ stop_ftrace()
 	echo 0 >"$instance/tracing_on"
 	mkdir ftrace
 	cp "$tracefs/events/header_page" ftrace/
-	for event in start_locking acquire_returned released; do
-		cp "$tracefs/events/mmap_lock/mmap_lock_$event/format" "ftrace/mmap_lock_$event"
+	for event in $witnessed; do
+		cp "$tracefs/events/$event/format" "ftrace/${event##*/}"
 	done
 	for cpu in "$instance"/per_cpu/cpu*; do
 		cp "$cpu/stats" "ftrace/${cpu##*/}.stats"
@@ -222,18 +225,40 @@ check_namespace()
 		echo "$?" >exit' sh "$@"
 }
 
-# MODE: a lock that is held in it for as long as it takes, a writer and a reader waiting.
-check_holders()
+# A lock is held for as long as it takes (lock_chain), and a writer and a reader wait for it.
+hold_and_queue()
 {
-	start_workload lock_chain "$1" wr && run_workload || return 1
+	run_workload || return 1
 	for waiter in chain-1 chain-2; do
 		echo >&3
 		# If it does not come to wait, the host finds it missing.
 		until_queued "$waiter"
 	done
+}
+
+# MODE: of the hold.
+check_holders()
+{
+	start_workload lock_chain "$1" wr && hold_and_queue || return 1
 	corelock holders --pid "$pid" --waiters --json >out 2>err </dev/null
 	echo "$?" >exit
 	finish_workload
+}
+
+# WAY MODE: who is to blame for both waits is known, and both are long.
+check_chain()
+{
+	start_workload lock_chain "$2" wr || return 1
+	if ! start_corelock blame --pid "$pid" --attach "$1" --json --verbose; then
+		finish_corelock
+		return 0
+	fi
+	start_ftrace && hold_and_queue
+	code=$?
+	finish_workload
+	stop_ftrace
+	finish_corelock
+	return "$code"
 }
 
 # Until the thread of this name sleeps for the lock: its state is D then.
