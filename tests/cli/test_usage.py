@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -130,3 +132,9 @@ def test_help_of_the_group_names_every_command() -> None:
 @pytest.mark.parametrize("option", ["-V", "--version"])
 def test_version(option: str) -> None:
     assert run(option) == (0, f"corelock {VERSION}\n", "")
+
+
+def test_as_a_module() -> None:
+    command = [sys.executable, "-m", "corelock", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"corelock {VERSION}\n"

@@ -138,21 +138,21 @@ def test_a_million_symbols_are_fast(large_file: Path, tmp_path: Path, cached: bo
     cache = Cache(str(tmp_path / "cache"), problems) if cached else None
     firsts, nexts = [], []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         with open(large_file, "rb") as file:
             symbols = ElfSymbols(file, cache)
         assert symbols.find(BASE + 64 * 7 + 31) == (
             f"_ZN9some_name8function{BASE + 64 * 7:x}Ev", BASE + 64 * 7
         )  # fmt: skip
-        firsts.append(time.perf_counter() - began)
+        firsts.append(time.process_time() - began)
         addresses = [BASE + 64 * random.randrange(MANY) + 5 for _ in range(10_000)]
-        began = time.perf_counter()
+        began = time.process_time()
         found = list(map(symbols.find, addresses))
-        nexts.append(time.perf_counter() - began)
+        nexts.append(time.process_time() - began)
         assert [each and each[1] for each in found] == [address - 5 for address in addresses]
         assert symbols.find(BASE + 64 * 7 + 32) is None
     print(f"first {min(firsts):.3f} s, next 10,000 {min(nexts) * 1000:.0f} ms")
-    # The best of three: the machine may be busy with something else.
+    # Of the processor's time, the best of three: the machine may be busy with something else.
     assert min(firsts) < 1.0
     assert min(nexts) < 0.1
     assert not problems

@@ -191,14 +191,14 @@ def test_two_hundred_thousand_symbols_are_fast(tmp_path: Path) -> None:
     seconds = []
     for _ in range(3):
         symbols = KernelSymbols(str(path))
-        began = time.perf_counter()
+        began = time.process_time()
         found = symbols.find(BASE + 64 * 123_456 + 7)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
         assert found is not None and found.name == "function_123456"
         found = symbols.find(BASE - 64 * 9_999 + 7)
         assert found is not None and (found.name, found.module) == ("member_9999", "module")
     print(f"{min(seconds) * 1000:.0f} ms")
-    # The best of three: the machine may be busy with something else.
+    # Of the processor's time, the best of three: the machine may be busy with something else.
     assert min(seconds) < 0.15
 
 

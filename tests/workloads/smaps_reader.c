@@ -18,9 +18,12 @@
 
 static atomic_int finished;
 static char *region;
+static pthread_barrier_t all_began;
 
 static void write_lock(void)
 {
+	workload_cycle();
+	pthread_barrier_wait(&all_began);
 	while (!finished)
 		workload_cycle();
 }
@@ -29,6 +32,7 @@ static void read_lock(void)
 {
 	unsigned char resident;
 
+	pthread_barrier_wait(&all_began);
 	while (!finished)
 		workload_check(!mincore(region, 1, &resident), "mincore");
 }
@@ -83,12 +87,15 @@ int main(int argc, char **argv)
 	close(finish[1]);
 
 	region = workload_populated(mebibytes);
+	pthread_barrier_init(&all_began, NULL, writers + readers + 1);
 	for (unsigned long i = 0; i < writers + readers; i++)
 		loads[i] = i < writers ? write_lock : read_lock;
 	workload_create(writers + readers, loads);
 	free(loads);
 	workload_ready(target, reader);
 	workload_meet();
+	/* However few the reads, they have company. */
+	pthread_barrier_wait(&all_began);
 	workload_check(write(go[1], "g", 1) == 1, "write");
 	workload_check(read(finish[0], &c, 1) == 1, "reader");
 	finished = 1;
