@@ -168,7 +168,7 @@ def reap(pid: int) -> Optional[str]:
 
 
 class Output:
-    """Where results go: stdout, or ``-o FILE``.
+    """Where results go: stdout (``-o -``), or ``-o FILE``.
 
     A file is opened before anything is traced, and emptied only when there is
     something to say. A reader that has seen enough (SIGPIPE elsewhere) ends the
@@ -179,7 +179,8 @@ class Output:
     """
 
     def __init__(self, path: Optional[str]) -> None:
-        self._path = path
+        # As everywhere: the name of a stream, not of a file.
+        self._path = path = None if path == "-" else path
         self._begun = False
         self._file: Optional[OutFile] = None
         self.stream = self._stdout() if path is None else self._open(path)

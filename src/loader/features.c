@@ -119,8 +119,7 @@ int tracepoints_check(corelock_session *session)
 			failure, CORELOCK_E_UNSUPPORTED, 0,
 			arity ? "This version of corelock does not know their arguments; "
 				"use a newer one."
-			      : "They came with Linux 5.11 and need CONFIG_TRACEPOINTS=y; use a "
-				"newer kernel.",
+			      : "They need CONFIG_TRACEPOINTS=y, and corelock Linux 5.15 or newer.",
 			"this kernel has no usable mmap_lock tracepoints");
 	if (!has_helpers)
 		return -failure->error.code;

@@ -338,6 +338,12 @@ def test_output_file(form: list[str], corelock_background: Background, tmp_path:
     assert file.read_text().endswith("\n")
 
 
+def test_output_to_a_dash_is_stdout() -> None:
+    result = run("hold-times", "-o", "-", "--", "true")
+    result.assert_table()
+    assert not Path("-").exists()
+
+
 def test_output_file_has_all_intervals(tmp_path: Path) -> None:
     file = tmp_path / "out"
     result = run(

@@ -6,19 +6,17 @@ checkout: nothing of the machine's own apt is touched.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
 import tempfile
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-
-
-#: apt lets nobody else use the lists meanwhile.
-_one_at_a_time = threading.Lock()
 
 
 class ArchiveError(Exception):
@@ -30,6 +28,11 @@ class Package(NamedTuple):
 
     name: str
     version: str
+
+    @property
+    def numbers(self) -> list[int]:
+        """Those in its name, to tell which is newer."""
+        return [int(number) for number in re.findall(r"\d+", self.name)]
 
 
 def cache_directory() -> Path:
@@ -62,6 +65,14 @@ def mirror() -> str:
     raise ArchiveError(f"apt has no source with the suite {codename}: kernels come from there")
 
 
+@contextmanager
+def _lists_of_our_own(place: Path) -> Iterator[None]:
+    """apt lets nobody else use the lists meanwhile, and fails rather than wait."""
+    with (place / "one-at-a-time").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class Suite:
     """One suite for one architecture, with lists that were asked for now."""
 
@@ -84,20 +95,23 @@ class Suite:
             # Without it apt takes a mirror it cannot reach for one with nothing new.
             'APT::Update::Error-Mode "any";\n'
         )
-        with _one_at_a_time:
+        with _lists_of_our_own(place):
             self._apt("get", "update", "-qq")
 
-    def newest(self, pattern: str) -> Package:
-        """The newest package whose whole name matches, by the numbers in its name.
+    def newest(self, pattern: str) -> Optional[Package]:
+        """The newest package whose whole name matches, by the numbers in its name; None: none."""
+        names = self._apt("cache", "pkgnames").split()
+        matching = [Package(name, "") for name in names if re.fullmatch(pattern, name)]
+        if not matching:
+            return None
+        return self.named(max(matching, key=lambda package: package.numbers).name)
+
+    def named(self, name: str) -> Package:
+        """The package of this name, with its version.
 
         Raises:
             ArchiveError: the suite has none.
         """
-        names = self._apt("cache", "pkgnames").split()
-        matching = [name for name in names if re.fullmatch(pattern, name)]
-        if not matching:
-            raise ArchiveError(f"{self} has no package {pattern}: it has gone from the archive")
-        name = max(matching, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
         shown = self._apt("cache", "show", "--no-all-versions", name)
         version = re.search(r"^Version: (\S+)$", shown, re.M)
         if version is None:

@@ -129,20 +129,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if _guests is None:
         return
-    booted = _guests.booted()
-    record = [
-        {
-            "name": kernel.name,
-            "architecture": kernel.architecture,
-            "suite": kernel.suite,
-            "package": booted[kernel.name].package.name,
-            "version": booted[kernel.name].package.version,
-            "release": booted[kernel.name].release,
-            "features": _outcomes.get(kernel.name, {}),
-        }
-        for kernel in kernels(session.config)
-        if kernel.name in booted
-    ]
+    record = []
+    for kernel in kernels(session.config):
+        entry: dict[str, Any] = {"name": kernel.name, "architecture": kernel.architecture}
+        entry["features"] = _outcomes.get(kernel.name, {})
+        boot = _guests.booted().get(kernel.name)
+        if boot is not None:
+            entry["release"] = boot.release
+            entry["package"] = f"`{boot.package.name}` {boot.package.version}, from {boot.suite}"
+        record.append(entry)
     RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 

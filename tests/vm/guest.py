@@ -10,6 +10,7 @@ import base64
 import binascii
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -75,20 +76,33 @@ class Kernel:
     architecture: str = "amd64"
     flavour: str = "cloud"
     cpus: int = 2
+    drops: bool = False
     refused: Optional[dict[str, str]] = None
 
-    def package(self, suite: Suite) -> Package:
-        """The newest of the series that the suite has."""
-        series = r"\d+\.\d+" if self.series is None else self.series.replace(".", r"\.")
-        # From 7.0 on linux-image has no kernel in it.
-        for kind in "linux-binary", "linux-image":
-            pattern = rf"{kind}-{series}\.[^-]+(-\d+)?-{self.flavour}-{self.architecture}"
-            try:
-                return suite.newest(pattern)
-            except ArchiveError:
-                if kind == "linux-image":
-                    raise
-        raise AssertionError
+    def found(self) -> tuple[Suite, Package]:
+        """The newest of the series that the suites have, and the one that has it.
+
+        Raises:
+            ArchiveError: none has any.
+        """
+        series = r"\d+\.\d+" if self.series is None else re.escape(self.series)
+        found = []
+        for suite in (Suite(name, self.architecture) for name in self.suite.split()):
+            # From 7.0 on linux-image has no kernel in it.
+            for kind in "linux-binary", "linux-image":
+                package = suite.newest(
+                    rf"{kind}-{series}\.[^-]+(-\d+)?-{self.flavour}-{self.architecture}"
+                )
+                if package is not None:
+                    found.append((suite, package))
+                    break
+        if not found:
+            what = f"{self.flavour} kernel {self.series or ''}".strip()
+            raise ArchiveError(
+                f"{self.name} of kernels.toml has gone from the archive: no {what} for "
+                f"{self.architecture} in {self.suite}"
+            )
+        return max(found, key=lambda pair: pair[1].numbers)
 
 
 class Check(NamedTuple):
@@ -112,6 +126,7 @@ class Boot(NamedTuple):
     """What became of a guest."""
 
     package: Package
+    suite: str
     release: str
     seconds: float
     checks: dict[str, Check]
@@ -127,8 +142,7 @@ def boot(kernel: Kernel, checks: Sequence[str], timeout_s: float = TIMEOUT_S) ->
         FileNotFoundError: the portable file was not made.
     """
     machine = MACHINES[kernel.architecture]
-    suite = Suite(kernel.suite, kernel.architecture)
-    package = kernel.package(suite)
+    suite, package = kernel.found()
     files = suite.unpacked(package)
     place = BUILD / kernel.name
     shutil.rmtree(place, ignore_errors=True)
@@ -155,7 +169,7 @@ def boot(kernel: Kernel, checks: Sequence[str], timeout_s: float = TIMEOUT_S) ->
         failure = "it went down before all checks were through"
     if failure is not None:
         failure = f"{failure}; the end of its console ({console}):\n{_end_of(console)}"
-    return Boot(package, release, seconds, done, failure)
+    return Boot(package, suite.name, release, seconds, done, failure)
 
 
 def _results_port(architecture: str, results: Path) -> list[str]:
@@ -235,8 +249,7 @@ def _make_initrd(initrd: Path, architecture: str, kernel_files: Path) -> None:
     if not portable.exists():
         raise FileNotFoundError(f"{portable} is not there: make portable ARCH={machine.name}")
     suite = Suite(_LIBC_SUITE, architecture)
-    libc = suite.unpacked(suite.newest("libc6"))
-    busybox = suite.unpacked(suite.newest("busybox-static"))
+    libc, busybox = (suite.unpacked(suite.named(name)) for name in ("libc6", "busybox-static"))
     shutil.copytree(libc / "lib", tree / "lib", symlinks=True)
     if (libc / "lib64").exists():
         shutil.copytree(libc / "lib64", tree / "lib64", symlinks=True)

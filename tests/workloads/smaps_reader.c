@@ -94,7 +94,7 @@ int main(int argc, char **argv)
 	free(loads);
 	workload_ready(target, reader);
 	workload_meet();
-	/* However few the reads, they have company. */
+	/* Each has locked before the first read, however soon the last one ends. */
 	pthread_barrier_wait(&all_began);
 	workload_check(write(go[1], "g", 1) == 1, "write");
 	workload_check(read(finish[0], &c, 1) == 1, "reader");
