@@ -98,6 +98,12 @@ static int helpers_check(struct failure *failure, const struct btf *btf)
 			   "this kernel's BPF has no bpf_task_pt_regs");
 }
 
+/* PREEMPT_RT has other locks behind the name, which do not say who holds them. */
+static bool has_lock_words(const struct btf *btf)
+{
+	return has_member(btf, "rw_semaphore", "count") && has_member(btf, "rw_semaphore", "owner");
+}
+
 /* Which of the two, if any, the options let one try. */
 int tracepoints_check(corelock_session *session)
 {
@@ -113,6 +119,7 @@ int tracepoints_check(corelock_session *session)
 	forms->by_arguments = form_by_arguments(arity);
 	forms->by_record = form_by_record(btf);
 	has_helpers = !helpers_check(failure, btf);
+	session->real_time = !has_lock_words(btf);
 	btf__free(btf);
 	if (forms->by_arguments == FORM_NONE && forms->by_record == FORM_NONE)
 		return failure_set(
@@ -144,8 +151,7 @@ int lock_words_check(struct failure *failure)
 	if (!btf)
 		return -failure->error.code;
 	error = helpers_check(failure, btf);
-	has_words = has_member(btf, "rw_semaphore", "count") &&
-		    has_member(btf, "rw_semaphore", "owner");
+	has_words = has_lock_words(btf);
 	btf__free(btf);
 	if (error)
 		return error;

@@ -132,6 +132,7 @@ static void choose_programs(corelock_session *session)
 /*
  * Before Linux kernel commit 34dd3bad1a6f ("bpf: Relax the requirement to use preallocated hash
  * maps in tracing progs.") in v6.1, one that a tp program uses had to be, or the kernel warned.
+ * With PREEMPT_RT a thread provides new elements, later: several at once would not be had.
  */
 static void preallocate(corelock_session *session)
 {
@@ -155,7 +156,7 @@ static int load_programs(corelock_session *session)
 	error = set_sizes(session);
 	if (error)
 		return error;
-	if (session->skel->rodata->mm_from_record)
+	if (session->skel->rodata->mm_from_record || session->real_time)
 		preallocate(session);
 	error = mmap_lock_bpf__load(session->skel);
 	if (error == -ENOMEM)

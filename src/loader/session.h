@@ -37,6 +37,7 @@ struct corelock_session {
 	struct slow_read *slow_read; /* while the ring is being read */
 	struct event_forms forms;    /* that may be tried */
 	enum event_form form;	     /* that is loaded */
+	bool real_time;		     /* a kernel with PREEMPT_RT */
 	struct bpf_program *program[CORELOCK_EVENTS];
 	struct bpf_link *link[CORELOCK_EVENTS];
 	struct bpf_link *renamed, *moved, *forked, *freed;

@@ -287,18 +287,26 @@ def assert_known_counts(workload: str, rows: tuple[Row, ...], run: Traced) -> No
         assert writes["clone"] == arguments[1]
 
 
-def charged_and_due(run: Traced) -> tuple[Counter[Due], dict[Due, int]]:
-    """In ns, by corelock and by the witness; the sums in corelock's report are right."""
-    found = run.json
-    assert found["unaccounted_ns"] == 0
-    assert found["wait_ns"] == found["charged_ns"] + found["unknown_ns"]
-    assert found["charged_ns"] == sum(charge["charged_ns"] for charge in found["charges"])
-    charged: Counter[Due] = Counter()
-    for charge in found["charges"]:
-        waiter, holder = charge["waiter"], charge["holder"]
-        modes = waiter["mode"] == "write", holder["mode"] == "write"
-        charged[Due(waiter["tid"], modes[0], holder["tid"], modes[1])] += charge["charged_ns"]
-    return charged, blame(run.events)[0]
+class Blamed(Traced):
+    """One of ``blame``: in ns, what corelock charged, and what the witness says is due."""
+
+    def __init__(self, check: Check) -> None:
+        super().__init__(check)
+        self.assert_complete()
+        found = self.json
+        assert found["unaccounted_ns"] == 0
+        assert found["wait_ns"] == found["charged_ns"] + found["unknown_ns"]
+        assert found["charged_ns"] == sum(charge["charged_ns"] for charge in found["charges"])
+        self.worst = max(found["charges"], key=lambda charge: charge["charged_ns"])["holder"]
+        self.charged: Counter[Due] = Counter()
+        for charge in found["charges"]:
+            waiter, holder = charge["waiter"], charge["holder"]
+            modes = waiter["mode"] == "write", holder["mode"] == "write"
+            key = Due(waiter["tid"], modes[0], holder["tid"], modes[1])
+            self.charged[key] += charge["charged_ns"]
+        self.due = blame(self.events)[0]
+        self.due_ns = sum(self.due.values())
+        self.undue_ns = sum(max(0, ns - self.due.get(key, 0)) for key, ns in self.charged.items())
 
 
 @pytest.mark.feature("blame, {way}")
@@ -311,13 +319,9 @@ def test_blame(kernel: Kernel, booted: Boot, way: str, workload: str, record_pro
     check = check_of(booted, f"traced:blame:{way}:{workload}")
     if traced(kernel, "blame", check, record_property) is None:
         return
-    run = Traced(check)
-    run.assert_complete()
-    charged, due = charged_and_due(run)
-    assert charged
-    extra_ns = sum(max(0, ns - due.get(key, 0)) for key, ns in charged.items())
-    assert extra_ns <= WRONG * sum(due.values())
-    holder = max(run.json["charges"], key=lambda charge: charge["charged_ns"])["holder"]
+    run = Blamed(check)
+    assert run.undue_ns <= WRONG * run.due_ns
+    holder = run.worst
     if workload.startswith("smaps_reader"):
         assert (holder["tid"], holder["foreign"]) == (run.extra[0], True)
         assert (holder["operation"], holder["mode"]) == ("read", "read")
@@ -333,17 +337,14 @@ def test_chain(kernel: Kernel, booted: Boot, way: str, mode: str, record_propert
     check = check_of(booted, f"chain:{way}:{mode}")
     if traced(kernel, "blame", check, record_property) is None:
         return
-    run = Traced(check)
-    run.assert_complete()
-    charged, due = charged_and_due(run)
+    run = Blamed(check)
     (holder,) = run.extra
-    of_hold = {key for key in due if (key.holder, key.holder_write) == (holder, mode == "write")}
-    assert sorted(key.waiter_write for key in of_hold) == [False, True]
-    assert sum(due[key] for key in of_hold) >= 0.5 * sum(due.values())
-    assert sum(min(ns, charged[key]) for key, ns in due.items()) >= SHARE * sum(due.values())
-    extra_ns = sum(max(0, ns - due.get(key, 0)) for key, ns in charged.items())
-    assert extra_ns <= (1 - SHARE) * sum(due.values())
-    worst = max(run.json["charges"], key=lambda charge: charge["charged_ns"])["holder"]
+    its = [key for key in run.due if (key.holder, key.holder_write) == (holder, mode == "write")]
+    assert sorted(key.waiter_write for key in its) == [False, True]
+    assert sum(run.due[key] for key in its) >= 0.5 * run.due_ns
+    assert sum(min(ns, run.charged[key]) for key, ns in run.due.items()) >= SHARE * run.due_ns
+    assert run.undue_ns <= (1 - SHARE) * run.due_ns
+    worst = run.worst
     assert (worst["tid"], worst["comm"]) == (holder, "chain-holder")
     assert worst["operation"] == ("mmap" if mode == "write" else "pread64")
 

@@ -51,19 +51,29 @@ static void receive(int fd, void *data, size_t size)
 		_exit(1);
 }
 
-/*
- * Have the pages of code and stack in memory that a thread needs later: a fault there takes
- * the lock for reading, and would make it the last reader that came.
- */
-static void warm_up(void)
+/* When it is told to, the thread with this number in the chain asks for the lock, and waits. */
+static void ask(long at, char *page)
 {
-	char c, *page = workload_map(PAGE);
+	char c;
 
-	workload_check(pread(memory, &c, 1, (off_t)page) == 1, "/proc/self/mem");
-	madvise(page, PAGE, MADV_POPULATE_READ);
-	workload_check(!mprotect(page, PAGE, PROT_READ), "mprotect");
+	receive(go_pipe[at + 1][0], &c, 1);
+	if (chain[at] == 'w')
+		workload_check(!mprotect(page, PAGE, PROT_READ), "mprotect");
+	else
+		workload_check(!madvise(page, PAGE, MADV_POPULATE_READ), "madvise");
+}
+
+/*
+ * All that a thread does later it does once before, so that its pages of code and stack are in
+ * memory: a fault there takes the lock for reading, and would make it the last reader that came.
+ */
+static void rehearse(long at)
+{
+	char *page = workload_map(PAGE);
+
+	pass_on(go_pipe[at + 1][1], "g", 1);
+	ask(at, page);
 	workload_unmap(page, PAGE);
-	pthread_barrier_wait(&all_warm);
 }
 
 static void *hold(void *unused)
@@ -72,7 +82,8 @@ static void *hold(void *unused)
 	char c;
 
 	prctl(PR_SET_NAME, "chain-holder");
-	warm_up();
+	workload_check(pread(memory, &c, 1, (off_t)&tid) == 1, "/proc/self/mem");
+	pthread_barrier_wait(&all_warm);
 	pass_on(tid_pipe[1], &tid, sizeof(tid));
 	receive(go_pipe[0][0], &c, 1);
 	if (hold_for_read) {
@@ -88,16 +99,13 @@ static void *hold(void *unused)
 static void *queue_up(void *number)
 {
 	long at = (long)number;
-	char name[32], c;
+	char name[32];
 
 	snprintf(name, sizeof(name), "chain-%ld", at + 1);
 	prctl(PR_SET_NAME, name);
-	warm_up();
-	receive(go_pipe[at + 1][0], &c, 1);
-	if (chain[at] == 'w')
-		workload_check(!mprotect(anonymous, PAGE, PROT_READ), "mprotect");
-	else
-		workload_check(!madvise(anonymous, PAGE, MADV_POPULATE_READ), "madvise");
+	rehearse(at);
+	pthread_barrier_wait(&all_warm);
+	ask(at, anonymous);
 	return NULL;
 }
 

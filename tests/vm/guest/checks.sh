@@ -43,6 +43,11 @@ clean_up()
 
 # --- workloads, by their handshake (tests/workloads/workload.h) -----------------------------
 
+# For what is timed. Of two emulated CPUs one stands still while the other runs, and its clock
+# goes on: between two tracers' looks at it, too, which is no fault of either.
+one_cpu="taskset 1"
+pinned=
+
 # Starts NAME [ARGUMENT...]; pid and extra are what it says, tids what is there then.
 start_workload()
 {
@@ -164,10 +169,7 @@ check_traced()
 {
 	command=$1 way=$2
 	shift 2
-	# Of two emulated CPUs one stands still while the other runs, and its clock goes on:
-	# between two tracers' looks at it, too, which is no fault of either.
-	pinned=
-	[ "$command" != hold-times ] || pinned="taskset 1"
+	[ "$command" != hold-times ] || pinned=$one_cpu
 	start_workload "$@" || return 1
 	set -- --pid "$pid" --attach "$way" --json --verbose
 	case "$command" in
@@ -252,6 +254,7 @@ check_holders()
 # WAY MODE: who is to blame for both waits is known, and both are long.
 check_chain()
 {
+	pinned=$one_cpu
 	start_workload lock_chain "$2" wr || return 1
 	if ! start_corelock blame --pid "$pid" --attach "$1" --json --verbose; then
 		finish_corelock
