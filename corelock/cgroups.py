@@ -58,22 +58,10 @@ class _Mount:
 def find(path: Optional[str], container: Optional[str]) -> Optional[Cgroup]:
     """:func:`by_path` or :func:`by_container`, whichever is given; None if neither is."""
     if path is not None:
-        _check_name("cgroup", path)
         return by_path(path)
     if container is not None:
-        _check_name("container", container)
         return by_container(container)
     return None
-
-
-def _check_name(argument: str, value: object) -> None:
-    """Make sure that it could be a file's name."""
-    try:
-        if isinstance(value, str) and b"\0" not in os.fsencode(value):
-            return
-    except UnicodeEncodeError:  # half a character, which no file's name has
-        pass
-    raise InvalidArgument(f"no {argument} is named {value!r}", "Give a string without zeros.")
 
 
 def by_path(path: str) -> Cgroup:

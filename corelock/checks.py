@@ -8,6 +8,7 @@ from typing import Optional
 
 from corelock import hostfiles
 from corelock._native import HostFacts, Options, Session
+from corelock.arguments import FileName, file_name
 from corelock.diagnosis import Check, Diagnosis, EventLayout, Verdict
 from corelock.errors import CorelockError
 from corelock.model import Host
@@ -17,18 +18,18 @@ from corelock.trial import Trial, event_cost_ns, try_tracing
 _CAP_SYS_PTRACE, _CAP_SYS_ADMIN = 19, 21
 
 
-def doctor(*, btf: Optional[str] = None) -> Diagnosis:
+def doctor(*, btf: Optional[FileName] = None) -> Diagnosis:
     """Look at everything that tracing needs here, and trace this thread for a moment.
 
     Takes about a second. ``btf`` is as of :class:`~corelock.Tracer`. Raises nothing over what
-    the host lacks: that is what it reports.
+    the host lacks: that is what it reports; only InvalidArgument for what is no file's name.
 
     >>> import corelock
     >>> diagnosis = corelock.doctor()
     >>> diagnosis.works, diagnosis.attach
     (True, 'tp_btf')
     """
-    return _Doctor(btf).diagnosis()
+    return _Doctor(file_name("btf", btf)).diagnosis()
 
 
 class _Doctor:

@@ -7,8 +7,9 @@ import threading
 from types import TracebackType
 from typing import Literal, Optional
 
-from corelock import cgroups, target
+from corelock import arguments, cgroups, target
 from corelock._native import LockReader
+from corelock.arguments import FileName, check_text
 from corelock.errors import InvalidArgument
 from corelock.locks import HoldersSnapshot, LockState, LockThread, SeenLock
 from corelock.model import Cgroup
@@ -17,7 +18,7 @@ from corelock.model import Cgroup
 def holders(
     pid: Optional[int] = None,
     *,
-    cgroup: Optional[str] = None,
+    cgroup: Optional[FileName] = None,
     container: Optional[str] = None,
     waiters: bool = True,
 ) -> HoldersSnapshot:
@@ -57,7 +58,7 @@ class HolderSampler:
     ``container``: with one of them, all looks are at processes in it.
 
     Raises:
-        InvalidArgument: ``cgroup`` and ``container`` are both given.
+        InvalidArgument: ``cgroup`` and ``container`` are both given, or no names.
         NoSuchTarget: there is no such cgroup or container; on entering.
         Unsupported, MissingPrivilege, LoadError, LibraryError: on entering.
     """
@@ -65,14 +66,15 @@ class HolderSampler:
     def __init__(
         self,
         *,
-        btf: Optional[str] = None,
-        cgroup: Optional[str] = None,
+        btf: Optional[FileName] = None,
+        cgroup: Optional[FileName] = None,
         container: Optional[str] = None,
     ) -> None:
         if cgroup is not None and container is not None:
             raise InvalidArgument("name one cgroup", "Give cgroup or container.")
-        self._btf = btf
-        self._cgroup_path = cgroup
+        check_text("container", container)
+        self._btf = arguments.file_name("btf", btf)
+        self._cgroup_path = arguments.file_name("cgroup", cgroup)
         self._container = container
         #: What looks are limited to, once entered.
         self.cgroup: Optional[Cgroup] = None

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Union
 
+from corelock.arguments import is_whole
 from corelock.errors import InvalidArgument, MissingPrivilege, NoSuchTarget, Unsupported
 
 PROC = Path("/proc")
@@ -99,8 +100,8 @@ def check_positive(pid: int) -> None:
     Raises:
         InvalidArgument: not a positive number of 32 bits.
     """
-    if not 0 < pid < 1 << 31:
-        raise InvalidArgument(f"not a pid: {pid}", "Pids are positive numbers.")
+    if not (is_whole(pid) and 0 < pid < 1 << 31):
+        raise InvalidArgument(f"not a pid: {pid!r}", "Pids are positive numbers.")
 
 
 def _check(tid: int, *, whole_process: bool) -> int:

@@ -13,9 +13,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Optional, get_args
 
-from corelock import target
+from corelock import arguments, target
 from corelock._native import SLOW_BATCH_BYTES, Options, Session
 from corelock._rows import assemble
+from corelock.arguments import FileName, check_range, check_text
 from corelock.errors import InvalidArgument
 from corelock.model import Accounting, Cgroup, RowKey, SlowEvent, SlowKind, Snapshot
 
@@ -44,13 +45,6 @@ _MIN_ROWS = 8192
 _MIN_HOST_ROWS = 32768
 
 
-def _check_range(name: str, value: Optional[int], least: int, most: int) -> None:
-    if value is not None and not least <= value <= most:
-        raise InvalidArgument(
-            f"{name} is out of range: {value}", f"Give a number from {least} to {most}."
-        )
-
-
 class Tracer:
     """Times one target's mmap_lock from ``start`` to ``stop``, in the kernel.
 
@@ -59,9 +53,10 @@ class Tracer:
     address spaces of all processes of that name), ``cgroup`` (of all processes in
     that cgroup of version 2 or below it: its directory, or its path in
     ``/proc/PID/cgroup``), ``container`` (the same for the one whose id begins so),
-    ``everything`` (the host's) and ``command`` (a program to start, traced from
-    its first instruction) says what is traced. Processes that move into a cgroup
-    are traced from then on, those that leave it no longer.
+    ``everything`` (the host's) and ``command`` (a program to start and its arguments,
+    word by word, traced from its first instruction) says what is traced. Processes
+    that move into a cgroup are traced from then on, those that leave it no longer.
+    Files (``cgroup``, ``btf``, words of ``command``) are named by strings or path objects.
 
     Args:
         follow: trace the target's future children too (``pid`` or ``command``).
@@ -97,7 +92,7 @@ class Tracer:
     0
 
     Raises:
-        InvalidArgument: contradictory or impossible arguments.
+        InvalidArgument: contradictory or impossible arguments, or of a wrong type.
         NoSuchTarget: no such process, or one without an address space; no such
             cgroup or container.
         Unsupported, MissingPrivilege, LoadError, LibraryError: see
@@ -110,10 +105,10 @@ class Tracer:
         pid: Optional[int] = None,
         tid: Optional[int] = None,
         comm: Optional[str] = None,
-        cgroup: Optional[str] = None,
+        cgroup: Optional[FileName] = None,
         container: Optional[str] = None,
         everything: bool = False,
-        command: Optional[Sequence[str]] = None,
+        command: Optional[Sequence[FileName]] = None,
         follow: bool = False,
         slow_ns: Optional[int] = DEFAULT_SLOW_NS,
         max_rows: Optional[int] = None,
@@ -121,25 +116,31 @@ class Tracer:
         intervals: bool = False,
         blame: bool = False,
         attach: Optional[Attach] = None,
-        btf: Optional[str] = None,
+        btf: Optional[FileName] = None,
     ) -> None:
+        for id_ in pid, tid:
+            if id_ is not None:
+                target.check_positive(id_)
+        check_text("comm", comm)
+        check_text("container", container)
+        self._comm = comm
+        self._container = container
+        self._cgroup_path = arguments.file_name("cgroup", cgroup)
+        self._btf = arguments.file_name("btf", btf)
+        self._command = arguments.words(command)
         named = [given is not None for given in (pid, tid, comm, cgroup, container)]
-        if sum([*named, everything, bool(command)]) != 1:
+        if sum([*named, everything, bool(self._command)]) != 1:
             raise InvalidArgument(
                 "name exactly one target",
                 "One of pid, tid, comm, cgroup, container, everything, command.",
             )
-        if follow and pid is None and not command:
+        if follow and pid is None and not self._command:
             raise InvalidArgument(
                 "only the children of a process can be followed", "Use it with pid or command."
             )
-        _check_range("slow_ns", slow_ns, 0, MAX_SLOW_NS)
-        _check_range("max_rows", max_rows, 1, MAX_ROWS)
-        _check_range("ring_bytes", ring_bytes, 1, MAX_RING_BYTES)
-        self._command = list(command or ())
-        self._comm = comm
-        self._cgroup_path = cgroup
-        self._container = container
+        check_range("slow_ns", slow_ns, 0, MAX_SLOW_NS)
+        check_range("max_rows", max_rows, 1, MAX_ROWS)
+        check_range("ring_bytes", ring_bytes, 1, MAX_RING_BYTES)
         self._tid = tid
         self._everything = everything
         self._follow = follow
@@ -156,7 +157,6 @@ class Tracer:
                 f"no such way to attach: {attach}", f"One of {', '.join(ATTACH)}."
             )
         self._attach_by = attach
-        self._btf = btf
         #: The traced process, once known: the one given, or the command's.
         self.pid = pid
         #: Its pid in the initial pid namespace, once started; 0 for other targets.

@@ -12,7 +12,8 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Optional
 
 import click
@@ -61,6 +62,22 @@ def discard(descriptor: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
+@contextmanager
+def unheard() -> Iterator[None]:
+    """That stderr cannot be written ends nothing: results go elsewhere."""
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            discard(2)
+
+
+def say(text: str) -> None:
+    """To stderr, as far as it can be written."""
+    with unheard():
+        click.echo(text, err=True)
+
+
 def main() -> None:
     """Entry point of the ``corelock`` executable."""
     try:
@@ -70,16 +87,18 @@ def main() -> None:
         # The exit code of a command that has one of its own.
         sys.exit(code)
     except click.UsageError as error:
-        error.show()
+        with unheard():
+            error.show()
         sys.exit(2)
     except click.ClickException as error:
-        error.show()
+        with unheard():
+            error.show()
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("corelock: aborted", err=True)
+        say("corelock: aborted")
         sys.exit(1)
     except CorelockError as error:
-        click.echo(f"corelock: {error}", err=True)
+        say(f"corelock: {error}")
         sys.exit(2 if isinstance(error, InvalidArgument) else 1)
     except BrokenPipeError:
         discard(1)
@@ -91,5 +110,5 @@ def main() -> None:
             discard(1)
         else:
             raise
-        click.echo(f"corelock: {error}\n  {remedy}", err=True)
+        say(f"corelock: {error}\n  {remedy}")
         sys.exit(1)

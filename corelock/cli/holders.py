@@ -11,6 +11,7 @@ from typing import Optional
 import click
 
 from corelock import target
+from corelock.cli import say
 from corelock.cli.lifetime import CgroupLifetime, Lifetime
 from corelock.cli.options import (
     above_zero,
@@ -104,7 +105,7 @@ def command(**given: object) -> None:
             _Run(options, output).go()
         except CorelockError as error:
             if options.verbose and error.log:
-                click.echo(error.log, err=True)
+                say(error.log)
             raise
 
 
@@ -245,7 +246,7 @@ class _Run:
 
     def _say(self, text: str) -> None:
         if not self._options.quiet:
-            click.echo(text, err=True)
+            say(text)
 
 
 def _stopped(stop_fd: int, until: float) -> bool:

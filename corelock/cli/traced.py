@@ -13,6 +13,7 @@ from typing import Optional
 import click
 
 from corelock import target
+from corelock.cli import say
 from corelock.cli.lifetime import CgroupLifetime, Lifetime
 from corelock.cli.run import Output, Watch, interruptible, reap
 from corelock.errors import CorelockError
@@ -118,7 +119,7 @@ class TracedRun(ABC):
                 self._go(stack)
         except CorelockError as error:
             if self._traced.verbose and error.log:
-                click.echo(error.log, err=True)
+                say(error.log)
             raise
 
     def _go(self, stack: ExitStack) -> None:
@@ -229,7 +230,7 @@ class TracedRun(ABC):
         ):
             # Since Linux 7.0 a tp_btf program may be preempted, and keeps its CPU's others out.
             remedy = " Try --attach tp."
-        click.echo(f"corelock: incomplete: {words}.{remedy}", err=True)
+        say(f"corelock: incomplete: {words}.{remedy}")
 
     #: What helps against slow records that were lost.
     ring_remedy = ""
@@ -246,4 +247,4 @@ class TracedRun(ABC):
     def say(self, text: str) -> None:
         """To stderr, unless -q."""
         if not self._traced.quiet:
-            click.echo(text, err=True)
+            say(text)

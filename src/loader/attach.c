@@ -44,11 +44,10 @@ static int attach_program(corelock_session *session, struct bpf_program *program
 	if (error == EPERM)
 		return permission_fail(&session->failure, error, "the kernel refused to attach");
 	return session_fail(session, CORELOCK_E_LOAD, error,
-			    bpf_program__type(program) == BPF_PROG_TYPE_TRACEPOINT &&
-					    error != EMFILE
+			    bpf_program__type(program) == BPF_PROG_TYPE_TRACEPOINT
 				    ? "Attaching by tp needs tracefs: mount -t tracefs none "
 				      "/sys/kernel/tracing, readable by the caller."
-				    : refusal_remedy(error),
+				    : REFUSAL_REMEDY,
 			    "cannot attach %s", bpf_program__name(program));
 }
 

@@ -76,7 +76,10 @@ static int show(struct failure *failure, const char *path, const struct btf *btf
 			   "cannot show what is in %s as " VMLINUX_BTF, path);
 }
 
-/* The kernel's own, as it gives it to who has CAP_SYS_ADMIN, once a program has needed it. */
+/*
+ * The kernel's own, as it gives it to who has CAP_SYS_ADMIN, once a program has needed it. NULL
+ * where there is none, or errno says why it cannot be had.
+ */
 static struct btf *kernels_own(void)
 {
 	char name[16];
@@ -86,8 +89,11 @@ static struct btf *kernels_own(void)
 		struct bpf_btf_info info = {.name = (uintptr_t)name, .name_len = sizeof(name)};
 		__u32 length = sizeof(info);
 		int fd = bpf_btf_get_fd_by_id(id);
-		int error = bpf_obj_get_info_by_fd(fd, &info, &length);
+		int error;
 
+		if (fd < 0 && no_descriptors(errno))
+			return NULL;
+		error = bpf_obj_get_info_by_fd(fd, &info, &length);
 		close(fd);
 		if (!error && info.kernel_btf && !strcmp(name, "vmlinux"))
 			return btf__load_from_kernel_by_id(id);
@@ -99,6 +105,7 @@ static struct btf *kernels_own(void)
 static int compare(struct failure *failure, const char *path, const struct btf *given)
 {
 	struct btf *own = kernels_own();
+	int sys_errno = own ? 0 : errno;
 	__u32 given_bytes = 0, own_bytes = 1;
 	const void *given_data = btf__raw_data(given, &given_bytes);
 	const void *own_data = own ? btf__raw_data(own, &own_bytes) : NULL;
@@ -109,6 +116,9 @@ static int compare(struct failure *failure, const char *path, const struct btf *
 	btf__free(own);
 	if (same)
 		return 0;
+	if (no_descriptors(sys_errno))
+		return failure_set(failure, CORELOCK_E_SYSTEM, sys_errno, "",
+				   "cannot compare %s with the kernel's own BTF", path);
 	return failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
 			   has_own ? "Use the vmlinux of exactly this build of the kernel."
 				   : "It must be built with CONFIG_DEBUG_INFO_BTF=y.",

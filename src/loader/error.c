@@ -88,6 +88,11 @@ void failure_free(struct failure *failure)
 	free(failure->log);
 }
 
+bool no_descriptors(int sys_errno)
+{
+	return sys_errno == EMFILE || sys_errno == ENFILE;
+}
+
 int failure_set(struct failure *failure, enum corelock_code code, int sys_errno, const char *remedy,
 		const char *message, ...)
 {
@@ -105,7 +110,9 @@ int failure_set(struct failure *failure, enum corelock_code code, int sys_errno,
 		snprintf(failure->message + length, sizeof(failure->message) - length, ": %s",
 			 reason);
 	}
-	snprintf(failure->remedy, sizeof(failure->remedy), "%s", remedy);
+	/* Whatever was to be done, it takes a descriptor. */
+	snprintf(failure->remedy, sizeof(failure->remedy), "%s",
+		 no_descriptors(sys_errno) ? "Raise the limit of open files (ulimit -n)." : remedy);
 	failure->error.code = code;
 	failure->error.sys_errno = sys_errno;
 	return -(int)code;

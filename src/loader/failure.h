@@ -30,7 +30,13 @@ struct failure {
 void failure_init(struct failure *failure);
 void failure_free(struct failure *failure);
 
-/* Records a failure and returns -code. The message is a format; errno 0: none. */
+/* Whether an errno says that there are too few file descriptors. */
+bool no_descriptors(int sys_errno);
+
+/*
+ * Records a failure and returns -code. The message is a format; errno 0: none. The remedy against
+ * too few descriptors is known here.
+ */
 int failure_set(struct failure *failure, enum corelock_code code, int sys_errno, const char *remedy,
 		const char *message, ...) __attribute__((format(printf, 5, 6)));
 
@@ -52,10 +58,10 @@ int capabilities_check(struct failure *failure);
 int permission_fail(struct failure *failure, int sys_errno, const char *what);
 
 /* Against a refusal that nobody forbade. */
-const char *refusal_remedy(int sys_errno);
+#define REFUSAL_REMEDY "Please report this with the log (-v) and the kernel's version."
 
-/* Says why the kernel did not load the programs. */
-int load_fail(struct failure *failure, int sys_errno);
+/* Says why the kernel did not load the programs of object (NULL: it could not be opened). */
+int load_fail(struct failure *failure, const struct bpf_object *object, int sys_errno);
 
 /* Fails unless the kernel's BTF can be read. */
 int btf_check(struct failure *failure);

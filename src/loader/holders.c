@@ -101,7 +101,7 @@ static int check_and_load(void *handle)
 	holders->skel->rodata->pid_namespace = holders->pids.address;
 	holders->skel->rodata->pid_namespace_level = holders->pids.level;
 	error = holders_bpf__load(holders->skel);
-	return error ? load_fail(failure, -error) : 0;
+	return error ? load_fail(failure, holders->skel->obj, -error) : 0;
 }
 
 static int check_and_load_held(void *handle)
@@ -120,7 +120,7 @@ static int check_and_load_held(void *handle)
 	holders->held->rodata->pid_namespace_level = holders->pids.level;
 	error = held_bpf__load(holders->held);
 	if (error) {
-		error = load_fail(failure, -error);
+		error = load_fail(failure, holders->held->obj, -error);
 		held_bpf__destroy(holders->held);
 		holders->held = NULL;
 	}

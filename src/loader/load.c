@@ -162,7 +162,7 @@ static int load_programs(corelock_session *session)
 	if (error == -ENOMEM)
 		return session_fail(session, CORELOCK_E_LOAD, ENOMEM, "Ask for fewer rows.",
 				    "not enough memory for the BPF maps");
-	return error ? load_fail(&session->failure, -error) : 0;
+	return error ? load_fail(&session->failure, session->skel->obj, -error) : 0;
 }
 
 static int follow_target(corelock_session *session)
@@ -211,7 +211,9 @@ static int load_form(corelock_session *session, enum event_form form)
 
 bool may_fall_back(const corelock_session *session, int error)
 {
-	return error == -CORELOCK_E_LOAD && session->error.sys_errno != ENOMEM &&
+	int sys_errno = session->error.sys_errno;
+
+	return error == -CORELOCK_E_LOAD && sys_errno != ENOMEM && !no_descriptors(sys_errno) &&
 	       session->form != session->forms.by_record && session->forms.by_record != FORM_NONE;
 }
 

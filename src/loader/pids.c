@@ -39,7 +39,7 @@ static int read_ids(struct failure *failure, struct caller_bpf *skel, struct pid
 	int error = skel ? caller_bpf__load(skel) : -errno;
 
 	if (error)
-		return load_fail(failure, -error);
+		return load_fail(failure, skel ? skel->obj : NULL, -error);
 	memcpy(skel->bss->wanted_ids, ids, PID_IDS * sizeof(*ids));
 	error = run_iterator(skel->progs.find_ids, NULL);
 	if (error || !skel->bss->namespace_address)

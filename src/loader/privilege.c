@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* What the caller may do, and why the kernel refused it bpf(). */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -129,17 +130,39 @@ int permission_fail(struct failure *failure, int sys_errno, const char *what)
 			   "%s", what);
 }
 
-const char *refusal_remedy(int sys_errno)
+/* More than libbpf has open for a moment while it loads. */
+#define PASSING_DESCRIPTORS 8
+
+/*
+ * libbpf takes a question that it had no descriptor to ask with for a no of the kernel, and says
+ * something else then. It has given back by now what it had: whether there is enough can be tried.
+ */
+static bool lacks_descriptors(const struct bpf_object *object)
 {
-	return sys_errno == EMFILE || sys_errno == ENFILE
-		       ? "Raise the limit of open files (ulimit -n)."
-		       : "Please report this with the log (-v) and the kernel's version.";
+	int taken[128], count = 0, wanted = PASSING_DESCRIPTORS;
+	struct bpf_program *program;
+	struct bpf_map *map;
+	bool lacks = false;
+
+	bpf_object__for_each_map(map, object) wanted++;
+	bpf_object__for_each_program(program, object) wanted += bpf_program__autoload(program);
+	while (count < wanted && count < 128 && !lacks) {
+		taken[count] = open("/", O_PATH | O_CLOEXEC);
+		lacks = taken[count] < 0;
+		count += !lacks;
+	}
+	lacks = lacks && no_descriptors(errno);
+	while (count)
+		close(taken[--count]);
+	return lacks;
 }
 
-int load_fail(struct failure *failure, int sys_errno)
+int load_fail(struct failure *failure, const struct bpf_object *object, int sys_errno)
 {
 	const char *what = "the kernel refused the BPF programs";
 
+	if (object && lacks_descriptors(object))
+		sys_errno = EMFILE;
 	/* For the verifier, locked-down helpers are unknown ones. A filter may say anything. */
 	if (sys_errno == EPERM || sys_errno == ENOSYS || seccomp_forbids_bpf() ||
 	    (sys_errno == EINVAL && locked_down()))
@@ -149,6 +172,5 @@ int load_fail(struct failure *failure, int sys_errno)
 				   "Let it compile them: sysctl net.core.bpf_jit_enable=1, on a "
 				   "kernel with CONFIG_BPF_JIT=y.",
 				   "%s: it would have to interpret them, and cannot", what);
-	return failure_set(failure, CORELOCK_E_LOAD, sys_errno, refusal_remedy(sys_errno), "%s",
-			   what);
+	return failure_set(failure, CORELOCK_E_LOAD, sys_errno, REFUSAL_REMEDY, "%s", what);
 }

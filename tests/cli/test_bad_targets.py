@@ -281,6 +281,37 @@ def test_stderr_closed() -> None:
     result.assert_table()
 
 
+@pytest.mark.parametrize("form", ["table", "file"])
+def test_stderr_full(form: str, tmp_path: Path) -> None:
+    """What was measured is there all the same."""
+    arguments = ["--pid", os.getpid(), "-d", "0.1"]
+    if form == "file":
+        arguments = ["-o", tmp_path / "result", "--", "sh", "-c", "exit 3"]
+    with open("/dev/full", "w") as full:
+        result = run("hold-times", "-v", *arguments, stderr=full)
+    if form == "file":
+        result = result._replace(out=(tmp_path / "result").read_text())
+    result.assert_table()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["holders", "--pid", os.getpid(), "--watch", "9", "--json"], 0),
+        (["hold-times", "--no-such-option"], 2),
+        (["hold-times", "--pid", "0"], 2),
+        (["hold-times", "--comm", "n" * 16], 2),
+    ],
+    ids=["watch", "usage", "no pid", "no name"],
+)
+def test_stderr_full_changes_no_exit_code(arguments: list[object], code: int) -> None:
+    with open("/dev/full", "w") as full, Corelock(*arguments, stderr=full) as corelock:
+        if code == 0:
+            assert corelock.line()
+            corelock.interrupt()
+        assert corelock.finish().code == code
+
+
 def test_stdin_closed() -> None:
     _with_shell("<&-", "hold-times", "--", "true").assert_table()
 

@@ -220,6 +220,29 @@ def test_few_descriptors(limit: int) -> None:
     result.assert_refused("Too many open files", "ulimit -n")
 
 
+_ALL = ["hold-times", "--all", "-d", "0.1"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [_ALL, [*_ALL, "--btf", "/sys/kernel/btf/vmlinux"], ["holders"]],
+    ids=["hold-times", "hold-times --btf", "holders"],
+)
+@pytest.mark.parametrize("limit", [5, 6, 7, 9, 11, 13, 14, 15, 17, 19, 20, 23, 26, *range(28, 37)])
+def test_descriptors_that_may_do(limit: int, command: list[str]) -> None:
+    """However far they reach: it works as with many, or says that they are too few."""
+    prefix = ["prlimit", f"--nofile={limit}:{limit}"]
+    result = run(*command, "-q", "--json", prefix=prefix)
+    if result.code:
+        result.assert_refused("Too many open files", "ulimit -n")
+        # Another way to attach would not help.
+        assert "_record" not in result.err
+    elif command != ["holders"]:
+        assert result.json["accounting"]["attached_by"] == "tp_btf"
+    else:
+        assert result.json["schema"]
+
+
 # --- namespaces -------------------------------------------------------------------------------
 
 

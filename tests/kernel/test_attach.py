@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 import corelock
 from corelock.errors import InvalidArgument
@@ -110,6 +112,66 @@ def test_kernel_without_what_programs_need(folder: Path, command: list[str]) -> 
     path.write_bytes(_BTF.read_bytes().replace(b"BPF_FUNC_task_pt_regs", b"BPF_FUNC_task_pt_rags"))
     result = run(*command, prefix=prepared(f"mount --bind {path} {_BTF}"))
     result.assert_refused("this kernel's BPF has no bpf_task_pt_regs", "Linux 5.15")
+
+
+# --- arguments that the kernel refuses --------------------------------------------------------
+
+
+def _typedef(btf: bytearray, name: bytes) -> slice:
+    """Where the BTF has the typedef of that name: its name's offset, BTF_KIND_TYPEDEF, its type."""
+    header_bytes, _, _, strings_at = struct.unpack_from("=4I", btf, 4)
+    names_at = header_bytes + strings_at
+    begin = struct.pack("=2I", btf.index(b"\0" + name + b"\0", names_at) + 1 - names_at, 8 << 24)
+    assert btf.count(begin) == 1
+    return slice(btf.index(begin), btf.index(begin) + 12)
+
+
+@pytest.fixture(scope="module")
+def refused_load(folder: Path) -> list[str]:
+    """By BTF that has the arguments under the number of a tracepoint with fewer.
+
+    The kernel goes by the number, and does not let a program read what is not there.
+    """
+    btf = bytearray(_BTF.read_bytes())
+    one = _typedef(btf, b"btf_trace_mmap_lock_released")
+    other = _typedef(btf, b"btf_trace_sched_wait_task")
+    btf[one], btf[other] = btf[other], btf[one]
+    path = folder / "with_fewer_arguments"
+    path.write_bytes(btf)
+    return prepared(f"mount --bind {path} {_BTF}")
+
+
+@pytest.fixture(scope="module")
+def refused_attach(folder: Path) -> list[str]:
+    library = folder / "refuse_attach.so"
+    source = Path(__file__).with_name("refuse_attach.c")
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run(["cc", *flags, source, "-o", library, "-ldl"], check=True)
+    return ["env", f"LD_PRELOAD={library}"]
+
+
+def _libbpf_is_apart() -> bool:
+    """Whether something can come between: a wheel's library has libbpf inside."""
+    if "CORELOCK_TEST_COMMAND" in os.environ:
+        return False
+    with open(Path(corelock.__file__).with_name("libcorelock.so"), "rb") as file:
+        dynamic = ELFFile(file).get_section_by_name(".dynamic")
+        return any(tag.needed == "libbpf.so.1" for tag in dynamic.iter_tags("DT_NEEDED"))
+
+
+_REFUSALS = {"refused_load": "the kernel refused the BPF programs: Permission denied"}
+if _libbpf_is_apart():
+    _REFUSALS["refused_attach"] = "cannot attach released: Invalid argument"
+
+
+@pytest.mark.parametrize("refusal", _REFUSALS)
+def test_records_where_arguments_are_refused(refusal: str, request: pytest.FixtureRequest) -> None:
+    prefix = request.getfixturevalue(refusal)
+    result = _storm(prefix=prefix)
+    _assert_storm(result, "tp")
+    assert "attached by tp" in result.err
+    result = run("hold-times", "--attach", "tp_btf", "--all", prefix=prefix)
+    result.assert_refused(_REFUSALS[refusal], "Please report")
 
 
 # --- records of other kernels -----------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -95,14 +94,6 @@ def test_a_name_that_is_not_utf_8(top: Path) -> None:
     assert (found.path, os.fsencode(found.folder)) == ("/f\\xff", folder)
     assert cgroup_label(found) == "cgroup /f\\xff"
     assert cgroup_fields(found) == {"path": "/f\\xff", "id": found.id, "container": None}
-
-
-@pytest.mark.parametrize("name", [b"/", "\0", "/a\0b", "\ud800", 4711])
-@pytest.mark.parametrize("argument", ["cgroup", "container"])
-def test_what_is_no_name(top: Path, argument: str, name: Any) -> None:
-    path, container = (name, None) if argument == "cgroup" else (None, name)
-    with pytest.raises(InvalidArgument, match=f"no {argument} is named"):
-        cgroups.find(path, container)
 
 
 def test_of_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
