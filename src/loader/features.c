@@ -9,20 +9,33 @@
 
 #include "session.h"
 
-/* The number of parameters of a tracepoint's prototype (with the leading void *), 0: none such. */
-static unsigned int tracepoint_arity(const struct btf *btf, const char *name)
+#define MAX_ARGUMENTS 8
+
+/* Of a type: p, a pointer; b, a bool; ?, another. */
+static char letter_of(const struct btf *btf, __u32 id)
+{
+	const struct btf_type *type = btf__type_by_id(btf, btf__resolve_type(btf, id));
+
+	if (type && btf_is_ptr(type))
+		return 'p';
+	return type && btf_is_int(type) && btf_int_encoding(type) & BTF_INT_BOOL ? 'b' : '?';
+}
+
+/* The letters of a tracepoint's arguments; none if there is no such tracepoint. */
+static void tracepoint_letters(const struct btf *btf, const char *name,
+			       char letters[MAX_ARGUMENTS + 1])
 {
 	const struct btf_type *type;
 	int id = btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF);
 
-	if (id < 0)
-		return 0;
-	type = btf__type_by_id(btf, id);
-	type = btf__type_by_id(btf, type->type);
-	if (!type || !btf_is_ptr(type))
-		return 0;
-	type = btf__type_by_id(btf, type->type);
-	return type && btf_is_func_proto(type) ? btf_vlen(type) : 0;
+	memset(letters, 0, MAX_ARGUMENTS + 1);
+	type = id < 0 ? NULL : btf__type_by_id(btf, btf__type_by_id(btf, id)->type);
+	type = type && btf_is_ptr(type) ? btf__type_by_id(btf, type->type) : NULL;
+	if (!type || !btf_is_func_proto(type))
+		return;
+	/* The first parameter is the probe's own. */
+	for (int i = 1; i < btf_vlen(type) && i <= MAX_ARGUMENTS; i++)
+		letters[i - 1] = letter_of(btf, btf_params(type)[i].type);
 }
 
 static struct btf *open_btf(struct failure *failure)
@@ -68,9 +81,12 @@ static bool has_member(const struct btf *btf, const char *name, const char *memb
 	return false;
 }
 
-static enum event_form form_by_arguments(unsigned int arity)
+/* (mm, write), up to Linux 6.13 with a path between them. */
+static enum event_form form_by_arguments(const char *letters)
 {
-	return arity == 3 ? FORM_ARGUMENTS : arity == 4 ? FORM_ARGUMENTS_WITH_PATH : FORM_NONE;
+	return !strcmp(letters, "pb")	 ? FORM_ARGUMENTS
+	       : !strcmp(letters, "ppb") ? FORM_ARGUMENTS_WITH_PATH
+					 : FORM_NONE;
 }
 
 static enum event_form form_by_record(const struct btf *btf)
@@ -110,13 +126,13 @@ int tracepoints_check(corelock_session *session)
 	struct event_forms *forms = &session->forms;
 	struct failure *failure = &session->failure;
 	struct btf *btf = open_btf(failure);
-	unsigned int arity;
+	char letters[MAX_ARGUMENTS + 1];
 	bool has_helpers;
 
 	if (!btf)
 		return -failure->error.code;
-	arity = tracepoint_arity(btf, "btf_trace_mmap_lock_released");
-	forms->by_arguments = form_by_arguments(arity);
+	tracepoint_letters(btf, "btf_trace_mmap_lock_released", letters);
+	forms->by_arguments = form_by_arguments(letters);
 	forms->by_record = form_by_record(btf);
 	has_helpers = !helpers_check(failure, btf);
 	session->real_time = !has_lock_words(btf);
@@ -124,9 +140,10 @@ int tracepoints_check(corelock_session *session)
 	if (forms->by_arguments == FORM_NONE && forms->by_record == FORM_NONE)
 		return failure_set(
 			failure, CORELOCK_E_UNSUPPORTED, 0,
-			arity ? "This version of corelock does not know their arguments; "
-				"use a newer one."
-			      : "They need CONFIG_TRACEPOINTS=y, and corelock Linux 5.15 or newer.",
+			*letters ? "This version of corelock does not know their arguments; "
+				   "use a newer one."
+				 : "They need CONFIG_TRACEPOINTS=y, and corelock Linux 5.15 or "
+				   "newer.",
 			"this kernel has no usable mmap_lock tracepoints");
 	if (!has_helpers)
 		return -failure->error.code;

@@ -249,26 +249,32 @@ def test_jit() -> None:
     assert jit["verdict"] == ("pass" if compiles else "warn")
 
 
-def write_btf_of_tracepoint(path: Path, parameters: int) -> None:
-    """Valid BTF that has one of the tracepoints, with so many parameters, and a helper."""
+def write_btf_of_tracepoint(path: Path, arguments: str) -> None:
+    """Valid BTF that has one of the tracepoints, with such arguments, and a helper.
+
+    An argument is p, a pointer; b, a bool; or i, an int.
+    """
     names = b"\0int\0btf_trace_mmap_lock_released\0bpf_func_id\0BPF_FUNC_task_pt_regs\0"
-    integer, prototype, pointer, typedef, enum = 1, 13, 2, 8, 6
+    integer, pointer, enum, typedef, prototype = (kind << 24 for kind in (1, 2, 6, 8, 13))
     enum_name, helper_name = names.index(b"bpf_func_id"), names.index(b"BPF_FUNC")
-    types = struct.pack("=IIII", 1, integer << 24, 4, 1 << 24 | 32)
-    types += struct.pack("=III", 0, prototype << 24 | parameters, 0)
-    types += struct.pack("=II", 0, 1) * parameters
-    types += struct.pack("=III", 0, pointer << 24, 2)
-    types += struct.pack("=III", 5, typedef << 24, 3)
-    types += struct.pack("=III", enum_name, enum << 24 | 1, 4)
+    types = struct.pack("=IIII", 1, integer, 4, 1 << 24 | 32)
+    types += struct.pack("=IIII", 1, integer, 1, 4 << 24 | 8)
+    types += struct.pack("=III", 0, pointer, 0)
+    types += struct.pack("=III", 0, prototype | 1 + len(arguments), 0)
+    for letter in "p" + arguments:
+        types += struct.pack("=II", 0, "ibp".index(letter) + 1)
+    types += struct.pack("=III", 0, pointer, 4)
+    types += struct.pack("=III", 5, typedef, 5)
+    types += struct.pack("=III", enum_name, enum | 1, 4)
     types += struct.pack("=Ii", helper_name, 175)
     header = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(names))
     path.write_bytes(header + types + names)
 
 
-@pytest.mark.parametrize(("parameters", "layout"), [(3, "memcg_id"), (4, "memcg_path")])
-def test_cost_of_cgroup_paths(tmp_path: Path, parameters: int, layout: str) -> None:
+@pytest.mark.parametrize(("arguments", "layout"), [("pb", "memcg_id"), ("ppb", "memcg_path")])
+def test_cost_of_cgroup_paths(tmp_path: Path, arguments: str, layout: str) -> None:
     """By what BTF says of the tracepoints, whatever the kernel's version."""
-    write_btf_of_tracepoint(tmp_path / "btf", parameters)
+    write_btf_of_tracepoint(tmp_path / "btf", arguments)
     prefix = prepared(f"mount --bind {tmp_path}/btf {_BTF}/vmlinux")
     result = run("doctor", "--json", prefix=prefix)
     assert result.json["event_layout"] == layout
@@ -277,13 +283,16 @@ def test_cost_of_cgroup_paths(tmp_path: Path, parameters: int, layout: str) -> N
     assert warned == (layout == "memcg_path")
 
 
-def test_unknown_tracepoints(tmp_path: Path) -> None:
-    write_btf_of_tracepoint(tmp_path / "btf", 7)
+@pytest.mark.parametrize("arguments", ["pi", "pp", "bp", "pbb", "pib", "p", "ppbppbpp"])
+def test_unknown_tracepoints(tmp_path: Path, arguments: str) -> None:
+    """As a kernel to come may have them: they would be misread."""
+    write_btf_of_tracepoint(tmp_path / "btf", arguments)
     prefix = prepared(f"mount --bind {tmp_path}/btf {_BTF}/vmlinux")
     result = run("doctor", "--json", prefix=prefix)
     assert result.code == 1
     assert result.json["event_layout"] is None
     assert check(result, "tracepoints")["verdict"] == "fail"
+    assert "use a newer one" in check(result, "tracepoints")["remedy"]
 
 
 def test_other_btf() -> None:
