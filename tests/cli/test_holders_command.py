@@ -107,7 +107,7 @@ def test_holder_and_waiters_by_name(tmp_path: Path) -> None:
     assert f"lock_chain[{chain.pid}]" in text
     assert re.search(rf"^  held write  chain-holder\[{holder}\]  mmap +certain: ", text, re.M)
     assert re.search(r"^   1  write  chain-1\[\d+\]  mprotect +certain: queued$", text, re.M)
-    assert re.search(r"^   2  read   chain-2\[\d+\]  madvise +certain: queued$", text, re.M)
+    assert re.search(r"^   2  read   chain-2\[\d+\]  mincore +certain: queued$", text, re.M)
     assert "fuse_file_mmap+0x" in text
     assert max(map(len, text.splitlines())) <= 80
     assert plain.out.endswith("\n  waiting: 2\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Result, run
-from tests.cli.hosts import LEAST, as_user
+from tests.cli.hosts import LEAST, as_user, reach_python
 from tests.workloads import BUILD, Workload
 
 pytestmark = pytest.mark.kernel
@@ -123,7 +123,7 @@ def test_mappings_that_may_not_be_read() -> None:
     )
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
     root = Path(__file__).resolve().parents[2]
-    script = f'mount --bind {root} /mnt; exec "$@"'
+    script = f'mount --bind {root} /mnt; {reach_python()}; exec "$@"'
     python = sys.executable.replace(str(root), "/mnt")
     finished = subprocess.run(
         ["unshare", "--mount", "sh", "-ec", script, "sh", *nobody, python, "-c", code],

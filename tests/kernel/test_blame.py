@@ -209,7 +209,7 @@ def test_a_hold_that_began_before_tracing(mode: str) -> None:
     assert accounting.held_at_start == 1
     assert_balanced(found)
     for number, waiter_mode in enumerate("wrw", 1):
-        operation = "mprotect" if waiter_mode == "w" else "madvise"
+        operation = "mprotect" if waiter_mode == "w" else "mincore"
         charges = [
             charge
             for charge in found.charges

@@ -72,7 +72,7 @@ def test_a_chain_of_waiters_is_listed_in_its_order(sampler: HolderSampler, mode:
         assert function in function_names(lock.holder.thread.kernel_stack)
         for waiter in lock.waiters:
             assert waiter.thread is not None
-            syscall = "mprotect" if waiter.mode == "write" else "madvise"
+            syscall = "mprotect" if waiter.mode == "write" else "mincore"
             assert waiter.thread.operation == syscall
             assert any(syscall in name for name in function_names(waiter.thread.kernel_stack))
         chain.finish()

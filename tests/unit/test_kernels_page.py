@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
-from tests.vm.page import page
+import pytest
+
+from tests.vm import page as kernels_page
+from tests.vm.page import FEATURES, page
 
 
 def kernel(name: str, **features: dict[str, str]) -> dict[str, Any]:
     return {
-        "name": name, "architecture": "amd64", "suite": "suite", "package": f"linux-image-{name}",
-        "version": "1-1", "release": f"{name}.1", "features": features,
-    }  # fmt: skip
+        "name": name,
+        "architecture": "amd64",
+        "release": f"{name}.1",
+        "package": f"`linux-image-{name}` 1-1, from suite",
+        "features": features,
+    }
 
 
 def test_refusals_are_numbered_by_their_words() -> None:
@@ -40,3 +49,33 @@ def test_failures_are_told_and_the_page_has_nothing_of_its_own() -> None:
     results = [kernel("6.1", holders={"state": "fails"})]
     assert "| fails |" in page(results)
     assert page(results) == page(results)
+
+
+def test_a_kernel_that_could_not_be_had_has_a_line() -> None:
+    gone = {"name": "6.16", "architecture": "arm64", "features": {"holders": {"state": "fails"}}}
+    text = page([kernel("6.1"), gone])
+    assert re.search(r"^\| 6.16: not booted \| arm64 \|.* fails \|$", text, re.M)
+    assert "\n- 6.16: none\n" in text
+
+
+@pytest.mark.parametrize(
+    ("whole_names", "whole_features", "written"),
+    [(True, True, True), (False, True, False), (True, False, False)],
+)
+def test_it_is_written_after_whole_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    whole_names: bool,
+    whole_features: bool,
+    written: bool,
+) -> None:
+    text = Path(kernels_page.__file__).with_name("kernels.toml").read_text()
+    names = re.findall(r'^name = "(.+)"$', text, re.M)
+    features = {name: {"state": "works"} for name in FEATURES[0 if whole_features else 1 :]}
+    results = [kernel(name, **features) for name in names[0 if whole_names else 1 :]]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    monkeypatch.setattr(kernels_page, "BUILD", tmp_path)
+    monkeypatch.setattr(kernels_page, "ROOT", tmp_path)
+    monkeypatch.setattr(kernels_page, "PAGE", tmp_path / "kernels.md")
+    kernels_page.main()
+    assert (tmp_path / "kernels.md").exists() == written

@@ -55,7 +55,7 @@ def page(results: list[dict[str, Any]]) -> str:
     for kernel in results:
         cells = [kernel.get("release") or f"{kernel['name']}: not booted", kernel["architecture"]]
         for feature in FEATURES:
-            found = kernel["features"][feature]
+            found = kernel["features"].get(feature, {"state": "not run"})
             text = found["state"]
             if text == "refused":
                 if found["reason"] not in reasons:

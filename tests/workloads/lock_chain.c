@@ -54,13 +54,14 @@ static void receive(int fd, void *data, size_t size)
 /* When it is told to, the thread with this number in the chain asks for the lock, and waits. */
 static void ask(long at, char *page)
 {
+	unsigned char resident;
 	char c;
 
 	receive(go_pipe[at + 1][0], &c, 1);
 	if (chain[at] == 'w')
 		workload_check(!mprotect(page, PAGE, PROT_READ), "mprotect");
 	else
-		workload_check(!madvise(page, PAGE, MADV_POPULATE_READ), "madvise");
+		workload_check(!mincore(page, PAGE, &resident), "mincore");
 }
 
 /*
