@@ -60,17 +60,21 @@ def spans(events: Iterable[Event]) -> tuple[list[Span], list[Span]]:
 def blame(events: Iterable[Event]) -> tuple[dict[Due, int], int]:
     """The time of waits due to each holder in ns, and the time of all waits; of one mm."""
     waits, holds = spans(events)
-    holds.sort(key=lambda hold: hold.end_ns)
-    ends = [hold.end_ns for hold in holds]
-    longest_ns = max((hold.end_ns - hold.start_ns for hold in holds), default=0)
+    # Holds of about the same length together: one long one makes the search no longer for all.
+    alike: dict[int, list[Span]] = defaultdict(list)
+    for hold in sorted(holds, key=lambda hold: hold.end_ns):
+        alike[(hold.end_ns - hold.start_ns).bit_length()].append(hold)
+    searched = [(1 << bits, [h.end_ns for h in some], some) for bits, some in alike.items()]
     due: dict[Due, int] = defaultdict(int)
     for wait in waits:
         overlapping = []
-        for hold in holds[bisect_right(ends, wait.start_ns) :]:
-            if hold.end_ns - longest_ns > wait.end_ns:
-                break
-            if hold.start_ns < wait.end_ns:
-                overlapping.append(hold)
+        for longest_ns, ends, some in searched:
+            for hold in some[bisect_right(ends, wait.start_ns) :]:
+                if hold.end_ns - longest_ns > wait.end_ns:
+                    break
+                if hold.start_ns < wait.end_ns:
+                    overlapping.append(hold)
+        overlapping.sort(key=lambda hold: hold.end_ns)
         moments = {wait.start_ns, wait.end_ns}
         for hold in overlapping:
             moments |= {hold.start_ns, hold.end_ns}

@@ -31,8 +31,8 @@ event, so times are judged less strictly there than by `make test`. *Works* is:
   preempted, which may be between the two tracers' probes; in one of the four without that;
 - blame: of two long waits for one hold, and of all else that ftrace's events show to be due
   to anybody, 95 % is charged so and 5 % otherwise at the most; where waits are many and
-  short, 15 % otherwise at the most, and the thread that keeps the lock is charged most;
-  charged and unknown are all waiting;
+  short, the thread that keeps the lock is charged most, and 15 % is charged otherwise at
+  the most, in three of four runs; charged and unknown are all waiting;
 - targets: `--all`, `--comm` and `--cgroup`, each with `--blame`, count every system call;
 - pid namespaces: so does a corelock in one of its own, which shows its pids;
 - holders: names who holds a lock, and who waits for it in which order;
