@@ -69,7 +69,8 @@ def blame(events: Iterable[Event]) -> tuple[dict[Due, int], int]:
     for wait in waits:
         overlapping = []
         for longest_ns, ends, some in searched:
-            for hold in some[bisect_right(ends, wait.start_ns) :]:
+            for at in range(bisect_right(ends, wait.start_ns), len(some)):
+                hold = some[at]
                 if hold.end_ns - longest_ns > wait.end_ns:
                     break
                 if hold.start_ns < wait.end_ns:
