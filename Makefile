@@ -76,7 +76,7 @@ bench: all workloads $(BUILD)/floor
 	$(Q)$(PYTHON) bench/bench.py $(BENCH_ARGS)
 
 # KERNELS="5.10 newest": these alone, by their names in tests/vm/kernels.toml. A run of all
-# writes docs/kernels.md, whatever came out.
+# writes docs/kernels.md, whatever came out. PYTEST_ARGS=--again: judges what the last boots left.
 vmtest: all $(GUEST_PROGRAMS)
 	$(Q)for machine in $(GUEST_MACHINES); do $(MAKE) portable ARCH=$$machine || exit; done
 	$(Q)$(PYTHON) -m pytest tests/vm/matrix.py $(PYTEST_ARGS) \

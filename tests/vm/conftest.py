@@ -27,6 +27,7 @@ RESULTS = guest.BUILD / "results.json"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kernels", default="", help="these kernels alone, by their names")
+    parser.addoption("--again", action="store_true", help="judge what the last boots left")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,11 +54,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 class Guests:
     """All guests, booting from the first moment on; a test waits for its own."""
 
-    def __init__(self, chosen: list[Kernel], checks: list[str]) -> None:
+    def __init__(self, chosen: list[Kernel], checks: list[str], again: bool) -> None:
         self._last = chosen[-1]
         self._pool = ThreadPoolExecutor(_GUESTS_AT_A_TIME)
         self._boots: dict[str, Future[Boot]] = {
-            kernel.name: self._pool.submit(guest.boot, kernel, checks) for kernel in chosen
+            kernel.name: self._pool.submit(guest.boot_again, kernel)
+            if again
+            else self._pool.submit(guest.boot, kernel, checks)
+            for kernel in chosen
         }
 
     def boot(self, kernel: Kernel) -> Boot:
@@ -85,7 +89,8 @@ def guests(request: pytest.FixtureRequest) -> Iterator[Guests]:
     global _guests
     from tests.vm.matrix import CHECKS
 
-    _guests = Guests(kernels(request.config), CHECKS)
+    config = request.config
+    _guests = Guests(kernels(config), CHECKS, config.getoption("--again"))
     try:
         yield _guests
     finally:

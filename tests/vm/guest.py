@@ -34,6 +34,7 @@ _MEMORY_MIB = 1024
 #: An instruction is a nanosecond: a busy host makes a guest slow, and no time in it longer.
 _CLOCK = ("-icount", "shift=0,sleep=off")
 _END_OF_CONSOLE_LINES = 60
+_CONSOLE, _RESULTS, _FACTS = "console.log", "results", "boot.json"
 
 
 class Machine(NamedTuple):
@@ -149,7 +150,7 @@ def boot(kernel: Kernel, checks: Sequence[str], timeout_s: float = TIMEOUT_S) ->
     place.mkdir(parents=True)
     initrd = place / "initrd"
     _make_initrd(initrd, kernel.architecture, files)
-    console, results = place / "console.log", place / "results"
+    console, results = place / _CONSOLE, place / _RESULTS
     command = [
         *machine.qemu, *_CLOCK, "-accel", "tcg", "-smp", str(kernel.cpus), "-m", str(_MEMORY_MIB),
         "-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot",
@@ -164,12 +165,28 @@ def boot(kernel: Kernel, checks: Sequence[str], timeout_s: float = TIMEOUT_S) ->
     failure = _run(command, timeout_s)
     seconds = time.monotonic() - since_s
     initrd.unlink()
-    release, done, ended = _parse(results)
+    facts = {"package": package, "suite": suite.name, "seconds": seconds, "failure": failure}
+    (place / _FACTS).write_text(json.dumps(facts))
+    return boot_again(kernel)
+
+
+def boot_again(kernel: Kernel) -> Boot:
+    """What became of the guest when it was booted last, from the files that it left.
+
+    Raises:
+        FileNotFoundError: it never was.
+    """
+    place = BUILD / kernel.name
+    facts = json.loads((place / _FACTS).read_text())
+    failure = facts["failure"]
+    release, done, ended = _parse(place / _RESULTS)
     if failure is None and not ended:
         failure = "it went down before all checks were through"
     if failure is not None:
+        console = place / _CONSOLE
         failure = f"{failure}; the end of its console ({console}):\n{_end_of(console)}"
-    return Boot(package, suite.name, release, seconds, done, failure)
+    package = Package(*facts["package"])
+    return Boot(package, facts["suite"], release, facts["seconds"], done, failure)
 
 
 def _results_port(architecture: str, results: Path) -> list[str]:
