@@ -106,7 +106,8 @@ class Kernel:
         return max(found, key=lambda pair: pair[1].numbers)
 
 
-class Check(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Check:
     """What one check in the guest came to. ``code`` is of the guest's own doing, not corelock's."""
 
     code: int

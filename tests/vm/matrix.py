@@ -7,9 +7,11 @@ machine tells them. Run by ``make vmtest``; pytest does not collect it by itself
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, Optional
 
@@ -102,6 +104,11 @@ def assert_accounted(found: dict[str, Any]) -> None:
     assert not {name: count for name, count in counts.items() if count}
 
 
+def undropped(kernel: Kernel, checks: Iterable[Check]) -> list[Check]:
+    """Those in which the kernel kept no events."""
+    return [each for each in checks if not dropped(kernel, each, json.loads(each.text("out")))]
+
+
 def traced(
     kernel: Kernel, command: str, check: Check, record_property: Any
 ) -> Optional[dict[str, Any]]:
@@ -136,6 +143,10 @@ class Traced:
         assert_accounted(self.json)
         assert self.json["accounting"]["held_at_start"] == 0
         assert self.json["accounting"]["held_at_end"] == 0
+
+
+#: Once for the tests that look at it, one after the other.
+run_of = functools.lru_cache(maxsize=len(WAYS) * len(HOLD_TIMES))(Traced)
 
 
 def _recorded(check: Check) -> tuple[list[Event], list[Switch]]:
@@ -234,7 +245,7 @@ def test_hold_times(
     check = check_of(booted, f"traced:hold-times:{way}:{workload}")
     if traced(kernel, "hold-times", check, record_property) is None:
         return
-    run = Traced(check)
+    run = run_of(check)
     rows = run.rows()
     assert_seen(SimpleNamespace(events=run.json["accounting"]["events"]), run.events)
     run.assert_complete()
@@ -254,8 +265,7 @@ def test_times(kernel: Kernel, booted: Boot, way: str) -> None:
     if "hold-times" in (kernel.refused or {}):
         return
     checks = [check_of(booted, f"traced:hold-times:{way}:{each}") for each in HOLD_TIMES]
-    founds = [(check, json.loads(check.text("out"))) for check in checks]
-    runs = [Traced(check) for check, found in founds if not dropped(kernel, check, found)]
+    runs = [run_of(check) for check in undropped(kernel, checks)]
     differing = [differing_times(run.rows(), run.events, APART_NS) for run in runs]
     assert not all(differing) or not runs, differing
     for run in runs:
@@ -309,6 +319,9 @@ class Blamed(Traced):
         self.undue_ns = sum(max(0, ns - self.due.get(key, 0)) for key, ns in self.charged.items())
 
 
+blame_of = functools.lru_cache(maxsize=len(WAYS) * len(BLAME))(Blamed)
+
+
 @pytest.mark.feature("blame, {way}")
 @pytest.mark.parametrize("workload", BLAME)
 @pytest.mark.parametrize("way", WAYS)
@@ -319,7 +332,7 @@ def test_blame(kernel: Kernel, booted: Boot, way: str, workload: str, record_pro
     check = check_of(booted, f"traced:blame:{way}:{workload}")
     if traced(kernel, "blame", check, record_property) is None:
         return
-    run = Blamed(check)
+    run = blame_of(check)
     holder = run.worst
     if workload.startswith("smaps_reader"):
         assert (holder["tid"], holder["foreign"]) == (run.extra[0], True)
@@ -335,8 +348,7 @@ def test_undue_blame(kernel: Kernel, booted: Boot) -> None:
     if "blame" in (kernel.refused or {}):
         return
     checks = [check_of(booted, f"traced:blame:{each}:{load}") for each in WAYS for load in BLAME]
-    founds = [(check, json.loads(check.text("out"))) for check in checks]
-    runs = [Blamed(check) for check, found in founds if not dropped(kernel, check, found)]
+    runs = [blame_of(check) for check in undropped(kernel, checks)]
     assert sum(run.undue_ns > WRONG * run.due_ns for run in runs) <= 1
 
 
@@ -348,7 +360,7 @@ def test_chain(kernel: Kernel, booted: Boot, way: str, mode: str, record_propert
     check = check_of(booted, f"chain:{way}:{mode}")
     if traced(kernel, "blame", check, record_property) is None:
         return
-    run = Blamed(check)
+    run = blame_of(check)
     (holder,) = run.extra
     its = [key for key in run.due if (key.holder, key.holder_write) == (holder, mode == "write")]
     assert sorted(key.waiter_write for key in its) == [False, True]
