@@ -25,6 +25,7 @@ from corelock.version import VERSION
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "blame": ("blame", "Whose holds of mmap_lock each wait was due to."),
     "doctor": ("doctor", "Whether corelock works on this host, and what is in its way."),
+    "export": ("export", "Waits and holds for Prometheus and OpenTelemetry."),
     "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
     "holders": ("holders", "Who holds mmap_lock now, and who waits for it."),
 }

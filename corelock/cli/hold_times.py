@@ -142,7 +142,8 @@ class _Run(TracedRun):
     ring_remedy = " Raise --slow-us."
 
     def __init__(self, options: _Options, tracer: Tracer, output: Output) -> None:
-        super().__init__(options, tracer, output)
+        super().__init__(options, tracer)
+        self.output = output
         self._options = options
         self._slowest = Slowest(options.stacks, self.symbols.observe)
         self._previous: Optional[Snapshot] = None

@@ -107,6 +107,11 @@ def common_options(function: _Function) -> _Function:
     return _all(_REST.values())(function)
 
 
+def options_without_output(function: _Function) -> _Function:
+    """The same, of a command that prints no data."""
+    return _all(option for name, option in _REST.items() if name != "output")(function)
+
+
 def _all(decorators: Iterable[_Decorator]) -> _Decorator:
     in_order = list(decorators)
 

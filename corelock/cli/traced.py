@@ -15,7 +15,7 @@ import click
 from corelock import target
 from corelock.cli import say
 from corelock.cli.lifetime import CgroupLifetime, Lifetime
-from corelock.cli.run import Output, Watch, interruptible, reap
+from corelock.cli.run import Watch, interruptible, reap
 from corelock.errors import CorelockError
 from corelock.model import Accounting, Host, Target
 from corelock.probe import LockProbe
@@ -86,15 +86,19 @@ class TracedOptions:
 class TracedRun(ABC):
     """One run: trace until something ends it, then print. A command says what it gathers."""
 
-    def __init__(self, options: TracedOptions, tracer: Tracer, output: Output) -> None:
+    def __init__(self, options: TracedOptions, tracer: Tracer) -> None:
         self._traced = options
         self.tracer = tracer
-        self.output = output
         self.symbols = Symbolizer(lock_is_held=self._lock_is_held)
         self._probe = LockProbe(options.btf)
         self.host = Host.this()
         #: The one process that is traced, if it is one.
         self.target: Optional[Target] = None
+
+    def begin(self) -> None:
+        """Say that counting has begun."""
+        self._announce()
+        self._say_attached(self.tracer.attached_by)
 
     @abstractmethod
     def take(self) -> None:
@@ -138,8 +142,7 @@ class TracedRun(ABC):
             self.target = Target(tracer.pid, target.comm_of(tracer.pid))
         if self.target is not None:
             self.target = replace(self.target, host_pid=tracer.host_pid)
-        self._announce()
-        self._say_attached(tracer.attached_by)
+        self.begin()
         number = self._watch(Watch(tracer.fileno(), self.take, lifetime, stop_fd))
         tracer.stop()
         accounting = tracer.accounting()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 # As in src/abi/corelock_abi.h.
@@ -10,6 +11,8 @@ _PAGE_FAULT = 0x20000
 _KERNEL_THREAD = 0x20001
 _EXIT = 0x20002
 _UNKNOWN = 0x20003
+
+_NUMBERED = re.compile("(?:compat-)?syscall-[0-9]+")
 
 
 def operation_name(code: int, comm: str, machine: str) -> str:
@@ -49,3 +52,22 @@ def _table(machine: str, compat: bool) -> dict[int, str]:
     return {
         number: name for first, names in runs for number, name in enumerate(names.split(), first)
     }
+
+
+def is_kernel_thread(operation: str) -> bool:
+    """Whether the name of an operation is that of a kernel thread, and no system call's.
+
+    >>> is_kernel_thread("kworker/u8:3"), is_kernel_thread("munmap"), is_kernel_thread("exit")
+    (True, False, False)
+    """
+    if operation in ("page-fault", "exit", "unknown"):
+        return False
+    return operation not in _all_names() and not _NUMBERED.fullmatch(operation)
+
+
+@cache
+def _all_names() -> frozenset[str]:
+    from corelock.symbolize import _syscall_tables as tables
+
+    kinds = (tables.X86_64, tables.I386, tables.AARCH64)
+    return frozenset(name for runs in kinds for _, names in runs for name in names.split())

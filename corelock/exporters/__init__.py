@@ -1,0 +1,1 @@
+"""What goes on being measured, for monitoring systems: Prometheus and OpenTelemetry."""

@@ -1,0 +1,191 @@
+"""What exporters add up: buckets, names, and numbers that only grow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corelock.errors import InvalidArgument
+from corelock.exporters import edges
+from corelock.exporters.otlp import metrics_url
+from corelock.exporters.series import (
+    EXITED,
+    KERNEL_THREAD,
+    OTHER,
+    UNKNOWN,
+    Accumulator,
+    SeriesKey,
+)
+from corelock.histogram import Histogram
+from corelock.model import Row, Snapshot
+from tests.reports import row, times
+
+START_NS = 1000
+SECOND_NS = 10**9
+
+
+@pytest.fixture(scope="module")
+def gone() -> int:
+    """The pid of a process that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+def snapshot(*rows: Row, at_ns: int = SECOND_NS) -> Snapshot:
+    return Snapshot(None, START_NS, at_ns - START_NS, rows)
+
+
+def waits(name: str, *values_ns: int, pid: int = os.getpid(), key: int = 1) -> Row:
+    """A row of a process of that name."""
+    return replace(row(mm=(name, pid), wait=times(values_ns)), process_key=key)
+
+
+@given(st.lists(st.integers(0, 1 << 44)))
+def test_cumulative_counts_are_what_is_less_or_equal(values_ns: list[int]) -> None:
+    slots = [0] * edges.SLOTS
+    edges.add(slots, Histogram.of(values_ns))
+    for at, edge_ns in enumerate(edges.EDGES_NS):
+        assert sum(slots[: at + 1]) == sum(value <= edge_ns for value in values_ns)
+    assert sum(slots) == len(values_ns)
+
+
+def test_edges_are_few_and_reach_from_a_microsecond_to_seconds() -> None:
+    assert len(edges.EDGES_NS) == 24
+    assert edges.EDGES_NS[0] == 1023
+    assert edges.EDGES_NS[-1] == 2**33 - 1
+    assert [edge * 1e9 for edge in edges.EDGES_S] == pytest.approx(edges.EDGES_NS)
+
+
+_NAMES = ("a", "b", "c", "d", OTHER, EXITED, "")
+_STEPS = st.lists(
+    # Of four processes: which one it is, its name now, what it has waited since.
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(_NAMES), st.integers(0, 10**9))),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(_STEPS, st.integers(0, 3))
+def test_nothing_goes_down_nothing_is_lost_and_names_are_bounded(
+    steps: list[list[tuple[int, str, int]]], max_processes: int
+) -> None:
+    accumulator = Accumulator(max_processes, 10**12, START_NS)
+    waited: dict[int, list[int]] = {}
+    names: dict[int, str] = {}
+    before: dict[SeriesKey, tuple[int, ...]] = {}
+    for number, step in enumerate(steps, 1):
+        for process, name, wait_ns in step:
+            waited.setdefault(process, []).append(wait_ns)
+            names[process] = name
+        rows = [
+            waits(names[process], *values_ns, key=process, pid=os.getpid())
+            for process, values_ns in waited.items()
+        ]
+        accumulator.add(snapshot(*rows, at_ns=number * SECOND_NS))
+        series = accumulator.series()
+        now = {key: (*one.wait.slots, one.wait.total_ns) for key, one in series.items()}
+        for key, counts in before.items():
+            assert all(new >= old for new, old in zip(now[key], counts))
+        before = now
+        everything = [value for values in waited.values() for value in values]
+        assert sum(one.wait.total_ns for one in series.values()) == sum(everything)
+        assert sum(sum(one.wait.slots) for one in series.values()) == len(everything)
+        assert len({key.process for key in series} - {OTHER, EXITED}) <= max_processes
+
+
+def test_who_waits_most_gets_a_name_and_keeps_it() -> None:
+    accumulator = Accumulator(1, 10**12, START_NS)
+    accumulator.add(snapshot(waits("low", 10, key=1), waits("high", 100, key=2)))
+    assert _waited(accumulator) == {"high": 100, OTHER: 10}
+    accumulator.add(snapshot(waits("low", 10, 5000, key=1), waits("high", 100, key=2)))
+    assert _waited(accumulator) == {"high": 100, OTHER: 5010}
+
+
+def test_who_is_renamed_takes_nothing_along() -> None:
+    accumulator = Accumulator(5, 10**12, START_NS)
+    accumulator.add(snapshot(waits("sh", 100)))
+    accumulator.add(snapshot(waits("server", 100, 30)))
+    assert _waited(accumulator) == {"sh": 100, "server": 30}
+
+
+def test_who_has_gone_unseen_takes_no_place_of_the_living(gone: int) -> None:
+    accumulator = Accumulator(1, 10**12, START_NS)
+    accumulator.add(snapshot(waits("brief", 100, pid=gone, key=1), waits("lasting", 1, key=2)))
+    assert _waited(accumulator) == {"lasting": 1, EXITED: 100}
+
+
+def test_where_there_is_room_who_has_gone_has_a_name_too(gone: int) -> None:
+    accumulator = Accumulator(1, 10**12, START_NS)
+    accumulator.add(snapshot(waits("brief", 100, pid=gone)))
+    assert _waited(accumulator) == {"brief": 100}
+
+
+def test_a_name_that_nobody_has_any_more_makes_room_in_time(gone: int) -> None:
+    accumulator = Accumulator(1, 60 * SECOND_NS, START_NS)
+    old = waits("old", 100, pid=gone, key=1)
+    accumulator.add(snapshot(old, at_ns=SECOND_NS))
+    first = waits("new", 7, key=2)
+    accumulator.add(snapshot(old, first, at_ns=30 * SECOND_NS))
+    assert _waited(accumulator) == {"old": 100, OTHER: 7}
+    assert accumulator.retired == 0
+    accumulator.add(snapshot(old, waits("new", 7, 8, key=2), at_ns=62 * SECOND_NS))
+    # Its end is no event of another series: what "new" has begins where (other) ended.
+    assert _waited(accumulator) == {"new": 8, OTHER: 7}
+    assert accumulator.retired == 1
+    starts = {key.process: one.start_ns for key, one in accumulator.series().items()}
+    assert starts == {"new": 30 * SECOND_NS, OTHER: START_NS}
+
+
+def test_a_name_that_somebody_has_is_never_taken_away(gone: int) -> None:
+    accumulator = Accumulator(1, 0, START_NS)
+    dead, alive = waits("server", 1, pid=gone, key=1), waits("server", 1, key=2)
+    accumulator.add(snapshot(dead, alive, at_ns=SECOND_NS))
+    accumulator.add(snapshot(dead, alive, waits("new", 9, key=3), at_ns=99 * SECOND_NS))
+    assert _waited(accumulator) == {"server": 2, OTHER: 9}
+
+
+def test_kernel_threads_are_one_operation_and_what_has_no_name_is_called_so() -> None:
+    accumulator = Accumulator(5, 0, START_NS)
+    names = "kworker/3:1-events", "vhost-4711", "syscall-999", "compat-syscall-3", "page-fault"
+    rows = [
+        replace(waits("", 1, key=at), operation=operation) for at, operation in enumerate(names)
+    ]
+    accumulator.add(snapshot(*rows))
+    series = accumulator.series()
+    assert {key.process for key in series} == {UNKNOWN}
+    counts = Counter({key.operation: sum(one.wait.slots) for key, one in series.items()})
+    assert counts == {
+        KERNEL_THREAD: 2, "syscall-999": 1, "compat-syscall-3": 1, "page-fault": 1,
+    }  # fmt: skip
+
+
+def _waited(accumulator: Accumulator) -> dict[str, int]:
+    waited: Counter[str] = Counter()
+    for key, one in accumulator.series().items():
+        waited[key.process] += one.wait.total_ns
+    return dict(waited)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [
+        ("http://collector:4318", "http://collector:4318/v1/metrics"),
+        ("https://[::1]:4318/", "https://[::1]:4318/v1/metrics"),
+        ("http://collector/otlp/v1/metrics", "http://collector/otlp/v1/metrics"),
+    ],
+)
+def test_endpoints(endpoint: str, url: str) -> None:
+    assert metrics_url(endpoint) == url
+
+
+@pytest.mark.parametrize("endpoint", ["", "collector:4318", "ftp://x", "http://", "http://x:y"])
+def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(InvalidArgument, match="no OTLP endpoint"):
+        metrics_url(endpoint)
