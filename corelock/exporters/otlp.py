@@ -95,17 +95,18 @@ def _data(metric: Metric, collected: Collected) -> Union[sdk.Histogram, sdk.Sum,
 
 def _histogram_point(metric: Metric, point: Point, taken_ns: int) -> sdk.HistogramDataPoint:
     value = point.distribution
+    count = sum(value.slots)
     return sdk.HistogramDataPoint(
         attributes=_attributes(metric, point),
         start_time_unix_nano=point.start_ns,
         time_unix_nano=taken_ns,
-        count=sum(value.slots),
+        count=count,
         sum=value.total_ns / 1e9,
         bucket_counts=value.slots,
         explicit_bounds=edges.EDGES_S,
-        # Optional in the protocol, and of the shortest only a bucket is known.
+        # Both are optional in the protocol, and of the shortest only a bucket is known.
         min=None,  # type: ignore[arg-type]
-        max=value.max_ns / 1e9,
+        max=value.max_ns / 1e9 if count else None,  # type: ignore[arg-type]
     )
 
 
