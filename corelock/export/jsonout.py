@@ -107,8 +107,10 @@ def _name(name: Optional[str]) -> Optional[str]:
     return name and well_formed(name)
 
 
-def accounting_fields(accounting: Accounting) -> dict[str, Any]:
-    """Where every event went."""
+def accounting_fields(accounting: Optional[Accounting]) -> Optional[dict[str, Any]]:
+    """Where every event went, None if that is not known."""
+    if accounting is None:
+        return None
     return {
         "events": dict(accounting.events),
         "paired": accounting.paired,

@@ -39,7 +39,8 @@ def blame_lines(report: Report, *, by: str, top: int, stacks: int, width: int) -
     """
     assert report.blame is not None
     blame = report.blame.blame
-    yield from _summary(blame, report.accounting.open_waits, width)
+    open_waits = report.accounting.open_waits if report.accounting else 0
+    yield from _summary(blame, open_waits, width)
     foreign = [each for each in foreign_holders(blame) if each.charged_ns]
     for holder in foreign[:_FOREIGN]:
         yield from flow(_sentence(holder, report), width, indent="  ")
