@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -10,19 +10,35 @@ from corelock.analysis.overlaps import LONG_WAIT_NS, Overlaps, overlaps
 from corelock.analysis.periods import CYCLES, Progress
 from corelock.recording import Recording
 
-__all__ = ["LONG_WAIT_NS", "blocking_holds"]
+__all__ = ["LONG_WAIT_NS", "Blockers", "blockers", "blocking_holds"]
+
+
+class Blockers(NamedTuple):
+    """The hold that kept each wait longest, arrays by cycle.
+
+    ``cycle`` (int64) is the number of the holder's cycle, in the order in which iterating the
+    recording yields them, ``ns`` (int64) for how long it kept the wait. -1 and 0: the cycle has no
+    wait, or one that was not contended (see ``LONG_WAIT_NS``), that did not get the lock, or that
+    no hold on record is due for. Of holds that kept it equally long, the last.
+    """
+
+    cycle: Any
+    ns: Any
 
 
 def blocking_holds(
     recording: Recording, progress: Optional[Progress] = None, cycles: int = CYCLES
 ) -> Any:
-    """Which hold kept each wait longest: the numbers of cycles, an int64 array by cycle.
+    """``blockers(...).cycle``."""
+    return blockers(recording, progress, cycles).cycle
 
-    Cycles are numbered in the order in which iterating ``recording`` yields them. -1: the cycle
-    has no wait, or one that was not contended (see ``LONG_WAIT_NS``), that did not get the lock,
-    or that no hold on record is due for. Of holds that kept it equally long, the last.
-    """
-    blocker = np.full(sum(map(len, recording)), -1)
+
+def blockers(
+    recording: Recording, progress: Optional[Progress] = None, cycles: int = CYCLES
+) -> Blockers:
+    """Which hold kept each wait of a recording longest, and for how long."""
+    count = sum(map(len, recording))
+    blocker, kept_ns = np.full(count, -1), np.zeros(count, np.int64)
     for each in overlaps(recording, None, progress, cycles):
         if not len(each.wait):
             continue
@@ -30,8 +46,10 @@ def blocking_holds(
         wait = each.wait[piece]
         order = np.lexsort((each.stretches.left_ns[stretch], ns, wait))
         last = order[np.flatnonzero(np.diff(wait[order], append=-1))]
-        blocker[each.waits.cycle[wait[last]]] = each.stretches.cycle[stretch[last]]
-    return blocker
+        kept = each.waits.cycle[wait[last]]
+        blocker[kept] = each.stretches.cycle[stretch[last]]
+        kept_ns[kept] = ns[last]
+    return Blockers(blocker, kept_ns)
 
 
 def _longest(of: Overlaps) -> tuple[Any, Any, Any]:

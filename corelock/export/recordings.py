@@ -28,7 +28,9 @@ class Format(Protocol):
 
 
 #: The formats by name, and the module of each, imported when it is used.
-FORMATS: Mapping[str, str] = {}
+FORMATS: Mapping[str, str] = {
+    "parquet": "corelock.export.parquet",
+}
 
 
 def format_named(name: str) -> Format:
