@@ -55,7 +55,7 @@ GUEST_MACHINES := x86_64 $(if $(KERNELS),$(if $(findstring arm64,$(KERNELS)),aar
 GUEST_PROGRAMS := $(foreach machine,$(GUEST_MACHINES), \
 	$(patsubst %,$(BUILD)/vm/$(machine)/%,$(GUEST_WORKLOADS) drain))
 
-.PHONY: all demo test check bench vmtest vmlinux format help clean workloads
+.PHONY: all demo test check bench vmtest fleettest vmlinux format help clean workloads
 all: $(LIBRARY) $(VENV)/.installed
 
 demo: all $(BUILD)/workloads/demo
@@ -92,6 +92,15 @@ format: $(VENV)/.checkers
 	$(Q)$(VENV)/bin/ruff check -q --fix . ; $(VENV)/bin/ruff format -q .
 	$(Q)$(VENV)/bin/clang-format -i \
 		$$(git ls-files 'src/*.[ch]' 'packaging/*.c' 'bench/*.[ch]' 'tests/*.[ch]' 'vmlinux/*.h')
+
+# The SQL of docs/fleet.md in ClickHouse and Spark: 640 MB of packages, which no other test wants.
+fleettest: all $(BUILD)/.test_packages $(BUILD)/fleet-venv/.installed
+	$(Q)$(BUILD)/fleet-venv/bin/python -m pytest tests/fleet_engines.py $(PYTEST_ARGS)
+
+$(BUILD)/fleet-venv/.installed: pyproject.toml | $(VENV)/.installed $(BUILD)
+	$(call say,PIP,fleet)python3 -m venv $(@D) && $(@D)/bin/python -m pip install -qq \
+		--disable-pip-version-check --config-settings editable_mode=compat \
+		-e '.[test]' chdb pyspark && touch $@
 
 help:
 	@sed -n '3,6s/^# //p' Makefile
