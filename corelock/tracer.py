@@ -168,6 +168,7 @@ class Tracer:
         self._sequence = 0
         self._start_ns = 0
         self._end_ns: Optional[int] = None
+        self._room = 0
         #: Shorter waits and holds than these need not be sent, by the last slow_events().
         self._least: dict[SlowKind, int] = {"wait": 0, "hold": 0}
         #: What was taken from the ring and not yet given out.
@@ -208,8 +209,10 @@ class Tracer:
         session.resume(self.pid)
 
     def _attach(self, session: Session) -> None:
-        session.configure(self._options())
+        options = self._options()
+        session.configure(options)
         session.load()
+        self._room = options.max_rows
         self.host_pid = session.host_target_id() if self.pid is not None else 0
         self._start_ns = session.attach()
 
@@ -279,6 +282,11 @@ class Tracer:
         """How long counting has gone on, or went on, in ns."""
         end = time.monotonic_ns() if self._end_ns is None else self._end_ns
         return end - self._start_ns
+
+    @property
+    def room(self) -> int:
+        """For how many rows there is room, once started; 0: for as many as the library thinks."""
+        return self._room
 
     @property
     def attached_by(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import click
 from corelock.cli import say
 from corelock.cli.options import above_zero, options_without_output, target_options
 from corelock.cli.traced import TracedOptions, TracedRun
+from corelock.errors import NoSuchTarget
 from corelock.model import Accounting
 from corelock.tracer import Tracer
 
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
     from corelock.exporters.otlp import OtlpPusher
     from corelock.exporters.prometheus import PrometheusServer
 
-#: Reading takes at most one part in so many of the time.
+#: Reading takes at most one part in so many of the time, emptying tables one in so many.
 _LEAST_REST = 5
+_LEAST_TRACED = 50
 
 
 class _Listen(NamedTuple):
@@ -101,23 +104,28 @@ def command(**given: object) -> None:
     numbers are complete. Ends with --duration, Ctrl-C, or the target's exit.
     """
     options = _Options(output=None, **given)  # type: ignore[arg-type]
-    # Nothing of an interval is kept in the kernel, and none is too long for a run.
+    # No interval is too long for a run: what comes at its end is collected, too.
     replace(options, interval=None).check(tid=True)
     if options.prometheus is None and options.otlp is None:
         raise click.UsageError("Say where to: --prometheus [ADDR:]PORT or --otlp ENDPOINT.")
-    tracer = replace(options, interval=None).tracer(slow_ns=None, blame=False)
     with ExitStack() as stack:
-        _Run(options, tracer, stack).go()
+        _Run(options, stack).go()
+
+
+def _tracer(options: TracedOptions) -> Tracer:
+    # Stacks go nowhere, and the kernel need not keep what an interval had.
+    return replace(options, interval=None).tracer(slow_ns=None, blame=False)
 
 
 class _Run(TracedRun):
     """One run of the command."""
 
-    def __init__(self, options: _Options, tracer: Tracer, stack: ExitStack) -> None:
-        super().__init__(options, tracer)
+    def __init__(self, options: _Options, stack: ExitStack) -> None:
+        super().__init__(options, _tracer(options))
         self._options = options
+        self._stack = stack
         self._collector: Optional[Collector] = None
-        self._rest_until = 0.0
+        self._rest_until = self._renew_from = 0.0
         # Before anything is traced: what cannot be had is refused then.
         self._server = self._make_server()
         if self._server is not None:
@@ -160,15 +168,52 @@ class _Run(TracedRun):
             self._pusher.push()
             self.say(f"Pushing metrics to {self._pusher.url}")
 
+    def wake_fd(self) -> int:
+        """Never readable: no stacks are taken, and the tracer may become another one."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        self._stack.callback(os.close, reader)
+        self._stack.callback(os.close, writer)
+        return reader
+
     def take(self) -> None:
-        """No stacks are taken."""
+        """Nothing is taken between intervals."""
+
+    def accounting(self) -> Accounting:
+        """Where every event of the run went, whichever tracer had it."""
+        assert self._collector is not None
+        return self._collector.accounting()
 
     def end_interval(self, number: int) -> None:
         """Read and push. A host with many rows gets a rest."""
-        if time.monotonic() >= self._rest_until:
-            self._collect()
-            if self._pusher is not None:
-                self._pusher.push()
+        if time.monotonic() < self._rest_until:
+            return
+        self._collect()
+        assert self._collector is not None
+        if self._collector.is_nearly_full and time.monotonic() >= self._renew_from:
+            self._renew()
+        if self._pusher is not None:
+            self._pusher.push()
+
+    def _renew(self) -> None:
+        """Go on with a tracer whose tables are empty."""
+        # Which children it follows nobody else knows.
+        if self._options.follow or self.watch.ended:
+            return
+        begun = time.monotonic()
+        old, pid = self.tracer, self.tracer.pid
+        old.stop()
+        self._collect()
+        fresh = _tracer(replace(self._options, pid=pid, command=()))
+        try:
+            fresh.start()
+        except NoSuchTarget:
+            return  # Its end is the run's.
+        self._stack.callback(fresh.close)
+        assert self._collector is not None
+        self._collector.go_on_with(fresh)
+        self.tracer = fresh
+        old.close()
+        self._renew_from = begun + _LEAST_TRACED * (time.monotonic() - begun)
 
     def _collect(self) -> None:
         assert self._collector is not None

@@ -118,6 +118,10 @@ class TracedRun(ABC):
         """End the tracing."""
         self.tracer.stop()
 
+    def accounting(self) -> Accounting:
+        """Where every event of the run went."""
+        return self.tracer.accounting()
+
     @abstractmethod
     def end_interval(self, number: int) -> None:
         """Print interval ``number``, counted from 1; tracing may have stopped."""
@@ -160,7 +164,7 @@ class TracedRun(ABC):
         self.watch = Watch(self.wake_fd(), self.take, lifetime, stop_fd)
         number = self._watch(self.watch)
         self.stop()
-        accounting = tracer.accounting()
+        accounting = self.accounting()
         if options.interval:
             self.end_interval(number)
         self.finish(accounting)

@@ -8,7 +8,7 @@ exactly what is less or equal.
 
 from __future__ import annotations
 
-from corelock.histogram import SUB_BUCKETS, Histogram, bucket_bounds, bucket_of
+from corelock.histogram import BUCKETS, SUB_BUCKETS, Histogram, bucket_bounds, bucket_of
 
 #: About 1 microsecond to 8.6 seconds, each twice the one before: 24 edges.
 _FIRST, _LAST = bucket_of(1 << 10), bucket_of(1 << 33)
@@ -17,6 +17,10 @@ EDGES_NS = tuple(bucket_bounds(i)[0] - 1 for i in range(_FIRST, _LAST + 1, SUB_B
 EDGES_S = tuple(edge / 1e9 for edge in EDGES_NS)
 #: One for each edge, and one for what is longer.
 SLOTS = len(EDGES_NS) + 1
+#: By kernel bucket.
+_SLOT = tuple(
+    max(0, min((index - _FIRST) // SUB_BUCKETS + 1, SLOTS - 1)) for index in range(BUCKETS)
+)
 
 
 def add(slots: list[int], histogram: Histogram, sign: int = 1) -> None:
@@ -28,6 +32,4 @@ def add(slots: list[int], histogram: Histogram, sign: int = 1) -> None:
     ([1, 2, 1], 1)
     """
     for index, count in histogram:
-        # Negative below the first edge, one more each SUB_BUCKETS kernel buckets.
-        slot = (index - _FIRST) // SUB_BUCKETS + 1
-        slots[max(0, min(slot, SLOTS - 1))] += sign * count
+        slots[_SLOT[index]] += sign * count

@@ -65,6 +65,7 @@ class State(NamedTuple):
     collection_ns: int  # what it took to read this
     names: int
     retired: int
+    untraced_ns: int
 
 
 _SERIES = ("process", "mode", "operation")
@@ -144,6 +145,10 @@ def of_state(state: State, start_ns: int, taken_ns: int) -> Iterable[Metric]:
     yield Metric(
         "retired_processes", "{name}", "Names whose series ended to make room for others.",
         "counter", (), (Point((), state.retired, start_ns),),
+    )  # fmt: skip
+    yield Metric(
+        "untraced", "s", "Time in which nothing was counted, as full tables were emptied.",
+        "counter", (), (Point((), state.untraced_ns / 1e9, start_ns),),
     )  # fmt: skip
 
 
