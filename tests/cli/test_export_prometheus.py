@@ -338,3 +338,39 @@ def test_wrong_usage(arguments: tuple[str, ...], words: str) -> None:
     result = run("export", "--all", *arguments)
     assert (result.code, result.out) == (2, "")
     assert words in result.err
+
+
+PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "exporters.md").read_text()
+
+
+def test_the_page_lists_what_there_is() -> None:
+    with Workload("cycles", "5") as cycles, traced_and_scraped(cycles) as (url, _):
+        scrape = Scrape.of(url)
+    rows = re.findall(r"^\| `(\w+)` \|([\w, ]*)\|", PAGE, re.M)
+    listed = {name: set(filter(None, labels.strip().split(", "))) for name, labels in rows}
+    found: dict[str, set[str]] = {}
+    for family in scrape.families:
+        name = family.name + "_total" * (family.type == "counter")
+        for sample in family.samples:
+            found.setdefault(name, set()).update(set(sample.labels) - {"le"})
+    assert found == listed
+
+
+def test_prometheus_understands_the_rules_and_queries_of_the_page(tmp_path: Path) -> None:
+    (rules,) = re.findall(r"^```yaml rules\n(.*?)^```$", PAGE, re.M | re.S)
+    (queries,) = re.findall(r"^```promql\n(.*?)^```$", PAGE, re.M | re.S)
+    (tmp_path / "rules.yml").write_text(rules)
+    checked = subprocess.run(
+        ["promtool", "check", "rules", tmp_path / "rules.yml"], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "3 rules found" in checked.stdout
+    # The edge that a rule names is one of ours.
+    (le,) = re.findall(r'le=~"(.*?)"', rules)
+    assert sum(re.fullmatch(le, str(edge)) is not None for edge in edges.EDGES_S) == 1
+    with Workload("storm", "2", "500") as storm, traced_and_scraped(storm) as (url, _):
+        with prometheus(tmp_path, urllib.parse.urlsplit(url).netloc) as ask:
+            waits = "corelock_mmap_lock_wait_seconds_count"
+            eventually(lambda: ask(f"count_over_time({waits}[5m]) >= 2"))
+            for query in queries.splitlines():
+                assert ask(query)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -22,6 +24,7 @@ from corelock.exporters.series import (
     Accumulator,
     SeriesKey,
 )
+from corelock.extras import MissingExtra
 from corelock.histogram import Histogram
 from corelock.model import Row, Snapshot
 from tests.reports import row, times
@@ -189,3 +192,32 @@ def test_endpoints(endpoint: str, url: str) -> None:
 def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
     with pytest.raises(InvalidArgument, match="no OTLP endpoint"):
         metrics_url(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [
+        ("prometheus_client", "prometheus"),
+        ("opentelemetry.sdk.metrics", "otlp"),
+        ("opentelemetry.exporter.otlp.proto.http", "otlp"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_line_that_installs_it(
+    package: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # type: ignore[arg-type]
+    monkeypatch.delitem(sys.modules, f"corelock.exporters.{module}", raising=False)
+    with pytest.raises(MissingExtra) as caught:
+        importlib.import_module(f"corelock.exporters.{module}")
+    assert package.split(".")[0] in caught.value.message
+    assert caught.value.remedy == "pip install 'corelock[export]'"
+
+
+def test_hold_times_imports_nothing_of_it() -> None:
+    program = "import sys, corelock.cli.hold_times; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout.split()
+    heavy = {"prometheus_client", "opentelemetry", "numpy", "pyarrow", "google", "requests"}
+    assert not {name.split(".")[0] for name in loaded} & heavy
+    assert not [name for name in loaded if name.startswith("corelock.exporters")]
