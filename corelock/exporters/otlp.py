@@ -199,8 +199,7 @@ class OtlpPusher:
         collected = self._latest()
         if collected is None:
             return
-        result = self._exporter.export(metrics_data(collected, self._host))
-        if result is sdk.MetricExportResult.SUCCESS:
+        if self._export(collected):
             self.sent += 1
             if self._failing:
                 self._say(f"corelock: {self.url} takes metrics again.")
@@ -213,6 +212,14 @@ class OtlpPusher:
                 "  Tracing goes on, and the next push has all that this one lacked."
             )
         self._failing = True
+
+    def _export(self, collected: Collected) -> bool:
+        try:
+            result = self._exporter.export(metrics_data(collected, self._host))
+        except OSError as error:  # from older versions of the exporter
+            self._sdk_said.text = str(error)
+            return False
+        return result is sdk.MetricExportResult.SUCCESS
 
     def losses(self) -> str:
         """What became of the pushes, in words, if any failed; else empty."""
