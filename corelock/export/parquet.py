@@ -66,7 +66,7 @@ def write(
 ) -> None:
     """Write all chosen cycles, a row group at a time.
 
-    Memory goes with a row group, and with 28 bytes a cycle of the largest recording: what
+    Memory goes with a row group, and with 20 bytes a cycle of the largest recording: what
     kept its wait is found in all of it.
     """
     with parquet.ParquetWriter(
