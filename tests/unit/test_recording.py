@@ -248,6 +248,10 @@ HEADER = recordings.header()
         recordings.as_json({**HEADER, "host": {}}),
         recordings.as_json({**HEADER, "clock": None}),
         recordings.as_json({**HEADER, "target": {"pid": "x"}}),
+        recordings.as_json({**HEADER, "target": 5}),
+        recordings.as_json({**HEADER, "target": {"pid": 1, "comm": "x", "host_pid": "y"}}),
+        recordings.as_json({**HEADER, "cgroup": []}),
+        recordings.as_json({**HEADER, "cgroup": {"path": "/", "id": 1, "container": [1]}}),
     ],
 )  # fmt: skip
 def test_a_header_that_makes_no_sense(path: Path, header: bytes) -> None:
