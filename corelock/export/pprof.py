@@ -10,8 +10,8 @@ from corelock.analysis.batches import Progress
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import Source
 from corelock.export._pprof_messages import Profile
-from corelock.export.remarks import missing_in_words
 from corelock.export.fields import well_formed
+from corelock.export.remarks import missing_in_words
 from corelock.export.samples import Sample, SampleFrame, samples
 from corelock.version import VERSION
 
@@ -58,7 +58,7 @@ class _Builder:
         entry = self.profile.sample.add()
         stack = reversed((*sample.user, *sample.kernel))
         entry.location_id.extend(self._location(frame) for frame in stack)
-        values = sample.count, sample.total_ns
+        values = sample.cycles, sample.total_ns
         entry.value.extend((*values, 0, 0) if sample.what == "hold" else (0, 0, *values))
         for key, value in _labels(sample):
             label = entry.label.add(key=self._string(key))

@@ -43,12 +43,15 @@ def _members(
     sources: Sequence[Source], selection: Selection, progress: Optional[Progress]
 ) -> Iterator[tuple[str, Any]]:
     yield "schema", SCHEMA
-    yield "selection", {
-        "pid": selection.pid,
-        "tid": selection.tid,
-        "operation": selection.operation,
-        "min_ns": selection.min_ns,
-    }
+    yield (
+        "selection",
+        {
+            "pid": selection.pid,
+            "tid": selection.tid,
+            "operation": selection.operation,
+            "min_ns": selection.min_ns,
+        },
+    )
     yield "recordings", _recordings(sources, selection, progress)
 
 
@@ -67,20 +70,26 @@ def _recording(source: Source, report: Report) -> Iterator[tuple[str, Any]]:
     yield "command", header.get("command")
     yield "slow_ns", header.get("slow_ns")
     yield "start_wall_ns", wall_ns(source, report.start_ns)
-    yield "recorded", {
-        "start_ns": source.start_ns,
-        "duration_ns": source.duration_ns,
-        "ended_by": (source.recording.footer or {}).get("ended_by"),
-        **drift(source)._asdict(),
-    }
+    yield (
+        "recorded",
+        {
+            "start_ns": source.start_ns,
+            "duration_ns": source.duration_ns,
+            "ended_by": (source.recording.footer or {}).get("ended_by"),
+            **drift(source)._asdict(),
+        },
+    )
     yield "damage", asdict(census.damage)
-    yield "cycles", {
-        "read": census.read,
-        "nameless": census.nameless,
-        "written": census.written,
-        "lost": dict(census.lost),
-        "stacks_lost": dict(census.stacks_lost),
-        "unaccounted": census.unaccounted,
-    }
+    yield (
+        "cycles",
+        {
+            "read": census.read,
+            "nameless": census.nameless,
+            "written": census.written,
+            "lost": dict(census.lost),
+            "stacks_lost": dict(census.stacks_lost),
+            "unaccounted": census.unaccounted,
+        },
+    )
     for key, value in report_members(report):
         yield key, plain(value)

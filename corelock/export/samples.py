@@ -41,7 +41,7 @@ class Sample(NamedTuple):
     what: What
     user: tuple[SampleFrame, ...]
     kernel: tuple[SampleFrame, ...]
-    count: int
+    cycles: int
     total_ns: int
 
 

@@ -8,9 +8,9 @@ from typing import Any, Optional, TextIO
 from corelock.analysis.batches import Progress
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import Source
-from corelock.export.remarks import missing_in_words
 from corelock.export.fields import well_formed
 from corelock.export.jsonout import write_object
+from corelock.export.remarks import missing_in_words
 from corelock.export.samples import Sample, SampleFrame, What, samples
 from corelock.version import VERSION
 
