@@ -8,7 +8,7 @@ from typing import Optional
 from corelock.blame import Blame, ResolvedBlame
 from corelock.model import Report
 from corelock.render import units
-from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_holders, pairs
+from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_holders, largest_pairs
 from corelock.render.columns import (
     OUTSIDE_LEGEND,
     Label,
@@ -44,13 +44,12 @@ def blame_lines(report: Report, *, by: str, top: int, stacks: int, width: int) -
     foreign = [each for each in foreign_holders(blame) if each.charged_ns]
     for holder in foreign[:_FOREIGN]:
         yield from flow(_sentence(holder, report), width, indent="  ")
-    found = pairs(blame, by)
-    shown = found[:top] if top else found
+    shown, found = largest_pairs(blame, by, top)
     if shown:
         yield ""
         yield from _table(shown, blame.wait_ns, width)
-        if len(found) > len(shown):
-            yield f"... and {len(found) - len(shown):,} more (use -n)"
+        if found > len(shown):
+            yield f"... and {found - len(shown):,} more (use -n)"
         yield from _legend(shown)
     yield from _examples(report.blame, report.start_ns, stacks, width)
 
