@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -69,12 +70,19 @@ class _Options:
     top: int
     stacks: int
     hist: bool
+    blame: Optional[bool]
     format: Optional[str]
+    what: Optional[str]
     output: Optional[str]
 
     @property
     def selection(self) -> Selection:
         return Selection(self.from_ns, self.to_ns, self.pid, self.tid, self.operation, self.min_ns)
+
+    @property
+    def with_blame(self) -> bool:
+        """Of one recording unless it is not wanted, of several if it is."""
+        return len(self.files) == 1 if self.blame is None else self.blame
 
     def chosen(self) -> Iterator[str]:
         """What was asked for, in words."""
@@ -138,11 +146,21 @@ def _moment(when: When) -> str:
 )
 @click.option("--hist", is_flag=True, help="Histograms of waits and holds, by powers of two.")
 @click.option(
+    "--blame/--no-blame",
+    default=None,
+    help="Whose holds the waits were due to (default: of one recording, not of several).",
+)
+@click.option(
     "--format",
     type=click.Choice(tuple(FORMATS)),
     metavar="FORMAT",
     help=f"Write all chosen cycles as one of {', '.join(FORMATS)}." if FORMATS else "",
     hidden=not FORMATS,
+)
+@click.option(
+    "--what",
+    type=click.Choice(("hold", "wait")),
+    help="With --format folded: add up hold times (default) or wait times.",
 )
 @output_option
 def command(**given: object) -> None:  # fmt: skip
@@ -153,6 +171,9 @@ def command(**given: object) -> None:  # fmt: skip
     options = _Options(**given)  # type: ignore[arg-type]
     if isinstance(options.from_ns, int) and isinstance(options.to_ns, int):
         _check_order(options.from_ns, options.to_ns)
+    if options.what is not None and options.format != "folded":
+        raise click.UsageError("--what goes with --format folded.")
+    remarks: Optional[Sequence[str]] = None
     with ExitStack() as stack:
         sources = [stack.enter_context(source) for source in open_sources(options.files)]
         _check(sources, options.selection)
@@ -160,12 +181,15 @@ def command(**given: object) -> None:  # fmt: skip
         with ProgressBar("reading") as progress:
             if options.format is not None:
                 chosen = format_named(options.format)
+                if chosen.BINARY and options.output is None and sys.stdout.isatty():
+                    raise click.UsageError(f"{options.format} is nothing to read: name -o FILE.")
+                more = {} if options.what is None else {"what": options.what}
                 with output.writing() as stream:
                     to: Any = stream.buffer if chosen.BINARY else stream
-                    chosen.write(to, sources, options.selection, progress)
+                    remarks = chosen.write(to, sources, options.selection, progress, **more)
                 censuses = [take_census(source) for source in sources]
             else:
-                recordings = _recordings(sources, options, progress)
+                recordings = list(_recordings(sources, options, progress))
                 censuses = [recorded.census for recorded in recordings]
         if options.format is None:
             with output.writing() as stream:
@@ -177,6 +201,8 @@ def command(**given: object) -> None:  # fmt: skip
                     list(options.chosen()),
                     stream,
                 )
+        for remark in remarks or ():
+            say(f"corelock: {remark}.")
         _say_losses(sources, censuses)
 
 
@@ -212,12 +238,17 @@ def _check(sources: list[Source], selection: Selection) -> None:
             )
 
 
-def _recordings(sources: list[Source], options: _Options, progress: ProgressBar) -> list[Recorded]:
+def _recordings(
+    sources: list[Source], options: _Options, progress: ProgressBar
+) -> Iterator[Recorded]:
     reports = summarize(sources, options.selection, progress, slowest=options.stacks)
-    return [
-        Recorded(source.label, _period(source), report, take_census(source), _clock_notes(source))
-        for source, report in reports
-    ]
+    for source, report in reports:
+        census = take_census(source)
+        if options.with_blame:
+            from corelock.analysis.blame import with_blame
+
+            report = with_blame(source, report, options.selection, census, progress)
+        yield Recorded(source.label, _period(source), report, census, _clock_notes(source))
 
 
 def _period(source: Source) -> str:
