@@ -11,7 +11,7 @@ from corelock.analysis.source import Source
 from corelock.export.fields import well_formed
 from corelock.export.jsonout import write_object
 from corelock.export.remarks import missing_in_words
-from corelock.export.samples import Sample, SampleFrame, What, samples
+from corelock.export.samples import Sample, SampleFrame, What, samples, shown
 from corelock.version import VERSION
 
 BINARY = False
@@ -38,8 +38,8 @@ def write(
 
 def _stack(sample: Sample, *, with_host: bool) -> Iterable[SampleFrame]:
     if with_host:
-        yield SampleFrame(well_formed(sample.source.label))
-    yield SampleFrame(well_formed(sample.row.comm))
+        yield SampleFrame(shown(sample.source.label))
+    yield SampleFrame(shown(sample.row.comm))
     yield from sample.user
     yield from sample.kernel
 
