@@ -53,7 +53,7 @@ def test_slices_are_all_waits_and_holds_thread_by_thread(plan: Plan) -> None:
         of_thread[slice_.name, slice_.begin_ns, slice_.end_ns, slice_.args["wait_ns"]] += 1
     assert as_groups(found) == as_groups(expected)
     for holder, waiter in trace.arrows:
-        # Viewers draw an arrow from what begins first, whichever of the two it is said to come from.
+        # Viewers draw an arrow from what begins first, wherever it is said to come from.
         assert holder.begin_ns < waiter.begin_ns
         assert (holder.category, waiter.category) == ("hold", "hold")
 
@@ -222,5 +222,5 @@ def test_an_empty_recording(tmp_path: Path) -> None:
 def test_names_come_through(tmp_path: Path, name: str) -> None:
     rows = [recordings.row(1, 1, 1, 40, 41, name, MUNMAP, 1)]
     path = Plan(PROCESSES, rows, [[Cycle(1, 1000, 1, 2)]]).write(tmp_path / "r")
-    (thread,) = [t for t in trace_of(path).tracks.values() if t.tid]
+    (thread,) = (t for t in trace_of(path).tracks.values() if t.tid)
     assert thread.name == name.replace("\t", "\\x09")
