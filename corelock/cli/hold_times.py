@@ -11,16 +11,16 @@ import click
 
 from corelock.cli.options import (
     above_zero,
+    by_option,
     common_options,
     json_option,
+    sort_option,
     target_options,
     top_option,
 )
 from corelock.cli.run import Output, Slowest
 from corelock.cli.traced import TracedOptions, TracedRun
 from corelock.model import Accounting, Report, SlowEvent, Snapshot
-from corelock.render.grouping import BY_FIELDS
-from corelock.render.table import SORT_FIELDS
 from corelock.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -38,15 +38,6 @@ def _slow_ns(ctx: click.Context, param: click.Parameter, value: str) -> Optional
     if not 0 <= ns < 1 << 63:
         raise click.BadParameter(f"{value!r} is not a number of microseconds, 0 (all) or off")
     return ns
-
-
-def _by(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
-    """``--by`` as fields, each one known and named once."""
-    fields = tuple(dict.fromkeys(value.split(",")))
-    for field in fields:
-        if field not in BY_FIELDS:
-            raise click.BadParameter(f"cannot group by {field!r}, only by {', '.join(BY_FIELDS)}")
-    return fields
 
 
 @dataclass(frozen=True)
@@ -75,22 +66,8 @@ class _Options(TracedOptions):
     help="Print each interval, and then the whole.",
 )
 @top_option
-@click.option(
-    "-S",
-    "--sort",
-    type=click.Choice(SORT_FIELDS),
-    default="hold",
-    show_default=True,
-    metavar="FIELD",
-    help="One of " + ", ".join(SORT_FIELDS) + ".",
-)
-@click.option(
-    "--by",
-    callback=_by,
-    default=",".join(BY_FIELDS),
-    metavar="FIELDS",
-    help="Group by some of thread,operation,mode (default: all).",
-)
+@sort_option
+@by_option
 @click.option(
     "--slow-us",
     "slow_ns",

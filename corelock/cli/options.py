@@ -7,6 +7,8 @@ from typing import Optional
 
 import click
 
+from corelock.render.grouping import BY_FIELDS
+from corelock.render.table import SORT_FIELDS
 from corelock.tracer import ATTACH, MAX_ROWS
 
 
@@ -71,6 +73,26 @@ verbose_option: _Decorator = click.option(
 top_option: _Decorator = click.option(
     "-n", "--top", type=click.IntRange(min=0), default=20, metavar="N", show_default=True,
     help="Lines of the table; 0: all.",
+)  # fmt: skip
+
+sort_option: _Decorator = click.option(
+    "-S", "--sort", type=click.Choice(SORT_FIELDS), default="hold", show_default=True,
+    metavar="FIELD", help="One of " + ", ".join(SORT_FIELDS) + ".",
+)  # fmt: skip
+
+
+def fields(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """``--by`` as fields, each one known and named once."""
+    fields = tuple(dict.fromkeys(value.split(",")))
+    for field in fields:
+        if field not in BY_FIELDS:
+            raise click.BadParameter(f"cannot group by {field!r}, only by {', '.join(BY_FIELDS)}")
+    return fields
+
+
+by_option: _Decorator = click.option(
+    "--by", callback=fields, default=",".join(BY_FIELDS), metavar="FIELDS",
+    help="Group by some of thread,operation,mode (default: all).",
 )  # fmt: skip
 
 _REST: dict[str, _Decorator] = {

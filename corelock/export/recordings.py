@@ -1,0 +1,38 @@
+"""What recordings can be written as: ``corelock report --format``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import IO, Any, Optional, Protocol
+
+from corelock.analysis.batches import Progress
+from corelock.analysis.selection import Selection
+from corelock.analysis.source import Source
+
+
+class Format(Protocol):
+    """A module that writes recordings in one format."""
+
+    #: Whether ``write`` wants a stream of bytes.
+    BINARY: bool
+
+    def write(
+        self,
+        stream: IO[Any],
+        sources: list[Source],
+        selection: Selection,
+        progress: Optional[Progress] = None,
+    ) -> None:
+        """Write the chosen cycles of all sources."""
+
+
+#: The formats by name, and the module of each, imported when it is used.
+FORMATS: Mapping[str, str] = {}
+
+
+def format_named(name: str) -> Format:
+    """The format of that name in ``FORMATS``."""
+    module: Any = importlib.import_module(FORMATS[name])
+    chosen: Format = module
+    return chosen
