@@ -22,6 +22,7 @@ from corelock.render.html.flames import Node
 from corelock.render.html.gather import Gathered, Limits
 from corelock.render.html.lanes import thread_name
 from corelock.render.html.matrix import matrix
+from corelock.render.recorded import census_lines, loss_words
 from corelock.render.units import count, duration
 
 _WIDE = 10_000  # the browser breaks lines
@@ -59,35 +60,22 @@ def _recording(source: Source, report: Report) -> dict[str, Any]:
         "wait_ns": sum(row.wait.total_ns for row in report.rows),
         "hold_ns": sum(row.hold.total_ns for row in report.rows),
         "ended_by": footer["ended_by"].replace("_", " ") if footer else "it was cut",
-        "accounting": [*accounting_lines(report.accounting, width=100), *_losses(source, census)],
+        "accounting": [
+            *accounting_lines(report.accounting, width=_WIDE),
+            *census_lines(census, _WIDE),
+            *_clock_notes(source),
+        ],
+        "missing": list(loss_words(census)),
     }
 
 
-def _losses(source: Source, census: Any) -> Iterator[str]:
-    """What of the recording itself is missing."""
-    yield f"cycles {census.read:,} read, {sum(census.lost.values()):,} lost"
-    for what, lost in (("cycles", census.lost), ("stacks", census.stacks_lost)):
-        for cause, number in lost.items():
-            if number:
-                yield f"  {what} lost: {cause.replace('_', ' ')} {number:,}"
-    damage = census.damage
-    if damage.cut:
-        yield "CUT: the recording did not end; what was not written yet is missing"
-    for number, words in (
-        (damage.corrupt_blocks, "corrupt blocks were left out"),
-        (damage.missing_blocks, "blocks are missing"),
-        (damage.skipped_bytes, "bytes were no block"),
-        (census.nameless, "cycles of rows that cannot be read were left out"),
-    ):
-        if number:
-            yield f"  {number:,} {words}"
-    if census.unaccounted:
-        yield f"UNBALANCED by {census.unaccounted:,} cycles: these numbers cannot be trusted"
+def _clock_notes(source: Source) -> Iterator[str]:
     drifted = drift(source)
     if drifted.suspended_ns:
-        yield f"the host was suspended for {duration(drifted.suspended_ns)} meanwhile: not counted"
+        yield f"the host was suspended for {duration(drifted.suspended_ns)} in all: in no time here"
     if drifted.set_ns:
-        yield f"the wall clock was set by {duration(abs(drifted.set_ns))} meanwhile"
+        way = "forward" if drifted.set_ns > 0 else "back"
+        yield f"the wall clock was set {way} by {duration(abs(drifted.set_ns))} meanwhile"
 
 
 def meta(listed: Sequence[dict[str, Any]], gathered: Gathered) -> list[str]:
@@ -112,12 +100,11 @@ def flame_note(kind: str, tree: Node) -> str:
 
 def warnings(listed: Sequence[dict[str, Any]]) -> list[str]:
     """What must be known before a number is believed."""
-    found = []
-    for each in listed:
-        for line in each["accounting"]:
-            if line.startswith(("CUT", "UNBALANCED")) or " lost: " in line or "corrupt" in line:
-                found.append(f"{each['label']}: {line.strip()}")
-    return found
+    return [
+        f"Incomplete: {each['label']}: {', '.join(each['missing'])}."
+        for each in listed
+        if each["missing"]
+    ]
 
 
 def worst(details: Details, names: Sequence[str], most: int = 12) -> list[dict[str, Any]]:
