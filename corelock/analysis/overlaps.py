@@ -63,6 +63,15 @@ class Overlaps(NamedTuple):
     end: Any
 
 
+def contended(kind: Any, wait_ns: Any) -> Any:
+    """Which cycles waited for somebody, or for long, and got the lock: an array of bool."""
+    ending = kind & ENDING
+    got = (ending == RELEASED) | (ending == DOWNGRADED) | (ending == HOLDING)
+    late = ((kind & CONTENDED) != 0) | (wait_ns >= LONG_WAIT_NS)
+    waited: Any = got & late & ((kind & NO_WAIT) == 0)
+    return waited
+
+
 def overlaps(
     recording: Recording,
     chosen: Optional[Chosen] = None,
@@ -223,10 +232,7 @@ class _Sweep:
         self._carried = _Carried(*(_joined(*each) for each in zip(*rest)))
 
     def _contended(self, period: Period) -> Waits:
-        ending = period.kind & ENDING
-        got = (ending == RELEASED) | (ending == DOWNGRADED) | (ending == HOLDING)
-        late = ((period.kind & CONTENDED) != 0) | (period.wait_ns >= LONG_WAIT_NS)
-        which = np.flatnonzero(got & late & ((period.kind & NO_WAIT) == 0) & period.chosen)
+        which = np.flatnonzero(contended(period.kind, period.wait_ns) & period.chosen)
         which = which[self._known(period.row[which])]
         row, end_ns = period.row[which], period.end_ns[which] - period.hold_ns[which]
         return Waits(

@@ -91,8 +91,21 @@ def summary_lines(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
     if parts:
         commas = [f"{part}," for part in parts[:-1]]
         yield from flow(("  unknown:", *commas, parts[-1]), width, indent="    ")
+    if blame.missing != 0:
+        yield from flow(_missing(blame.missing), width, indent="    ")
     if blame.unaccounted_ns:
         yield f"UNBALANCED by {blame.unaccounted_ns:,} ns: these numbers cannot be trusted"
+
+
+def _missing(holds: Optional[int]) -> tuple[str, ...]:
+    if holds is None:
+        whose = "some holds are not on record:"
+    else:
+        whose = f"up to {holds:,} hold{'' if holds == 1 else 's'} not on record:"
+    return (
+        f"  MISSING: {whose}", "their time is unknown,",
+        "and of several readers", "the last on record is charged",
+    )  # fmt: skip
 
 
 def _sentence(holder: ForeignHolder, report: Report) -> tuple[str, ...]:
