@@ -20,6 +20,7 @@ from tests import recordings as r
 from tests.recordings import Cycle
 
 SLOW_NS = 100_000
+REALTIME_OFFSET_NS = 1_750_000_000_000_000_000
 PAGE_FAULT, MMAP, MUNMAP, READ = 0x20000, 9, 11, 0
 
 
@@ -85,11 +86,11 @@ def storm(threads: Sequence[Sequence[Habit]], cycles: int, seed: int = 1) -> lis
             else:
                 lock.readers -= 1
             later(now + int(chance.expovariate(1 / habit.idle_ns)), "ask", thread, None)
-        stack = habit.row if habit.downgraded_row is None else habit.row
         done.append(
             Cycle(
                 habit.row, now, wait, hold, ending | kind,
-                100 + stack if wait >= SLOW_NS else 0, 200 + stack if hold >= SLOW_NS else 0,
+                100 + habit.row if wait >= SLOW_NS else 0,
+                200 + habit.row if hold >= SLOW_NS else 0,
             )
         )  # fmt: skip
         while lock.queue and lock.free_for(lock.queue[0][1].write):
@@ -180,7 +181,10 @@ def write_storm(
     who = cast(workers, names=names)
     some = storm(who.threads, cycles, seed)
     blocks = [(1, r.as_json(r.header(**header))), (2, who.processes), (3, who.rows)]
-    blocks += [(4, r.cycles(some[at : at + 5_000])) for at in range(0, len(some), 5_000)]
+    blocks += [
+        (4, r.cycles(some[at : at + 5_000], REALTIME_OFFSET_NS))
+        for at in range(0, len(some), 5_000)
+    ]
     blocks += [(5, r.as_json(who.stacks))]
     if not cut:
         ends = max(cycle.end_ns for cycle in some)

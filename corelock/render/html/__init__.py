@@ -8,21 +8,26 @@ with ``page.html``, ``page.css`` and ``js/``. ``docs/html.md`` says how to read 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Optional, TextIO
 
+import numpy as np
+
 from corelock.analysis.batches import Progress
+from corelock.analysis.blame import with_blame
+from corelock.analysis.blockers import blocking_holds
+from corelock.analysis.census import take_census
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import Source
 from corelock.analysis.summary import summarize
 from corelock.model import Report
-from corelock.recording import np
 from corelock.render.html import heat, sections
 from corelock.render.html.columns import packed, script_json
 from corelock.render.html.details import Details, details_of
-from corelock.render.html.flames import flattened
-from corelock.render.html.gather import Gathered, Limits, gather
+from corelock.render.html.flames import Node, flattened
+from corelock.render.html.gather import LIMITS, Gathered, Limits, gather
+from corelock.render.html.lanes import Lane
 from corelock.render.html.lead import lead
 from corelock.render.html.links import linked
 from corelock.render.html.page import rendered
@@ -35,23 +40,33 @@ MOST_BYTES = 8_000_000
 
 def write_html(
     stream: TextIO, sources: Sequence[Source], selection: Selection,
-    progress: Optional[Progress] = None, limits: Limits = Limits(),
+    progress: Optional[Progress] = None, *, chosen: str = "", limits: Limits = LIMITS,
 ) -> None:  # fmt: skip
-    """Write a page about the chosen cycles of ``sources`` to ``stream``, of at most 8 MB."""
-    reports = [report for _, report in summarize(sources, selection, progress)]
+    """Write a page about the chosen cycles of ``sources`` to ``stream``, of at most 8 MB.
+
+    ``chosen`` says in words what was chosen, ``""``: all.
+    """
+    reports = [
+        with_blame(source, report, selection, take_census(source), progress)
+        for source, report in summarize(sources, selection, progress, slowest=0)
+    ]
     gathered = gather(sources, reports, selection, limits, progress)
-    cycles = gathered.longest.columns()
-    kept_by = np.empty(0, np.int64)
-    if cycles:
-        cycles, kept_by = linked(sources, gathered.clock, gathered.lane_by_row, cycles, progress)
-    details = details_of(sources, gathered, cycles, kept_by, limits.stacks)
-    stream.writelines(_page(sources, reports, gathered, details, limits))
+    blockers = [blocking_holds(source.recording, progress) for source in sources]
+    page = _page(sources, reports, gathered, blockers, chosen, limits)
+    while len(page) > MOST_BYTES and limits.slices > 1:
+        # Names and stacks may be of any length: then there are fewer cycles one by one.
+        limits = replace(limits, slices=limits.slices // 2, stacks=limits.stacks // 2)
+        gathered.longest.keep(limits.slices)
+        page = _page(sources, reports, gathered, blockers, chosen, limits)
+    stream.write(page)
 
 
 def _page(
-    sources: Sequence[Source], reports: Sequence[Report], gathered: Gathered, details: Details,
-    limits: Limits,
-) -> Sequence[str]:  # fmt: skip
+    sources: Sequence[Source], reports: Sequence[Report], gathered: Gathered,
+    blockers: Sequence[Any], chosen: str, limits: Limits,
+) -> str:  # fmt: skip
+    cycles, kept_by = linked(sources, gathered, blockers)
+    details = details_of(sources, gathered, cycles, kept_by, limits.stacks)
     trees = flame_trees(sources, gathered)
     directory, payload = packed(
         {
@@ -80,11 +95,13 @@ def _page(
         },
         "directory": directory,
     }  # fmt: skip
-    return rendered(script_json(facts), payload, _sections(sources, reports, gathered, details,
-                                                          limits, trees))
+    return rendered(
+        script_json(facts), payload,
+        _sections(sources, reports, gathered, details, limits, trees, chosen),
+    )  # fmt: skip
 
 
-def _lane_facts(lane: Any) -> dict[str, Any]:
+def _lane_facts(lane: Lane) -> dict[str, Any]:
     return {
         "host": lane.source, "name": lane.name, "process": lane.process, "wait": lane.wait_ns,
         "hold": lane.hold_ns, "blamed": lane.blamed_ns,
@@ -93,7 +110,7 @@ def _lane_facts(lane: Any) -> dict[str, Any]:
 
 def _sections(
     sources: Sequence[Source], reports: Sequence[Report], gathered: Gathered, details: Details,
-    limits: Limits, trees: dict[str, Any],
+    limits: Limits, trees: Mapping[str, Node], chosen: str,
 ) -> dict[str, Any]:  # fmt: skip
     recordings = sections.recordings(sources, reports)
     names = [source.label for source in sources]
@@ -101,7 +118,7 @@ def _sections(
     targets = sorted({each["target"] for each in recordings})
     return {
         "title": "mmap_lock of " + (targets[0] if len(targets) == 1 else f"{len(targets)} targets"),
-        "meta": sections.meta(recordings, gathered),
+        "meta": [*sections.meta(recordings, gathered), *([f"only {chosen}"] if chosen else [])],
         "warnings": sections.warnings(recordings),
         "several": len(sources) > 1,
         "lead": lead(sources, reports, gathered),

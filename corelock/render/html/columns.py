@@ -8,10 +8,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from corelock.extras import needs
-
-with needs("report", "numpy"):
-    import numpy as np
+import numpy as np
 
 #: Typed arrays of JavaScript begin at multiples of their size.
 _ALIGNMENT = 8
@@ -20,8 +17,8 @@ _ALIGNMENT = 8
 def packed(parts: Mapping[str, Any]) -> tuple[dict[str, list[Any]], str]:
     """Where each part lies (``[type, offset, length]``), and all of them, in base64.
 
-    A part is a numpy array of uint8, uint16, uint32, int32 or float64 (``type`` is its name, ``length`` in
-    elements), or anything that JSON has (``"json"``, in bytes).
+    A part is a numpy array of uint8, uint32, int32 or float64 (``type`` is its name, ``length``
+    in elements), or anything that JSON has (``"json"``, in bytes).
     """
     directory: dict[str, list[Any]] = {}
     pieces: list[bytes] = []

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from corelock.analysis.source import Source
-from corelock.recording import np
 from corelock.render.html.gather import Gathered
 from corelock.render.html.lanes import process_name, thread_name
 from corelock.render.html.stacks import StackTable

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+import numpy as np
+
 from corelock.analysis.batches import Batch, Progress, batches
 from corelock.analysis.clocks import wall_ns
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import Source
 from corelock.model import Report
-from corelock.recording import ABORTED, DOWNGRADED, ENDING, FAILED, NO_WAIT, RELEASED, WAITING, np
+from corelock.recording import ABORTED, DOWNGRADED, ENDING, FAILED, NO_WAIT, RELEASED, WAITING
 from corelock.render.html.heat import HeatMap
 from corelock.render.html.lanes import Lane, lane_by_row, lanes_of
 from corelock.render.html.shading import READ_HOLD, WAIT, WRITE_HOLD, Shading
@@ -36,6 +38,9 @@ class Limits:
     rows: int = 200
 
 
+LIMITS = Limits()
+
+
 class Clock:
     """Moments of several recordings as ns since the page begins.
 
@@ -47,12 +52,8 @@ class Clock:
         spans = [selection.span(source) for source in sources]
         walls = [wall_ns(source, span[0]) for source, span in zip(sources, spans)]
         self.wall_ns = min(walls)
-        self._origins = [
-            span[0] - (wall - self.wall_ns) for span, wall in zip(spans, walls)
-        ]
-        self.span_ns = max(
-            1, *(span[1] - origin for span, origin in zip(spans, self._origins))
-        )
+        self._origins = [span[0] - (wall - self.wall_ns) for span, wall in zip(spans, walls)]
+        self.span_ns = max(1, *(span[1] - origin for span, origin in zip(spans, self._origins)))
 
     def on_page(self, source: int, monotonic_ns: Any) -> Any:
         """Moments of a recording (uint64), as float64: exact to 104 days."""
@@ -122,7 +123,8 @@ def _add(gathered: Gathered, source: int, batch: Batch, lane_of_row: Any) -> Non
     gathered.longest.add(
         {
             "source": np.full(len(end), source, np.uint16), "lane": lane.astype(np.uint32),
-            "row": batch.row, "kind": batch.kind, "number": batch.number, "end": end, "wait_ns": wait, "hold_ns": hold,
+            "row": batch.row, "kind": batch.kind, "number": batch.number, "end": end,
+            "wait_ns": wait, "hold_ns": hold,
             "wait_stack": _dense(batch, batch.wait_stack),
             "hold_stack": _dense(batch, batch.hold_stack),
         }

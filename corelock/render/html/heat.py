@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from corelock.extras import needs
-from corelock.histogram import SUB_BUCKETS
+import numpy as np
 
-with needs("report", "numpy"):
-    import numpy as np
+from corelock.histogram import SUB_BUCKETS
 
 #: Rows of a heat map: four to each power of two, from 2**LOWEST ns on; what is
 #: shorter is in the first, what is longer in the last.

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
+import numpy as np
+
 from corelock.analysis.source import Source
 from corelock.model import Report, Row
-from corelock.recording import np
 from corelock.render.columns import process_label, thread_label
 from corelock.render.grouping import Name, shown_id
 

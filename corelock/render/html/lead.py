@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from corelock.analysis.source import NO_TIMES, Source
-from corelock.model import Report, Row, Times
+from corelock.model import Report, Row, RowKey, Times
 from corelock.render.grouping import group
 from corelock.render.html.gather import Gathered
 from corelock.render.html.lanes import thread_name
+from corelock.render.html.sections import clock_time
 from corelock.render.html.shading import WAIT
 from corelock.render.units import count, duration
+
+#: A moment is so much of what is shown.
+_MOMENTS = 100
 
 
 @dataclass(frozen=True)
@@ -47,25 +54,25 @@ def _what(row: Row) -> str:
 
 
 def _who_held(reports: Sequence[Report], named: _Named) -> Answer:
-    charged: dict[tuple[object, ...], list[int]] = {}
-    rows: dict[tuple[object, ...], tuple[int, Row]] = {}
+    charged: dict[tuple[int, RowKey], int] = defaultdict(int)
+    rows: dict[tuple[int, RowKey], tuple[int, Row]] = {}
     for at, report in enumerate(reports):
         for charge in report.blame.blame.charges if report.blame else ():
-            key = (at, *charge.holder.key)
+            key = (at, charge.holder.key)
             rows[key] = at, charge.holder
-            charged.setdefault(key, [0])[0] += charge.charged_ns
+            charged[key] += charge.charged_ns
     question = "Who was in the way"
     if not charged:
         return Answer("hold", question, "nobody", ("no wait was charged to a hold",))
-    key = max(charged, key=lambda each: charged[each])
-    at, row = rows[key]
+    worst = max(charged, key=lambda each: charged[each])
+    at, row = rows[worst]
     waited = sum(each.wait.total_ns for report in reports for each in report.rows)
-    share = f" ({100 * charged[key][0] / waited:.0f}% of all)" if waited else ""
+    share = f" ({100 * charged[worst] / waited:.0f}% of all)" if waited else ""
     return Answer(
         "hold", question, named(at, row),
         (
             _what(row) + (", another process" if row.foreign else ""),
-            f"kept others waiting for {duration(charged[key][0])}{share}",
+            f"kept others waiting for {duration(charged[worst])}{share}",
             f"longest of its holds {duration(row.hold.max_ns)}",
         ),
     )  # fmt: skip
@@ -103,7 +110,8 @@ def _how_bad(reports: Sequence[Report]) -> Answer:
         "", "How bad", f"{duration(wait.max_ns)} longest wait",
         (
             f"{count(wait.count)} waits: {duration(wait.total_ns)}, 99% within {duration(p99)}",
-            f"{count(hold.count)} holds: {duration(hold.total_ns)}, 99% within {duration(hold_p99)}",
+            f"{count(hold.count)} holds: {duration(hold.total_ns)}, 99% within "
+            f"{duration(hold_p99)}",
             f"longest hold {duration(hold.max_ns)}",
         ),
     )  # fmt: skip
@@ -111,15 +119,21 @@ def _how_bad(reports: Sequence[Report]) -> Answer:
 
 def _when(gathered: Gathered) -> Answer:
     waiting = gathered.busy.total_ns[WAIT, 0]
-    width = gathered.clock.span_ns / len(waiting)
-    at = int(waiting.argmax())
-    if not waiting[at]:
+    if not waiting.any():
         return Answer("", "When", "-", ("nobody waited",))
-    threads, average = waiting[at] / width, waiting.sum() / gathered.clock.span_ns
+    # The worst moment is one that lasts: some columns of the charts together.
+    size = max(1, len(waiting) // _MOMENTS)
+    sums = np.convolve(waiting, np.ones(size), "valid")
+    at = int(sums.argmax())
+    column = gathered.clock.span_ns / len(waiting)
+    begin, width = at * column, size * column
+    threads, average = sums[at] / width, waiting.sum() / gathered.clock.span_ns
+    wall = clock_time(gathered.clock.wall_ns + round(begin))
     return Answer(
-        "", "When", f"worst at +{at * width / 1e9:.3f}s",
+        "", "When", f"worst at +{begin / 1e9:.3f}s",
         (
-            f"{threads:.1f} threads waiting then, {average:.1f} on average",
-            f"of {duration(gathered.clock.span_ns)} that are shown",
+            wall,
+            f"{threads:.1f} threads waiting, for {duration(round(width))}",
+            f"{average:.1f} on average over {duration(gathered.clock.span_ns)}",
         ),
     )  # fmt: skip

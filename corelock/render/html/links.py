@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
-from corelock.analysis.batches import Progress
-from corelock.analysis.blockers import blocking_holds
+import numpy as np
+
 from corelock.analysis.source import Source
-from corelock.recording import np
-from corelock.render.html.gather import Clock
+from corelock.render.html.gather import Clock, Gathered
 
 Columns = dict[str, Any]
 
 
 def linked(
-    sources: Sequence[Source], clock: Clock, lane_by_row: Sequence[Any], cycles: Columns,
-    progress: Optional[Progress] = None,
-) -> tuple[Columns, Any]:  # fmt: skip
-    """``cycles`` and the holds that kept them, and for each the index of that hold, or -1.
+    sources: Sequence[Source], gathered: Gathered, blockers: Sequence[Any]
+) -> tuple[Columns, Any]:
+    """The longest cycles and the holds that kept them; for each the index of that hold, or -1.
 
-    Holds are looked for among all cycles of a recording, whatever is selected.
+    ``blockers`` are of :func:`blocking_holds`: of all cycles of a recording, whatever is chosen.
     """
+    clock, lane_by_row = gathered.clock, gathered.lane_by_row
+    cycles = gathered.longest.columns()
+    if not cycles:
+        return cycles, np.empty(0, np.int64)
     kept_by = np.full(len(cycles["number"]), -1, np.int64)
     more: list[Columns] = []
     added = len(kept_by)
     for at, source in enumerate(sources):
         (own,) = np.nonzero(cycles["source"] == at)
-        holds = blocking_holds(source.recording, progress)[cycles["number"][own]]
+        holds = blockers[at][cycles["number"][own]]
         place = {number: own[i] for i, number in enumerate(cycles["number"][own].tolist())}
         missing = np.setdiff1d(holds[holds >= 0], cycles["number"][own])
         found = _read(source, at, clock, lane_by_row[at], missing)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ _FOLDER = Path(__file__).parent
 #: Parts of one script, in this order: what is below may use what is above.
 SCRIPTS = (
     "units", "data", "theme", "view", "tooltip", "axis", "canvas", "gestures", "slices",
-    "overview", "heatmap", "timeline", "selection", "flame", "main",
+    "timeline", "overview", "heatmap", "selection", "flame", "main",
 )  # fmt: skip
 
 
@@ -62,11 +61,10 @@ def _template() -> Any:
     return environment.get_template("page.html")
 
 
-def rendered(facts: str, payload: str, sections: dict[str, Any]) -> Sequence[str]:
-    """The page as pieces of text. ``facts`` is of :func:`columns.script_json`, ``payload`` base64."""
-    return [
-        _template().render(
-            version=VERSION, policy=policy(), style=Markup(style()), script=Markup(script()),
-            facts=Markup(facts), payload=Markup(payload), **sections,
-        )
-    ]  # fmt: skip
+def rendered(facts: str, payload: str, sections: dict[str, Any]) -> str:
+    """The page. ``facts`` is of :func:`columns.script_json`, ``payload`` base64."""
+    page: str = _template().render(
+        version=VERSION, policy=policy(), style=Markup(style()), script=Markup(script()),
+        facts=Markup(facts), payload=Markup(payload), **sections,
+    )  # fmt: skip
+    return page

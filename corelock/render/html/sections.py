@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -23,6 +24,7 @@ from corelock.render.html.gather import Gathered, Limits
 from corelock.render.html.lanes import thread_name
 from corelock.render.html.matrix import matrix
 from corelock.render.recorded import census_lines, loss_words
+from corelock.render.text import printable
 from corelock.render.units import count, duration
 
 _WIDE = 10_000  # the browser breaks lines
@@ -50,7 +52,7 @@ def recordings(sources: Sequence[Source], reports: Sequence[Report]) -> list[dic
 def _recording(source: Source, report: Report) -> dict[str, Any]:
     census, footer = take_census(source), source.recording.footer
     return {
-        "path": source.recording.path,
+        "path": printable(os.path.basename(source.recording.path)),
         "label": source.label,
         "kernel": source.host.kernel,
         "target": target_of(report),
@@ -110,14 +112,16 @@ def warnings(listed: Sequence[dict[str, Any]]) -> list[str]:
 def worst(details: Details, names: Sequence[str], most: int = 12) -> list[dict[str, Any]]:
     """The longest waits and the longest holds, each with its cycle's number on the page."""
     return [
-        {"kind": kind, "caption": f"The longest {kind}s", "lines": _worst(details, kind, most, names)}
+        {
+            "kind": kind,
+            "caption": f"The longest {kind}s",
+            "lines": _worst(details, kind, most, names),
+        }
         for kind in ("wait", "hold")
     ]
 
 
-def _worst(
-    details: Details, kind: str, most: int, names: Sequence[str]
-) -> list[dict[str, Any]]:
+def _worst(details: Details, kind: str, most: int, names: Sequence[str]) -> list[dict[str, Any]]:
     columns, lines = details.columns, []
     for at in details.worst(kind, most):
         source, thread, _, operation, mode = details.rows[columns["row"][at]]

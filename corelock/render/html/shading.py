@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from corelock.extras import needs
-
-with needs("report", "numpy"):
-    import numpy as np
+import numpy as np
 
 WAIT, READ_HOLD, WRITE_HOLD = range(3)
 PLANES = 3

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from corelock.extras import needs
-
-with needs("report", "numpy"):
-    import numpy as np
+import numpy as np
 
 
 class Longest:
@@ -36,6 +33,11 @@ class Longest:
             self._kept = self._most
             kept = self._parts[0]
             self._shortest = int(np.maximum(kept["wait_ns"], kept["hold_ns"]).min())
+
+    def keep(self, most: int) -> None:
+        """Keep fewer from now on."""
+        self._most = most
+        self._parts = [self.columns()]
 
     def columns(self) -> dict[str, Any]:
         """The longest so far, in no order."""

@@ -33,7 +33,7 @@ def frame_names(source: Source, stack: int) -> tuple[list[str], list[str], str]:
 
 
 def flame_trees(sources: Sequence[Source], gathered: Gathered) -> dict[str, Node]:
-    """By "wait" and "hold": the time of all cycles with stacks, by thread's name, operation, frames.
+    """By "wait" and "hold": the time of all cycles with stacks, by thread, operation, frames.
 
     Of several recordings, the host comes first.
     """

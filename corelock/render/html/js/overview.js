@@ -26,16 +26,27 @@ class Overview extends Chart {
   }
 
   draw(pen, width, height) {
-    const plot = (this.plot = { x: 0, y: 0, width, height: height - 20 });
+    // Below the same moments of the timeline.
+    const left = width < NARROW ? 0 : LANE.label;
+    const plot = (this.plot = { x: left, y: 0, width: width - left, height: height - 20 });
     drawTimeAxis(pen, this.theme, { from: 0, to: this.spanNs, width: this.spanNs }, plot);
     const base = Math.round(plot.height * 0.66);
     const scale = [base / (this.most[0] || 1), (plot.height - base) / (this.most[1] || 1)];
     this.area(pen, this.waiting, plot, base, -scale[0], "wait");
     this.area(pen, this.holding, plot, base, scale[1], "write");
     pen.fillStyle = this.theme.color("ink");
-    pen.fillRect(0, base, width, 1);
+    pen.fillRect(plot.x, base, plot.width, 1);
+    if (left) this.names(pen, base, plot.height);
     this.frame(pen, plot);
     drawDragged(pen, this);
+  }
+
+  names(pen, base, height) {
+    pen.font = "12px system-ui, sans-serif";
+    pen.textAlign = "left";
+    pen.textBaseline = "middle";
+    pen.fillText("waiting", 6, base / 2);
+    pen.fillText("holding", 6, (base + height) / 2);
   }
 
   /** The largest value of what falls into a pixel: peaks are not averaged away. */
@@ -47,18 +58,18 @@ class Overview extends Chart {
       const end = Math.max(first + 1, Math.floor(((x + 1) / plot.width) * values.length));
       let most = 0;
       for (let i = first; i < end; i++) most = Math.max(most, values[i]);
-      if (most) pen.fillRect(x, base, 1, (most / column) * scale);
+      if (most) pen.fillRect(plot.x + x, base, 1, (most / column) * scale);
     }
   }
 
   frame(pen, plot) {
     const { from, to, width } = this.view;
     if (width >= this.spanNs) return;
-    const [a, b] = [from, to].map((at) => (at / this.spanNs) * plot.width);
+    const [a, b] = [from, to].map((at) => plot.x + (at / this.spanNs) * plot.width);
     pen.globalAlpha = 0.72;
     pen.fillStyle = this.theme.color("paper");
-    pen.fillRect(0, 0, a, plot.height);
-    pen.fillRect(b, 0, plot.width - b, plot.height);
+    pen.fillRect(plot.x, 0, a - plot.x, plot.height);
+    pen.fillRect(b, 0, plot.x + plot.width - b, plot.height);
     pen.globalAlpha = 1;
     pen.strokeStyle = this.theme.color("mark");
     pen.strokeRect(a + 0.5, 0.5, Math.max(2, b - a - 1), plot.height - 1);

@@ -292,7 +292,7 @@ class Timeline extends Chart {
 
 /** How strong a share of time is shaded: what is there at all, shows. */
 function strength(share) {
-  return share > 0 ? 0.16 + 0.44 * Math.min(1, share) : 0;
+  return share > 0 ? 0.18 + 0.5 * Math.min(1, share) : 0;
 }
 
 /** `text`, cut to so many pixels. */
