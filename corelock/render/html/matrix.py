@@ -52,16 +52,24 @@ def side_name(side: Side) -> str:
     return " ".join([*words, "W" if side.mode == "write" else "R"]).replace("* ", "*")
 
 
+class _Names(dict[Side, str]):
+    def __missing__(self, side: Side) -> str:
+        self[side] = side_name(side)
+        return self[side]
+
+
 def matrix(blame: Blame, by: str, most: int = 12) -> Matrix:
     """Charges between the ``most`` waiters and holders with the largest sums, and the others."""
     found = pairs(blame, by)
-    waiters = _largest(((side_name(p.waiter), p.charged_ns) for p in found), most)
-    holders = _largest(((side_name(p.holder), p.charged_ns) for p in found), most)
+    # There may be a hundred thousand pairs of a few hundred sides.
+    name = _Names()
+    waiters = _largest(((name[p.waiter], p.charged_ns) for p in found), most)
+    holders = _largest(((name[p.holder], p.charged_ns) for p in found), most)
     rest = "others"
     cells: dict[tuple[str, str], Cell] = defaultdict(Cell)
     details: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     for pair in found:
-        waiter, holder = side_name(pair.waiter), side_name(pair.holder)
+        waiter, holder = name[pair.waiter], name[pair.holder]
         key = (waiter if waiter in waiters else rest, holder if holder in holders else rest)
         cells[key].charged_ns += pair.charged_ns
         details[key].append(pair)
