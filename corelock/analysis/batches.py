@@ -25,10 +25,10 @@ class Batch:
 
     Cycles ended at ``end_ns`` (uint64, ``CLOCK_MONOTONIC``). ``wait_ns`` and ``hold_ns`` are
     uint32, or uint64 where there are longer ones: convert before you add. ``row`` is a number
-    for :meth:`Source.name`, and there is such a row; ``kind`` is as in ``docs/format.md``;
-    ``number`` is the cycle's place among all of the recording, in the order of blocks.
+    for :meth:`Source.name`, and there is such a row; ``kind`` is as in ``docs/format.md``.
     Few cycles have stacks, so these are sparse: cycle ``stacked[i]`` (ascending) has those of
-    the ids ``wait_stack[i]`` and ``hold_stack[i]``, 0: none.
+    the ids ``wait_stack[i]`` and ``hold_stack[i]``, 0: none. ``number`` is a cycle's position
+    in the whole recording, whatever was chosen.
     Arrays may be views of the file, read-only, valid until the recording is closed.
     """
 
@@ -38,10 +38,10 @@ class Batch:
     hold_ns: Any
     row: U32
     kind: U8
-    number: Any
     stacked: Any
     wait_stack: Any
     hold_stack: Any
+    number: Any
 
     def __len__(self) -> int:
         return len(self.row)
@@ -62,16 +62,17 @@ def batches(
     counts them.
     """
     bounds, rows = selection.bounds(source), selection.rows(source)
-    done, total, first = 0, source.recording.cycles_bytes, 0
+    done, total = 0, source.recording.cycles_bytes
+    cycles = 0
     for block in source.recording:
         if not skips(block, bounds):
             mask = _mask(block, bounds, rows, selection.min_ns)
-            whole = _whole(source, block, first)
+            whole = _whole(source, block, cycles)
             if mask is not None:
                 whole = _chosen(whole, mask)
             yield from _slices(whole)
-        first += len(block)
         done += block.nbytes
+        cycles += len(block)
         if progress is not None:
             progress(done, total)
     if progress is not None:
@@ -103,8 +104,8 @@ def _mask(block: Block, bounds: tuple[int, int], rows: Any, min_ns: int) -> Opti
 def _whole(source: Source, block: Block, first: int) -> Batch:
     return Batch(
         source, block.end_ns, block.wait_ns, block.hold_ns, block.row, block.kind,
-        np.arange(first, first + len(block)), block.stacked_index, block.wait_stack,
-        block.hold_stack,
+        block.stacked_index, block.wait_stack, block.hold_stack,
+        np.arange(first, first + len(block)),
     )  # fmt: skip
 
 
@@ -112,9 +113,9 @@ def _chosen(batch: Batch, mask: Any) -> Batch:
     stacked = mask[batch.stacked]
     return Batch(
         batch.source, batch.end_ns[mask], batch.wait_ns[mask], batch.hold_ns[mask],
-        batch.row[mask], batch.kind[mask], batch.number[mask],
+        batch.row[mask], batch.kind[mask],
         (np.cumsum(mask) - 1)[batch.stacked[stacked]],
-        batch.wait_stack[stacked], batch.hold_stack[stacked],
+        batch.wait_stack[stacked], batch.hold_stack[stacked], batch.number[mask],
     )  # fmt: skip
 
 
@@ -128,7 +129,6 @@ def _slices(batch: Batch) -> Iterator[Batch]:
         stacked = slice(*np.searchsorted(batch.stacked, (first, first + _MOST)))
         yield Batch(
             batch.source, batch.end_ns[part], batch.wait_ns[part], batch.hold_ns[part],
-            batch.row[part], batch.kind[part], batch.number[part],
-            batch.stacked[stacked] - first,
-            batch.wait_stack[stacked], batch.hold_stack[stacked],
+            batch.row[part], batch.kind[part], batch.stacked[stacked] - first,
+            batch.wait_stack[stacked], batch.hold_stack[stacked], batch.number[part],
         )  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import io
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -71,6 +72,7 @@ class _Options:
     stacks: int
     hist: bool
     format: Optional[str]
+    what: Optional[str]
     html: Optional[str]
     output: Optional[str]
 
@@ -147,6 +149,11 @@ def _moment(when: When) -> str:
     hidden=not FORMATS,
 )
 @click.option(
+    "--what",
+    type=click.Choice(("hold", "wait")),
+    help="With --format folded: add up hold times (default) or wait times.",
+)
+@click.option(
     "--html", metavar="OUT", help="Write a page for browsers there, of one file (docs/html.md)."
 )
 @output_option
@@ -160,6 +167,9 @@ def command(**given: object) -> None:  # fmt: skip
         _check_order(options.from_ns, options.to_ns)
     if options.html is not None and (options.format or options.output):
         raise click.UsageError("--html is a format and a file: leave out --format and -o.")
+    if options.what is not None and options.format != "folded":
+        raise click.UsageError("--what goes with --format folded.")
+    remarks: Optional[Sequence[str]] = None
     with ExitStack() as stack:
         sources = [stack.enter_context(source) for source in open_sources(options.files)]
         _check(sources, options.selection)
@@ -171,9 +181,12 @@ def command(**given: object) -> None:  # fmt: skip
         with ProgressBar("reading") as progress:
             if options.format is not None:
                 chosen = format_named(options.format)
+                if chosen.BINARY and options.output is None and sys.stdout.isatty():
+                    raise click.UsageError(f"{options.format} is nothing to read: name -o FILE.")
+                more = {} if options.what is None else {"what": options.what}
                 with output.writing() as stream:
                     to: Any = stream.buffer if chosen.BINARY else stream
-                    chosen.write(to, sources, options.selection, progress)
+                    remarks = chosen.write(to, sources, options.selection, progress, **more)
                 censuses = [take_census(source) for source in sources]
             else:
                 recordings = _recordings(sources, options, progress)
@@ -188,6 +201,8 @@ def command(**given: object) -> None:  # fmt: skip
                     list(options.chosen()),
                     stream,
                 )
+        for remark in remarks or ():
+            say(f"corelock: {remark}.")
         _say_losses(sources, censuses)
 
 
