@@ -57,7 +57,11 @@ def _template() -> Any:
         loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, trim_blocks=True,
         lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters.update(duration=units.duration, whole=lambda n: f"{n:,}")
+    environment.filters.update(
+        duration=units.duration,
+        whole=lambda n: f"{n:,}",
+        exact=lambda ns: "none" if ns is None else f"{ns:,} ns",
+    )
     return environment.get_template("page.html")
 
 
