@@ -34,14 +34,17 @@ if TYPE_CHECKING:
         SeenLock,
         Waiter,
     )
+    from corelock.recorder import Recorder, RecordingResult, record
+    from corelock.recording import NotARecording, Recording, open_recording
     from corelock.sampler import HolderSampler, holders
 
 __all__ = [
     "Accounting", "Blame", "Cgroup", "Charge", "Check", "CommandError", "Contention",
     "CorelockError", "Diagnosis", "Histogram", "Holder", "HolderSampler", "HoldersSnapshot",
     "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread", "MissingPrivilege",
-    "NoSuchTarget", "Process", "Row", "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer",
-    "Unsupported", "Waiter", "doctor", "holders",
+    "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording", "RecordingResult", "Row",
+    "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported", "Waiter", "doctor",
+    "holders", "open_recording", "record",
 ]  # fmt: skip
 
 _IN_LOCKS = (
@@ -67,6 +70,14 @@ def __getattr__(name: str) -> object:
         from corelock import locks
 
         return getattr(locks, name)
+    if name in ("Recorder", "RecordingResult", "record"):
+        from corelock import recorder
+
+        return getattr(recorder, name)
+    if name in ("NotARecording", "Recording", "open_recording"):
+        from corelock import recording
+
+        return getattr(recording, name)
     if name in ("HolderSampler", "holders"):
         from corelock import sampler
 

@@ -37,9 +37,10 @@ def check_header(value: Any) -> None:
     _check(value, _HEADER)
     target, cgroup = value.get("target"), value.get("cgroup")
     if target is not None:
-        _check(target, {"pid": int, "comm": str})
+        _check({"host_pid": 0, **target}, {"pid": int, "comm": str, "host_pid": int})
     if cgroup is not None:
-        _check(cgroup, {"path": str, "id": int})
+        container = cgroup.get("container") or ""
+        _check({**cgroup, "container": container}, {"path": str, "id": int, "container": str})
 
 
 def check_footer(value: Any) -> None:

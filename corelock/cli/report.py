@@ -71,6 +71,7 @@ class _Options:
     top: int
     stacks: int
     hist: bool
+    blame: Optional[bool]
     format: Optional[str]
     what: Optional[str]
     html: Optional[str]
@@ -79,6 +80,11 @@ class _Options:
     @property
     def selection(self) -> Selection:
         return Selection(self.from_ns, self.to_ns, self.pid, self.tid, self.operation, self.min_ns)
+
+    @property
+    def with_blame(self) -> bool:
+        """Of one recording unless it is not wanted, of several if it is."""
+        return len(self.files) == 1 if self.blame is None else self.blame
 
     def chosen(self) -> Iterator[str]:
         """What was asked for, in words."""
@@ -142,6 +148,11 @@ def _moment(when: When) -> str:
 )
 @click.option("--hist", is_flag=True, help="Histograms of waits and holds, by powers of two.")
 @click.option(
+    "--blame/--no-blame",
+    default=None,
+    help="Whose holds the waits were due to (default: of one recording, not of several).",
+)
+@click.option(
     "--format",
     type=click.Choice(tuple(FORMATS)),
     metavar="FORMAT",
@@ -189,7 +200,7 @@ def command(**given: object) -> None:  # fmt: skip
                     remarks = chosen.write(to, sources, options.selection, progress, **more)
                 censuses = [take_census(source) for source in sources]
             else:
-                recordings = _recordings(sources, options, progress)
+                recordings = list(_recordings(sources, options, progress))
                 censuses = [recorded.census for recorded in recordings]
         if options.format is None:
             with output.writing() as stream:
@@ -251,12 +262,17 @@ def _check(sources: list[Source], selection: Selection) -> None:
             )
 
 
-def _recordings(sources: list[Source], options: _Options, progress: ProgressBar) -> list[Recorded]:
+def _recordings(
+    sources: list[Source], options: _Options, progress: ProgressBar
+) -> Iterator[Recorded]:
     reports = summarize(sources, options.selection, progress, slowest=options.stacks)
-    return [
-        Recorded(source.label, _period(source), report, take_census(source), _clock_notes(source))
-        for source, report in reports
-    ]
+    for source, report in reports:
+        census = take_census(source)
+        if options.with_blame:
+            from corelock.analysis.blame import with_blame
+
+            report = with_blame(source, report, options.selection, census, progress)
+        yield Recorded(source.label, _period(source), report, census, _clock_notes(source))
 
 
 def _period(source: Source) -> str:
