@@ -40,7 +40,7 @@ def blame_lines(report: Report, *, by: str, top: int, stacks: int, width: int) -
     assert report.blame is not None
     blame = report.blame.blame
     open_waits = report.accounting.open_waits if report.accounting else 0
-    yield from _summary(blame, open_waits, width)
+    yield from summary_lines(blame, open_waits, width)
     foreign = [each for each in foreign_holders(blame) if each.charged_ns]
     for holder in foreign[:_FOREIGN]:
         yield from flow(_sentence(holder, report), width, indent="  ")
@@ -54,7 +54,8 @@ def blame_lines(report: Report, *, by: str, top: int, stacks: int, width: int) -
     yield from _examples(report.blame, report.start_ns, stacks, width)
 
 
-def _summary(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
+def summary_lines(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
+    """How much was waited, and what of it was charged or is unknown, and why."""
     waits = sum(row.wait.count for row in blame.rows)
     if open_waits:
         yield from flow(
