@@ -36,10 +36,13 @@ def check_header(value: Any) -> None:
     """Raise ValueError if ``value`` is no header."""
     _check(value, _HEADER)
     target, cgroup = value.get("target"), value.get("cgroup")
+    for optional in (target, cgroup):
+        _check({} if optional is None else optional, {})
     if target is not None:
-        _check(target, {"pid": int, "comm": str})
+        _check({"host_pid": 0, **target}, {"pid": int, "comm": str, "host_pid": int})
     if cgroup is not None:
-        _check(cgroup, {"path": str, "id": int})
+        container = cgroup.get("container") or ""
+        _check({**cgroup, "container": container}, {"path": str, "id": int, "container": str})
 
 
 def check_footer(value: Any) -> None:

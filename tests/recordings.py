@@ -149,6 +149,54 @@ def footer(written: int, end_ns: int, **more: Any) -> dict[str, Any]:
 
 def write(path: Path, blocks: Iterable[tuple[int, bytes]], version: int = 1) -> Path:
     """A file of blocks, each its type and payload."""
-    numbered = (block(type_, at, payload) for at, (type_, payload) in enumerate(blocks))
-    path.write_bytes(file_head(version) + b"".join(numbered))
+    path.write_bytes(contents(blocks, version))
     return path
+
+
+def contents(blocks: Iterable[tuple[int, bytes]], version: int = 1) -> bytes:
+    """The bytes of such a file."""
+    numbered = (block(type_, at, payload) for at, (type_, payload) in enumerate(blocks))
+    return file_head(version) + b"".join(numbered)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recording is to be made of; see ``blocks``. ``ends`` is with a footer."""
+
+    processes: Sequence[bytes]
+    rows: Sequence[bytes]
+    cycles: Sequence[Sequence[Cycle]]
+    stacks: Sequence[Mapping[str, Any]] = ()
+    ends: bool = True
+
+    @property
+    def all_cycles(self) -> list[Cycle]:
+        return [cycle for some in self.cycles for cycle in some]
+
+    def blocks(self, **more: Any) -> list[tuple[int, bytes]]:
+        """Types and payloads; ``more`` are members of the header."""
+        made = [
+            (1, as_json(header(**more))), (2, b"".join(self.processes)), (3, b"".join(self.rows)),
+            *((4, cycles(some)) for some in self.cycles),
+            *((5, as_json(some)) for some in self.stacks),
+        ]  # fmt: skip
+        if self.ends:
+            made.append((6, as_json(fitting_footer(self.all_cycles))))
+        return made
+
+    def write(self, path: Path, **more: Any) -> Path:
+        """The recording as a file."""
+        return write(path, self.blocks(**more))
+
+
+def fitting_footer(some: Sequence[Cycle], **more: Any) -> dict[str, Any]:
+    """A footer whose totals are those of the cycles."""
+    ended = [c for c in some if c.kind & 7 in (0, 1)]
+    failed = [c for c in some if c.kind & 7 in (2, 3)]
+    got = [c for c in some if c.kind & 7 in (0, 1, 4) and not c.kind & 8]
+    totals = {
+        "waits": len(got), "holds": len(ended), "failures": len(failed),
+        "downgrades": sum(c.kind & 7 == 1 for c in some),
+    }  # fmt: skip
+    last = max((c.end_ns for c in some), default=0)
+    return footer(len(some), last, **{"totals": totals, **more})

@@ -79,6 +79,12 @@ def batches(
         progress(total, total)
 
 
+def chooser(source: Source, selection: Selection) -> Callable[[Block], Optional[Any]]:
+    """What says which cycles of a block of ``source`` are chosen, an array of bool; None: all."""
+    bounds, rows = selection.bounds(source), selection.rows(source)
+    return lambda block: _mask(block, bounds, rows, selection.min_ns)
+
+
 def _mask(block: Block, bounds: tuple[int, int], rows: Any, min_ns: int) -> Optional[Any]:
     """Which cycles of a block are chosen, an array of bool; None: all."""
     masks = []

@@ -63,6 +63,15 @@ class Overlaps(NamedTuple):
     end: Any
 
 
+def contended(kind: Any, wait_ns: Any) -> Any:
+    """Which cycles waited for somebody, or for long, and got the lock: an array of bool."""
+    ending = kind & ENDING
+    got = (ending == RELEASED) | (ending == DOWNGRADED) | (ending == HOLDING)
+    late = ((kind & CONTENDED) != 0) | (wait_ns >= LONG_WAIT_NS)
+    waited: Any = got & late & ((kind & NO_WAIT) == 0)
+    return waited
+
+
 def overlaps(
     recording: Recording,
     chosen: Optional[Chosen] = None,
@@ -71,8 +80,22 @@ def overlaps(
 ) -> Iterator[Overlaps]:
     """Each contended wait of the chosen cycles once, with the holds of all cycles it is due to."""
     sweep = _Sweep(recording)
+    pending: list[Period] = []
     for period in periods(recording, chosen, progress, cycles):
-        yield from sweep.advance(period)
+        pending.append(period)
+        # What is carried on is copied each time: so more at a time, the more that is.
+        if sum(len(each.cycle) for each in pending) >= sweep.carries:
+            yield from sweep.advance(_together(pending))
+            pending = []
+    if pending:
+        yield from sweep.advance(_together(pending))
+
+
+def _together(some: list[Period]) -> Period:
+    """Periods that follow each other, the latest first, as one."""
+    if len(some) == 1:
+        return some[0]
+    return Period(some[-1].after_ns, *map(np.concatenate, zip(*(each[1:] for each in some))))
 
 
 class _Tables(NamedTuple):
@@ -194,6 +217,11 @@ class _Sweep:
         self._earliest = np.full(self._tables.locks, NEVER)
         self._earliest_write = np.full(self._tables.locks, NEVER)
 
+    @property
+    def carries(self) -> int:
+        """How many stretches are left over from later periods."""
+        return len(self._carried.holders.lock)
+
     def advance(self, period: Period) -> Iterator[Overlaps]:
         """The waits that began in this period, the next earlier one."""
         waits = _joined(self._carried.waits, self._contended(period))
@@ -223,10 +251,7 @@ class _Sweep:
         self._carried = _Carried(*(_joined(*each) for each in zip(*rest)))
 
     def _contended(self, period: Period) -> Waits:
-        ending = period.kind & ENDING
-        got = (ending == RELEASED) | (ending == DOWNGRADED) | (ending == HOLDING)
-        late = ((period.kind & CONTENDED) != 0) | (period.wait_ns >= LONG_WAIT_NS)
-        which = np.flatnonzero(got & late & ((period.kind & NO_WAIT) == 0) & period.chosen)
+        which = np.flatnonzero(contended(period.kind, period.wait_ns) & period.chosen)
         which = which[self._known(period.row[which])]
         row, end_ns = period.row[which], period.end_ns[which] - period.hold_ns[which]
         return Waits(

@@ -60,18 +60,16 @@ class Lanes:
 
         Slices come by when they begin, outer ones before those within.
         """
-        for lane, ends in enumerate(self._open):
+        for track, ends in zip(self._tracks, self._open):
             while ends and ends[-1] <= begin_ns:
-                self._writer.end(self._tracks[lane], ends.pop())
-        for lane, ends in enumerate(self._open):
+                self._writer.end(track, ends.pop())
+        for track, ends in zip(self._tracks, self._open):
             if not ends or end_ns <= ends[-1]:
-                break
-        else:
-            lane = len(self._tracks)
-            self._tracks.append(self._writer.other("overlapping", self._tracks[0]))
-            self._open.append([])
-        self._open[lane].append(end_ns)
-        return self._tracks[lane]
+                ends.append(end_ns)
+                return track
+        self._tracks.append(self._writer.other("overlapping", self._tracks[0]))
+        self._open.append([end_ns])
+        return self._tracks[-1]
 
     def close(self) -> None:
         """End what is open."""

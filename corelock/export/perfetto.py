@@ -15,8 +15,8 @@ from corelock.errors import CorelockError
 from corelock.export._perfetto_slices import Slices
 from corelock.export._perfetto_trace import TraceWriter
 from corelock.export._perfetto_tracks import Tracks
-from corelock.export.remarks import missing_in_words
 from corelock.export.fields import well_formed
+from corelock.export.remarks import missing_in_words
 from corelock.export.timeline import Timeline, longest_cycles
 
 BINARY = True

@@ -10,9 +10,9 @@ from corelock.analysis.batches import Progress
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import Source
 from corelock.export._pprof_messages import Profile
-from corelock.export.remarks import missing_in_words
 from corelock.export.fields import well_formed
-from corelock.export.samples import Sample, SampleFrame, samples
+from corelock.export.remarks import missing_in_words
+from corelock.export.samples import Sample, SampleFrame, samples, shown
 from corelock.version import VERSION
 
 BINARY = True
@@ -58,7 +58,7 @@ class _Builder:
         entry = self.profile.sample.add()
         stack = reversed((*sample.user, *sample.kernel))
         entry.location_id.extend(self._location(frame) for frame in stack)
-        values = sample.count, sample.total_ns
+        values = sample.cycles, sample.total_ns
         entry.value.extend((*values, 0, 0) if sample.what == "hold" else (0, 0, *values))
         for key, value in _labels(sample):
             label = entry.label.add(key=self._string(key))
@@ -121,7 +121,7 @@ def _labels(sample: Sample) -> Iterator[tuple[str, Union[int, str]]]:
     yield "host", well_formed(sample.source.label)
     yield "process", f"{well_formed(row.mm_comm)}[{pid}]"
     yield "thread", f"{well_formed(row.comm)}[{tid}]"
-    yield "operation", well_formed(row.operation)
+    yield "operation", shown(row.operation)
     yield "mode", row.mode
     yield "tid", tid
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, Optional, Protocol
 
 from corelock.analysis.batches import Progress
@@ -23,12 +23,22 @@ class Format(Protocol):
         sources: list[Source],
         selection: Selection,
         progress: Optional[Progress] = None,
-    ) -> None:
-        """Write the chosen cycles of all sources."""
+        **options: Any,
+    ) -> Optional[Sequence[str]]:
+        """Write the chosen cycles of all sources; returns what else there is to say of it.
+
+        ``options`` are those of one format alone.
+        """
 
 
 #: The formats by name, and the module of each, imported when it is used.
 FORMATS: Mapping[str, str] = {
+    "json": "corelock.export.recording_json",
+    "csv": "corelock.export.recording_csv",
+    "folded": "corelock.export.folded",
+    "speedscope": "corelock.export.speedscope",
+    "perfetto": "corelock.export.perfetto",
+    "pprof": "corelock.export.pprof",
     "parquet": "corelock.export.parquet",
 }
 

@@ -256,7 +256,7 @@ def test_a_recorder_in_a_fork_leaves_it_alone(tmp_path: Path) -> None:
         storm.finish()
     assert recorder.result is not None
     assert recorder.result.complete
-    assert len(cycles_of(path)) == recorder.result.cycles > 5000
+    assert len(cycles_of(path)) == recorder.result.cycles >= 2000
 
 
 def test_no_file_is_left_by_what_did_not_start(tmp_path: Path) -> None:
