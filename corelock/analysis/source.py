@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -227,6 +228,6 @@ def _opened(path: FileName) -> Recording:
         return open_recording(path)
     except OSError as error:
         raise CorelockError(
-            f"cannot read {error.filename or path}: {error.strerror}",
+            f"cannot read {os.fsdecode(path)}: {error.strerror}",
             "Name a recording that you may read.",
         ) from error

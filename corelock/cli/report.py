@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -73,6 +74,7 @@ class _Options:
     blame: Optional[bool]
     format: Optional[str]
     what: Optional[str]
+    html: Optional[str]
     output: Optional[str]
 
     @property
@@ -162,6 +164,9 @@ def _moment(when: When) -> str:
     type=click.Choice(("hold", "wait")),
     help="With --format folded: add up hold times (default) or wait times.",
 )
+@click.option(
+    "--html", metavar="OUT", help="Write a page for browsers there, of one file (docs/html.md)."
+)
 @output_option
 def command(**given: object) -> None:  # fmt: skip
     """What recordings of `corelock record` say; several are merged, hosts told apart.
@@ -171,12 +176,18 @@ def command(**given: object) -> None:  # fmt: skip
     options = _Options(**given)  # type: ignore[arg-type]
     if isinstance(options.from_ns, int) and isinstance(options.to_ns, int):
         _check_order(options.from_ns, options.to_ns)
+    if options.html is not None and (options.format or options.output):
+        raise click.UsageError("--html is a format and a file: leave out --format and -o.")
     if options.what is not None and options.format != "folded":
         raise click.UsageError("--what goes with --format folded.")
     remarks: Optional[Sequence[str]] = None
     with ExitStack() as stack:
         sources = [stack.enter_context(source) for source in open_sources(options.files)]
         _check(sources, options.selection)
+        if options.html is not None:
+            _write_page(sources, options, options.html)
+            _say_losses(sources, [take_census(source) for source in sources])
+            return
         output = stack.enter_context(closing(Output(options.output)))
         with ProgressBar("reading") as progress:
             if options.format is not None:
@@ -204,6 +215,19 @@ def command(**given: object) -> None:  # fmt: skip
         for remark in remarks or ():
             say(f"corelock: {remark}.")
         _say_losses(sources, censuses)
+
+
+def _write_page(sources: list[Source], options: _Options, path: str) -> None:
+    with closing(Output(path)) as output:
+        with ProgressBar("reading") as progress:
+            from corelock.render.html import write_html
+
+            page = io.StringIO()
+            chosen = ", ".join(options.chosen())
+            write_html(page, sources, options.selection, progress, chosen=chosen)
+        with output.writing() as stream:
+            # It says that it is UTF-8, whatever the terminal's encoding.
+            stream.buffer.write(page.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def _check_order(first: int, last: int) -> None:
