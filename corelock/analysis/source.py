@@ -75,7 +75,7 @@ class Source:
     def end_ns(self) -> int:
         """When counting ended; of a recording that was cut, when its last cycle did."""
         if self.recording.footer is not None:
-            return int(self.recording.footer["end_ns"])
+            return max(self.start_ns, int(self.recording.footer["end_ns"]))
         return max([self.start_ns, *(int(block.last_ns) for block in self.recording)])
 
     @property

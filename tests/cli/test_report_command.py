@@ -239,6 +239,14 @@ def test_into_a_file(path: Path, tmp_path: Path) -> None:
     assert (result.code, result.out, result.err) == (0, "", "")
     assert out.read_text() == run("report", path).out
     run("report", path, "-o", tmp_path / "none" / "out").assert_refused("cannot write")
+    # Nor is the recording written over, by whatever name.
+    (tmp_path / "link").symlink_to(path)
+    for name in (path, tmp_path / "link"):
+        before = path.read_bytes()
+        result = run("report", path, "-o", name)
+        assert result.code == 2 and "is the recording" in result.err
+        assert run("report", path, "--html", name).code == 2
+        assert path.read_bytes() == before
     # What cannot be read leaves no file behind.
     (tmp_path / "bad").touch()
     run("report", tmp_path / "bad", "-o", tmp_path / "new").assert_refused("is empty")
