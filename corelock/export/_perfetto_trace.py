@@ -35,7 +35,8 @@ class TraceWriter:
     def flush(self) -> None:
         """Write what is pending."""
         self._stream.write(self._trace.SerializeToString())
-        self._trace.Clear()
+        # A new one: what is cleared keeps its memory.
+        self._trace = protos.Trace()
 
     def _packet(self) -> Any:
         if len(self._trace.packet) >= _PACKETS_AT_A_TIME:

@@ -1,4 +1,4 @@
-"""What is exported, under which name and in which unit; docs/exporters.md lists it."""
+"""What is exported, under which name and in which unit; docs/dashboards.md lists it."""
 
 from __future__ import annotations
 

@@ -340,7 +340,7 @@ def test_wrong_usage(arguments: tuple[str, ...], words: str) -> None:
     assert words in result.err
 
 
-PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "exporters.md").read_text()
+PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "dashboards.md").read_text()
 
 
 def test_the_page_lists_what_there_is() -> None:

@@ -199,7 +199,7 @@ def test_the_longest_are_kept_and_the_rest_is_counted(tmp_path: Path) -> None:
     remarks = perfetto.write(stream, open_sources([path]), ALL, most=8)
     trace = perfetto_reader.read(stream.getvalue())
     assert sorted(s.args["hold_ns"] for s in of(trace, "hold")) == list(range(142, 150))
-    assert remarks == ["42 cycles of 151 ns and less are left out: the trace has the 8 longest"]
+    assert remarks == ["42 cycles of 151n and less are left out: the trace has the 8 longest"]
     (about,) = trace.instants
     assert about.name == "recording of db7"
     assert about.args["cycles_shown"] == 8
