@@ -9,6 +9,7 @@ good by the next one.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from typing import Optional, Union
@@ -114,15 +115,28 @@ def _attributes(metric: Metric, point: Point) -> dict[str, str]:
     return dict(zip(metric.label_names, point.labels))
 
 
-class _LastMessage(logging.Handler):
-    """Keeps what the SDK says of a failure, instead of printing it at each push."""
+class _SaidBySdk(logging.Handler):
+    """Keeps what the SDK says of a push that fails, instead of printing it at each one.
+
+    What it says first has the cause; later, that it gives up.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.text = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()
+        self.text = self.text or _cause(record.getMessage())
+
+
+def _cause(text: str) -> str:
+    """The operating system's word, if one is in what the layers of HTTP wrap around it.
+
+    >>> _cause("ConnectionError(Max retries exceeded, '[Errno 111] Connection refused')")
+    'Connection refused'
+    """
+    found = re.search(r"\[Errno -?[0-9]+\] ([^'\")]+)", text)
+    return found[1] if found else text.splitlines()[0]
 
 
 class OtlpPusher:
@@ -146,7 +160,7 @@ class OtlpPusher:
         self._latest = latest
         self._host = host
         self._say = say
-        self._sdk_said = _LastMessage()
+        self._sdk_said = _SaidBySdk()
         self._exporter = self._new_exporter()
         self._wanted = threading.Event()
         self._ending = False
@@ -208,16 +222,17 @@ class OtlpPusher:
         self.failed += 1
         if not self._failing and not self._ending:
             self._say(
-                f"corelock: {self.url} takes no metrics: {self._sdk_said.text}\n"
+                f"corelock: {self.url} takes no metrics: {self._sdk_said.text.rstrip('.')}.\n"
                 "  Tracing goes on, and the next push has all that this one lacked."
             )
         self._failing = True
 
     def _export(self, collected: Collected) -> bool:
+        self._sdk_said.text = ""
         try:
             result = self._exporter.export(metrics_data(collected, self._host))
         except OSError as error:  # from older versions of the exporter
-            self._sdk_said.text = str(error)
+            self._sdk_said.text = _cause(str(error))
             return False
         return result is sdk.MetricExportResult.SUCCESS
 
@@ -228,4 +243,4 @@ class OtlpPusher:
         words = f"corelock: {self.failed} of {self.sent + self.failed} pushes to {self.url} failed"
         if not self._failing:
             return f"{words}; the last one had all that they lacked."
-        return f"{words}, the last one, too: {self._sdk_said.text}"
+        return f"{words}, the last one, too: {self._sdk_said.text.rstrip('.')}."

@@ -86,9 +86,10 @@ class _Label:
         self.start_ns = start_ns
         self.grown_ns = start_ns  # when it last counted something
         self.pids = pids
+        self.pids_before: set[int] = set()  # of earlier sessions, and not seen in this one
 
     def is_gone(self) -> bool:
-        return not any(map(_lives, self.pids))
+        return not any(map(_lives, self.pids | self.pids_before))
 
 
 def _lives(pid: int) -> bool:
@@ -141,6 +142,8 @@ class Accumulator:
     def start_session(self) -> None:
         """The next snapshot is of a tracer that counts from 0 again."""
         self._before = {}
+        for label in self._labels.values():
+            label.pids_before = set(filter(_lives, label.pids | label.pids_before))
 
     def _has_grown(self, row: Row) -> bool:
         old = self._before.get(row.key)

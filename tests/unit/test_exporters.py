@@ -154,6 +154,19 @@ def test_a_name_that_somebody_has_is_never_taken_away(gone: int) -> None:
     assert _waited(accumulator) == {"server": 2, OTHER: 9}
 
 
+def test_a_session_goes_on_where_the_one_before_ended() -> None:
+    accumulator = Accumulator(1, 0, START_NS)
+    accumulator.add(snapshot(waits("server", 1, 2, key=1), at_ns=SECOND_NS))
+    accumulator.start_session()
+    # The server lives and has not locked anything since: its name is not to be had.
+    accumulator.add(snapshot(waits("new", 9, key=1), at_ns=99 * SECOND_NS))
+    assert _waited(accumulator) == {"server": 3, OTHER: 9}
+    accumulator.add(
+        snapshot(waits("new", 9, key=1), waits("server", 4, key=2), at_ns=100 * SECOND_NS)
+    )
+    assert _waited(accumulator) == {"server": 7, OTHER: 9}
+
+
 def test_kernel_threads_are_one_operation_and_what_has_no_name_is_called_so() -> None:
     accumulator = Accumulator(5, 0, START_NS)
     names = "kworker/3:1-events", "vhost-4711", "syscall-999", "compat-syscall-3", "page-fault"
