@@ -9,10 +9,13 @@ from types import ModuleType
 import pytest
 
 PURE = [
+    "corelock.exporters.edges",
+    "corelock.exporters.otlp",
     "corelock.histogram",
     "corelock.model",
     "corelock.render.text",
     "corelock.symbolize.maps",
+    "corelock.symbolize.syscalls",
 ]
 
 
