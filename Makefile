@@ -161,7 +161,7 @@ $(BUILD)/%.o: src/loader/%.c $(SKELETONS) $(BUILD)/fingerprint.h $(BUILD)/.abi_c
 
 $(LIBRARY): $(LIB_OBJECTS) src/loader/libcorelock.map
 	$(call say,LINK,$@)$(CC) -shared -Wl,-z,defs -Wl,-soname,libcorelock.so \
-		-Wl,--version-script=src/loader/libcorelock.map $(LIB_OBJECTS) -lbpf -o $@
+		-Wl,--version-script=src/loader/libcorelock.map $(LIB_OBJECTS) -lbpf -lz -o $@
 
 # --- for tests and benchmarks ---------------------------------------------------
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Waiter,
     )
     from corelock.model import Accounting, Cgroup, Row, SlowEvent, Snapshot, Times
+    from corelock.recorder import Recorder, RecordingResult, record
     from corelock.recording import NotARecording, Recording, open_recording
     from corelock.sampler import HolderSampler, holders
     from corelock.tracer import Tracer
@@ -43,9 +44,9 @@ __all__ = [
     "Accounting", "AsyncTracer", "Blame", "Cgroup", "Charge", "Check", "CommandError",
     "Contention", "CorelockError", "Diagnosis", "Histogram", "Holder", "HolderSampler",
     "HoldersSnapshot", "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread",
-    "MissingPrivilege", "NoSuchTarget", "NotARecording", "Process", "Recording", "Row", "SeenLock",
-    "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported", "Waiter", "doctor", "holders",
-    "open_recording",
+    "MissingPrivilege", "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording",
+    "RecordingResult", "Row", "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported",
+    "Waiter", "doctor", "holders", "open_recording", "record",
 ]  # fmt: skip
 
 #: By module, what is imported from it on first use: nobody pays for what they do not need.
@@ -63,6 +64,7 @@ _NAMES = {
         "Holder", "HoldersSnapshot", "LockState", "LockThread", "Process", "SeenLock", "Waiter",
     ),
     "model": ("Accounting", "Cgroup", "Row", "SlowEvent", "Snapshot", "Times"),
+    "recorder": ("Recorder", "RecordingResult", "record"),
     "recording": ("NotARecording", "Recording", "open_recording"),
     "sampler": ("HolderSampler", "holders"),
     "tracer": ("Tracer",),

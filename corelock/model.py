@@ -283,6 +283,8 @@ class Accounting(Shown):
     own and are in no other number. ``charges_full`` counts pieces of waits that
     found no room to be charged to a hold, and are unknown. ``open_waits`` is how
     many of ``held_at_end``, once tracing has ended, still waited then.
+    Of a recording, ``cycles_lost`` counts cycles for which a ring had no room, and
+    ``stacks_full`` stacks that found no room in the kernel's table of them; both lose no event.
     ``attached_by`` is how the programs got at the events: ``tp_btf``, or ``tp``, by
     which what the kernel dropped may be in no number.
     """
@@ -301,6 +303,8 @@ class Accounting(Shown):
     charges_full: int = 0
     open_waits: int = 0
     attached_by: str = "tp_btf"
+    cycles_lost: int = 0
+    stacks_full: int = 0
 
     @property
     def seen(self) -> int:
@@ -329,6 +333,8 @@ class Accounting(Shown):
             or self.children_not_followed
             or self.hooks_missed
             or self.charges_full
+            or self.cycles_lost
+            or self.stacks_full
         )
 
 

@@ -363,8 +363,8 @@ class Tracer:
 
     def _take_slow(self) -> bool:
         """Take some of what waits in the ring; whether there may be more."""
-        events, more = self._open().slow_batch(self._least["wait"], self._least["hold"])
-        for row, event in events:
+        records, more = self._open().slow_batch(self._least["wait"], self._least["hold"])
+        for row, _, event in records:
             if self._slow_ns is not None and event.duration_ns >= self._slow_ns:
                 self._slow.append(event)
             known = self._examples.get((row, event.kind))

@@ -8,14 +8,14 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Any, Optional
 
 import click
 
 from corelock import target
 from corelock.cli import say
 from corelock.cli.lifetime import CgroupLifetime, Lifetime
-from corelock.cli.run import Output, Watch, interruptible, reap
+from corelock.cli.run import Watch, interruptible, reap
 from corelock.errors import CorelockError
 from corelock.model import Accounting, Host, Target
 from corelock.probe import LockProbe
@@ -66,39 +66,52 @@ class TracedOptions:
     def tracer(self, *, slow_ns: Optional[int], blame: bool) -> Tracer:
         """The tracer of this target."""
         return Tracer(
-            pid=self.pid,
-            tid=self.tid,
-            comm=self.comm,
-            cgroup=self.cgroup,
-            container=self.container,
-            everything=self.everything,
-            command=self.command or None,
-            follow=self.follow,
             slow_ns=slow_ns,
-            max_rows=self.max_rows,
             intervals=self.interval is not None,
             blame=blame,
-            attach=self.attach,
-            btf=self.btf,
+            **self.tracer_arguments(),
         )
+
+    def tracer_arguments(self) -> dict[str, Any]:
+        """What says what is traced, and how."""
+        return {
+            "pid": self.pid,
+            "tid": self.tid,
+            "comm": self.comm,
+            "cgroup": self.cgroup,
+            "container": self.container,
+            "everything": self.everything,
+            "command": self.command or None,
+            "follow": self.follow,
+            "max_rows": self.max_rows,
+            "attach": self.attach,
+            "btf": self.btf,
+        }
 
 
 class TracedRun(ABC):
     """One run: trace until something ends it, then print. A command says what it gathers."""
 
-    def __init__(self, options: TracedOptions, tracer: Tracer, output: Output) -> None:
+    def __init__(self, options: TracedOptions, tracer: Tracer) -> None:
         self._traced = options
         self.tracer = tracer
-        self.output = output
         self._probe = LockProbe(options.btf)
         self.symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
         self.host = Host.this()
         #: The one process that is traced, if it is one.
         self.target: Optional[Target] = None
 
+    def wake_fd(self) -> int:
+        """What turns readable when there is something for :meth:`take`."""
+        return self.tracer.fileno()
+
     @abstractmethod
     def take(self) -> None:
         """Take what has come out of the ring."""
+
+    def stop(self) -> None:
+        """End the tracing."""
+        self.tracer.stop()
 
     @abstractmethod
     def end_interval(self, number: int) -> None:
@@ -140,8 +153,9 @@ class TracedRun(ABC):
             self.target = replace(self.target, host_pid=tracer.host_pid)
         self._announce()
         self._say_attached(tracer.attached_by)
-        number = self._watch(Watch(tracer.fileno(), self.take, lifetime, stop_fd))
-        tracer.stop()
+        self.watch = Watch(self.wake_fd(), self.take, lifetime, stop_fd)
+        number = self._watch(self.watch)
+        self.stop()
         accounting = tracer.accounting()
         if options.interval:
             self.end_interval(number)
@@ -176,7 +190,7 @@ class TracedRun(ABC):
         elif self.tracer.cgroup is not None:
             what = cgroup_label(self.tracer.cgroup)
         end = "" if options.duration else " Ctrl-C to end."
-        self.say(f"Tracing mmap_lock of {what}.{end}")
+        self.say(f"{self.verb} mmap_lock of {what}{self.into}.{end}")
 
     def _say_attached(self, by: str) -> None:
         if by == "tp":
@@ -208,6 +222,8 @@ class TracedRun(ABC):
         losses["children_not_followed"] = accounting.children_not_followed
         losses["hooks_missed"] = accounting.hooks_missed
         losses["charges_full"] = accounting.charges_full
+        losses["cycles_lost"] = accounting.cycles_lost
+        losses["stacks_full"] = accounting.stacks_full
         losses["unaccounted"] = accounting.unaccounted
         words = ", ".join(f"{name} {count}" for name, count in losses.items() if count)
         if not words:
@@ -215,7 +231,7 @@ class TracedRun(ABC):
         remedy = ""
         if accounting.lost["map_full"] or accounting.charges_full:
             remedy = " Raise --max-rows."
-        elif accounting.slow_lost["ring_full"]:
+        elif accounting.slow_lost["ring_full"] or accounting.cycles_lost:
             remedy = self.ring_remedy
         elif accounting.attached_by == "tp_btf" and any(
             count for name, count in accounting.lost.items() if name.startswith("recursion_")
@@ -224,6 +240,9 @@ class TracedRun(ABC):
             remedy = " Try --attach tp."
         say(f"corelock: incomplete: {words}.{remedy}")
 
+    #: What is done, and where it goes, in the first line on stderr.
+    verb = "Tracing"
+    into = ""
     #: What helps against slow records that were lost.
     ring_remedy = ""
 

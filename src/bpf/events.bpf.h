@@ -14,6 +14,7 @@
 #include "times.bpf.h"
 #include "target.bpf.h"
 #include "blame.bpf.h"
+#include "record.bpf.h"
 
 /* The compiler knows the ranges, and would drop the checks that the verifier needs. */
 static __always_inline void count_without_row(__u32 event)
@@ -182,34 +183,60 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 		lose(CORELOCK_EVENT_START_LOCKING, CORELOCK_LOST_MAP_FULL);
 	if (charge_waits && unlikely(lock_is_contended(mm, mode)))
 		begin_contended(slot, mm, index);
+	else if (record_cycles)
+		slot->contended = lock_is_contended(mm, mode);
 	slot->since_ns = bpf_ktime_get_ns();
 out:
 	thread->busy = 0;
 	return 0;
 }
 
-/* A wait ended with the lock. Its start counts as lost if the wait cannot be kept. */
+/* A slow wait or hold; the id of its stacks where cycles are recorded. */
+static __always_inline __u32 note_slow(void *ctx, __u32 row, enum corelock_slow_kind kind,
+				       __u64 since_ns, __u64 ns)
+{
+	if (record_cycles)
+		return stack_intern(ctx, row, kind, since_ns, ns);
+	send_slow(ctx, row, kind, since_ns, ns);
+	return 0;
+}
+
+/*
+ * A wait ended with the lock, in whose slot the hold goes on. Its start counts as lost if the wait
+ * cannot be kept.
+ */
 static __always_inline void end_wait(void *ctx, struct corelock_row *row,
-				     const struct lock_slot *waited, __u64 now)
+				     const struct lock_slot *waited, struct lock_slot *held,
+				     __u64 now)
 {
 	__u64 ns = now - waited->since_ns;
+	__u32 stack = 0;
 	int sent = 0;
 
+	held->since_ns = now;
+	held->no_wait = 0;
 	if (!times_add(&row->wait, ns)) {
+		held->no_wait = 1;
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
 		return;
 	}
 	if (charge_waits && unlikely(waited->contended || ns >= LONG_WAIT_NS))
 		sent = charge_wait(ctx, row, waited, now);
 	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_WAIT]) && !sent)
-		send_slow(ctx, waited->row, CORELOCK_SLOW_WAIT, waited->since_ns, ns);
+		stack = note_slow(ctx, waited->row, CORELOCK_SLOW_WAIT, waited->since_ns, ns);
+	if (record_cycles) {
+		held->wait_ns = ns;
+		held->wait_stack = stack;
+	}
 }
 
 /* False if the hold could not be kept. */
 static __always_inline bool end_hold(void *ctx, struct mm_struct *mm, struct corelock_row *row,
-				     const struct lock_slot *held, __u64 now)
+				     const struct lock_slot *held, enum corelock_ending ending,
+				     __u64 now)
 {
 	__u64 ns = now - held->since_ns;
+	__u32 stack = 0;
 	int sent = 0;
 
 	if (!times_add(&row->hold, ns))
@@ -218,7 +245,9 @@ static __always_inline bool end_hold(void *ctx, struct mm_struct *mm, struct cor
 		sent = record_hold(ctx, held->row, held->since_ns, now,
 				   CORELOCK_CERTAINTY_OBSERVED);
 	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_HOLD]) && !sent)
-		send_slow(ctx, held->row, CORELOCK_SLOW_HOLD, held->since_ns, ns);
+		stack = note_slow(ctx, held->row, CORELOCK_SLOW_HOLD, held->since_ns, ns);
+	if (record_cycles)
+		record_cycle(held, ending, now, stack);
 	return true;
 }
 
@@ -230,7 +259,7 @@ static __always_inline __u32 downgrade(void *ctx, struct thread_state *thread, s
 	__u32 key = held->operation << 1 | CORELOCK_MODE_READ;
 	__u32 index = row_cached(thread, held->mm, key);
 
-	if (end_hold(ctx, mm, row, held, now))
+	if (end_hold(ctx, mm, row, held, CORELOCK_ENDING_DOWNGRADED, now))
 		row->downgrades++;
 	else
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
@@ -243,6 +272,21 @@ static __always_inline __u32 downgrade(void *ctx, struct thread_state *thread, s
 	if (unlikely(!index))
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
 	return index;
+}
+
+/* A trylock did not get the lock, or a signal ended the wait for it. */
+static __always_inline void settle_failure(struct corelock_row *row, const struct lock_slot *waited,
+					   __u64 now)
+{
+	bool killed = task_is_killed(bpf_get_current_task_btf());
+
+	if (killed)
+		row->aborted_waits++;
+	else
+		row->trylock_failures++;
+	if (record_cycles)
+		record_cycle(waited, killed ? CORELOCK_ENDING_ABORTED : CORELOCK_ENDING_FAILED, now,
+			     0);
 }
 
 static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mode, __u32 success)
@@ -276,15 +320,16 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 	}
 	row->seen[CORELOCK_EVENT_ACQUIRE_RETURNED]++;
 	if (transition == LOCK_ACQUIRED) {
-		open->since_ns = now;
-		end_wait(ctx, row, &closed, now);
+		end_wait(ctx, row, &closed, open, now);
 	} else if (transition == LOCK_DOWNGRADED) {
 		open->since_ns = now;
 		open->row = downgrade(ctx, thread, mm, row, &closed, now);
-	} else if (task_is_killed(bpf_get_current_task_btf())) {
-		row->aborted_waits++;
+		open->no_wait = 1;
+		open->contended = 0;
+		if (record_cycles)
+			open->wait_ns = open->wait_stack = 0;
 	} else {
-		row->trylock_failures++;
+		settle_failure(row, &closed, now);
 	}
 out:
 	thread->busy = 0;
@@ -326,7 +371,7 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 	}
 	row->seen[CORELOCK_EVENT_RELEASED]++;
 	/* Without the hold, both ends of it are lost. */
-	if (!end_hold(ctx, mm, row, &closed, now))
+	if (!end_hold(ctx, mm, row, &closed, CORELOCK_ENDING_RELEASED, now))
 		__sync_fetch_and_add(&counters.lost[CORELOCK_LOST_MAP_FULL], 2);
 	if (unlikely(closed.mm_dying))
 		mm_forget(closed.mm);
