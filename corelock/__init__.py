@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from corelock.model import Accounting, Cgroup, Row, SlowEvent, Snapshot, Times
     from corelock.recorder import Recorder, RecordingResult, record
     from corelock.recording import NotARecording, Recording, open_recording
-    from corelock.sampler import HolderSampler, holders
+    from corelock.sampler import HolderSampler, HoldWatch, holders
     from corelock.tracer import Tracer
 
 __all__ = [
     "Accounting", "AsyncTracer", "Blame", "Cgroup", "Charge", "Check", "CommandError",
-    "Contention", "CorelockError", "Diagnosis", "Histogram", "Holder", "HolderSampler",
+    "Contention", "CorelockError", "Diagnosis", "Histogram", "Holder", "HoldWatch", "HolderSampler",
     "HoldersSnapshot", "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread",
     "MissingPrivilege", "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording",
     "RecordingResult", "Row", "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported",
@@ -66,7 +66,7 @@ _NAMES = {
     "model": ("Accounting", "Cgroup", "Row", "SlowEvent", "Snapshot", "Times"),
     "recorder": ("Recorder", "RecordingResult", "record"),
     "recording": ("NotARecording", "Recording", "open_recording"),
-    "sampler": ("HolderSampler", "holders"),
+    "sampler": ("HoldWatch", "HolderSampler", "holders"),
     "tracer": ("Tracer",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
