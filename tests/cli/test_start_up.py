@@ -26,9 +26,8 @@ OURS = {
 #: comes what it needs, which each Python knows best.
 THEIRS = (
     "bisect", "click", "collections", "contextlib", "dataclasses", "errno", "functools", "heapq",
-    "importlib", "itertools", "locale", "math", "os",
-    "pathlib", "platform", "re",
-    "select", "signal", "stat", "struct", "threading", "time", "types", "typing", "unicodedata", "weakref",
+    "importlib", "itertools", "locale", "math", "os", "pathlib", "platform", "re", "select",
+    "signal", "stat", "struct", "threading", "time", "types", "typing", "unicodedata", "weakref",
 )  # fmt: skip
 
 #: Of the extras, of asyncio programs and notebooks, and what only some runs need.
