@@ -231,10 +231,10 @@ async def ticking(gaps_ms: list[float]) -> AsyncIterator[None]:
         await ticker
 
 
-def test_the_event_loop_goes_on(storm: Workload) -> None:
-    async def trace() -> list[float]:
-        gaps_ms: list[float] = []
-        events: list[SlowEvent] = []
+async def longest_gap_ms() -> float:
+    gaps_ms: list[float] = []
+    events: list[SlowEvent] = []
+    with Workload("storm", "1", "100") as storm:
         async with ticking(gaps_ms):
             async with tracing_all(storm) as tracing:
                 consumer = asyncio.ensure_future(collect(tracing, events))
@@ -242,18 +242,17 @@ def test_the_event_loop_goes_on(storm: Workload) -> None:
                 await tracing.snapshot()
                 await tracing.stop()
                 await consumer
-        assert len(events) > 600
-        return gaps_ms
+    assert len(events) > 600
+    assert len(gaps_ms) > 30
+    return max(gaps_ms)
 
-    # Others use this machine, too: what they hold up is not us.
-    found = []
-    for _ in range(5):
-        gaps_ms = asyncio.run(trace())
-        assert len(gaps_ms) > 30
-        found.append(max(gaps_ms))
-        if found[-1] < LONGEST_GAP_MS:
-            return
-    raise AssertionError(f"the event loop stood still for {found} ms")
+
+def test_the_event_loop_goes_on() -> None:
+    # Others use this machine, too: what holds up the thread that has Python's lock is not us.
+    found_ms: list[float] = []
+    while not found_ms or found_ms[-1] > LONGEST_GAP_MS:
+        assert len(found_ms) < 5, f"the event loop stood still for {found_ms} ms"
+        found_ms.append(asyncio.run(longest_gap_ms()))
 
 
 def test_a_loop_that_stands_still_would_be_seen(storm: Workload) -> None:
