@@ -197,7 +197,9 @@ def _fragment(title: str, columns: Sequence[_Column] = (), below: Iterable[str] 
             parts.append(_line("td", zip(cells, (column.style for column in columns))))
         parts.append("</tbody></table>")
     # Not dimmed: they say what the numbers lack.
-    parts += [f'<div style="white-space:pre-wrap">{_text(line.strip())}</div>' for line in below]
+    for line in below:
+        weight = ";font-weight:bold" if line.startswith("UNBALANCED") else ""
+        parts.append(f'<div style="white-space:pre-wrap{weight}">{_text(line.strip())}</div>')
     return "<div>" + "\n".join(parts) + "</div>"
 
 
