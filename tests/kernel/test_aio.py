@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from corelock import AsyncTracer, InvalidArgument, NoSuchTarget, SlowEvent, Tracer
+from corelock import AsyncTracer, InvalidArgument, NoSuchTarget, SlowEvent, Tracer, record
 from tests.cli.bpf_objects import held_by
 from tests.workloads import Workload
 
@@ -81,6 +81,18 @@ def test_what_is_measured_is_what_the_tracer_measures(storm: Workload) -> None:
             assert tracing.tracer.duration_ns > 0
         assert sum(row.acquisitions for row in rows if row.mode == "write") == 300
         assert blame.unaccounted_ns == 0
+
+    asyncio.run(trace())
+
+
+def test_a_recorder_can_be_awaited_too(storm: Workload, tmp_path: Path) -> None:
+    async def trace() -> None:
+        recorder = record(tmp_path / "storm.corelock", pid=storm.pid)
+        async with AsyncTracer(recorder):
+            await asyncio.to_thread(storm.run)
+        assert recorder.result is not None
+        assert recorder.result.complete
+        assert recorder.result.cycles >= 300
 
     asyncio.run(trace())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -284,6 +285,18 @@ def test_a_limit_is_kept_watch_on_when_stacks_are_lost(
         with LockLimit(max_hold_ms=0, pid=storm.pid):
             storm.run()
     assert "slow records lost: ring_full" in str(raised.value)
+
+
+def test_the_tools_own_work_is_not_measured() -> None:
+    """What it does in its own process comes before counting and after it."""
+    code = """
+from corelock.limits import LockLimit
+for _ in range(10):
+    with LockLimit(max_hold_ms=0, max_wait_ms=0):
+        pass
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_both_limits_are_told_of(storm: Workload) -> None:
