@@ -20,7 +20,8 @@ from tests.workloads import Workload
 pytestmark = pytest.mark.kernel
 
 #: To start in the event loop would stop it for more than 100 ms. A thread that wants to go on
-#: in Python may have to wait for another's switch interval (5 ms) a few times.
+#: in Python may have to wait for another's switch interval (5 ms) a few times; and a kernel that
+#: loads programs holds up others for 5 to 20 ms now and then, for another process, too.
 LONGEST_GAP_MS = 40.0
 
 
