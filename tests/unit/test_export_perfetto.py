@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelock.analysis.source import open_sources
+from corelock.errors import CorelockError
 from corelock.export import perfetto
 from corelock.export.timeline import longest_cycles
 from tests import perfetto_reader, recordings
@@ -207,6 +208,12 @@ def test_the_longest_are_kept_and_the_rest_is_counted(tmp_path: Path) -> None:
     assert about.args["cycles_shown"] == 8
     assert about.args["cycles_left_out_of_all_recordings"] == 42
     assert about.args["longest_left_out_ns"] == 151
+
+
+def test_more_recordings_than_can_be_told_apart(tmp_path: Path) -> None:
+    sources = open_sources([convoy().write(tmp_path / "r")])
+    with pytest.raises(CorelockError, match="up to 512 recordings, and these are 513"):
+        perfetto.write(io.BytesIO(), sources * 513, ALL)
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
