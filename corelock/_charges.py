@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from corelock._rows import Names, Reading, merged
@@ -42,23 +42,35 @@ def assemble_charges(readings: Sequence[Reading], raw: Iterable[RawCharge]) -> C
     names = Names(readings)
     rows = merged(readings, names)
     row_of = {reading.row_index: rows[names.final(reading).key] for reading in readings}
-    contended: dict[RowKey, tuple[int, ...]] = {}
-    for reading in readings:
-        if any(reading.contention):
-            key = row_of[reading.row_index].key
-            sums = zip(contended.get(key, (0, 0, 0, 0)), reading.contention)
-            contended[key] = tuple(map(sum, sums))
+    contended = ((r.row_index, r.contention) for r in readings if any(r.contention))
+    contentions, charges = charge_rows(row_of, contended, raw)
+    return Charged(
+        tuple(row for row in rows.values() if row.is_active), contentions, charges, row_of
+    )
+
+
+def charge_rows(
+    row_of: Mapping[int, Row],
+    contended: Iterable[tuple[int, tuple[int, ...]]],
+    raw: Iterable[RawCharge],
+) -> tuple[tuple[Contention, ...], tuple[Charge, ...]]:
+    """What rows by index waited and were charged, ``contended`` as :class:`Contention` has it.
+
+    Of indices that are the same row added up. Charges of what is in no row are left out.
+    """
+    sums: dict[RowKey, tuple[Row, tuple[int, ...]]] = {}
+    for index, numbers in contended:
+        row = row_of[index]
+        before = sums[row.key][1] if row.key in sums else (0, 0, 0, 0)
+        sums[row.key] = row, tuple(map(sum, zip(before, numbers)))
     charges: dict[tuple[RowKey, RowKey, Certainty], Charge] = {}
     for one in raw:
         if one.waiter not in row_of or one.holder not in row_of:
             continue
         waiter, holder = row_of[one.waiter], row_of[one.holder]
         charge = Charge(waiter, holder, one.certainty, one.charged_ns, one.waits, one.longest_ns)
-        same = charges.get(charge.key)
-        charges[charge.key] = charge if same is None else same.plus(charge)
-    return Charged(
-        tuple(row for row in rows.values() if row.is_active),
-        tuple(Contention(rows[key], *numbers) for key, numbers in contended.items()),
-        tuple(charges.values()),
-        row_of,
-    )
+        key = charge.key
+        same = charges.get(key)
+        charges[key] = charge if same is None else same.plus(charge)
+    contentions = (Contention(row, *numbers) for row, numbers in sums.values())
+    return tuple(contentions), tuple(charges.values())

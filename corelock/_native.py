@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from corelock import _ffi, errors
 from corelock._rows import Reading
 from corelock.histogram import Histogram
 from corelock.model import Accounting, Row, SlowEvent, Times, UserContext
+from corelock.names import kernel_name
 from corelock.symbolize.syscalls import operation_name
 
 if TYPE_CHECKING:
@@ -94,13 +94,6 @@ def take_locks(times: int) -> None:
     error = _ffi.library()[1].corelock_take_locks(times)
     if error:
         raise errors.CorelockError(f"cannot take locks: {os.strerror(-error)}")
-
-
-@functools.lru_cache(maxsize=4096)
-def _name(raw: bytes) -> str:
-    """A kernel name as text that is safe to print."""
-    text = raw.split(b"\0", 1)[0].decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _path(ffi: Any, path: Optional[str]) -> Any:
@@ -257,7 +250,7 @@ class Session:
                 at = end
 
     def _reading(self, raw: Any, waits: bytes, holds: bytes) -> Reading:
-        comm = _name(bytes(raw.comm))
+        comm = kernel_name(bytes(raw.comm))
         mm_pid, pid, tid = raw.mm_pid, raw.pid, raw.tid
         row = Row(
             process_key=raw.mm_id,
@@ -265,7 +258,7 @@ class Session:
             mm_pid=mm_pid,
             # Of 40,000 rows, equal numbers that are one object save megabytes.
             mm_host_pid=mm_pid if raw.mm_host_pid == mm_pid else raw.mm_host_pid,
-            mm_comm=_name(bytes(raw.mm_comm)),
+            mm_comm=kernel_name(bytes(raw.mm_comm)),
             pid=pid,
             tid=tid,
             host_pid=pid if raw.host_pid == pid else raw.host_pid,
@@ -349,7 +342,7 @@ class Session:
         self._check(self._lib.corelock_record_end(self._session))
 
     def _slow_event(self, record: Any) -> SlowEvent:
-        comm = _name(bytes(record.comm))
+        comm = kernel_name(bytes(record.comm))
         user_bytes = record.user_stack_bytes
         return SlowEvent(
             kind=_KINDS[record.kind],  # type: ignore[arg-type]
@@ -357,7 +350,7 @@ class Session:
             duration_ns=record.duration_ns,
             mm_pid=record.mm_pid,
             mm_host_pid=record.mm_host_pid,
-            mm_comm=_name(bytes(record.mm_comm)),
+            mm_comm=kernel_name(bytes(record.mm_comm)),
             pid=record.pid,
             tid=record.tid,
             host_pid=record.host_pid,
@@ -482,4 +475,4 @@ class LockReader:
         self._check(
             self._lib.corelock_holders_snapshot(self._holders, pid, self_tgid, waiters, held)
         )
-        return convert(held, waiters, self._lib, _name, self._machine)
+        return convert(held, waiters, self._lib, kernel_name, self._machine)

@@ -75,7 +75,10 @@ class Blame(Shown):
     ``wait_ns`` (all waits in ``rows``) is always ``charged_ns`` plus
     ``unknown_ns``. ``examples`` has for a row, by its key, the longest wait or
     hold of which stacks were taken: within a factor of two of the longest that
-    was in somebody's way.
+    was in somebody's way. ``missing`` is how many holds at most are not on record though they
+    may have been in the way (None: nobody knows how many); their time is unknown, and of
+    several readers the last of those on record is charged. It is 0 of a live run, which says
+    for each wait whether holds were forgotten.
     """
 
     start_ns: int
@@ -84,6 +87,7 @@ class Blame(Shown):
     contentions: tuple[Contention, ...]
     charges: tuple[Charge, ...]
     examples: Mapping[tuple[RowKey, SlowKind], SlowEvent]
+    missing: Optional[int] = 0
 
     @property
     def wait_ns(self) -> int:

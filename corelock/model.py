@@ -430,7 +430,10 @@ class Cgroup:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything one run has to say; what every renderer and exporter takes."""
+    """Everything one run has to say; what every renderer and exporter takes.
+
+    ``accounting`` is None where nobody knows it: of a recording that was cut.
+    """
 
     host: Host
     target: Optional[Target]
@@ -438,6 +441,6 @@ class Report:
     duration_ns: int
     rows: tuple[Row, ...]
     slow: tuple[ResolvedSlowEvent, ...]
-    accounting: Accounting
+    accounting: Optional[Accounting]
     blame: Optional[ResolvedBlame] = None
     cgroup: Optional[Cgroup] = None

@@ -6,40 +6,41 @@ Needs numpy (``pip install 'corelock[report]'``), and knows nothing of BPF.
 from __future__ import annotations
 
 import json
-import mmap
-import os
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from struct import Struct
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, TypeVar
 
 from corelock.arguments import FileName, file_name
-from corelock.errors import CorelockError
+from corelock.blockfile import BLOCK_MAGIC, MAGIC, VERSION, BlockFile, Damage, NotARecording
+from corelock.cycles import (
+    ABORTED,
+    CONTENDED,
+    DOWNGRADED,
+    ENDING,
+    FAILED,
+    HOLDING,
+    NO_WAIT,
+    RELEASED,
+    U8,
+    U32,
+    U64,
+    WAITING,
+    Block,
+)  # fmt: skip
 from corelock.extras import needs
+from corelock.recorded import check_footer, check_header
 
 with needs("report", "numpy"):
     import numpy as np
-    import numpy.typing as npt
 
-MAGIC = b"CORELOCK"
-VERSION = 1
-BLOCK_MAGIC = b"\x8bCLK"
+__all__ = [
+    "ABORTED", "BLOCK_MAGIC", "Block", "CONTENDED", "CYCLES", "Clocks", "DOWNGRADED", "Damage",
+    "ENDING", "FAILED", "FOOTER", "HEADER", "HOLDING", "MAGIC", "NO_WAIT", "NotARecording",
+    "PROCESSES", "PROCESS_TYPE", "RELEASED", "ROWS", "ROW_TYPE", "Recording", "STACKS",
+    "StackFrames", "U32", "U64", "U8", "VERSION", "WAITING", "open_recording",
+]  # fmt: skip
 
 HEADER, PROCESSES, ROWS, CYCLES, STACKS, FOOTER = range(1, 7)
-
-#: How a cycle ended: the lowest three bits of its kind.
-RELEASED, DOWNGRADED, FAILED, ABORTED, HOLDING, WAITING = range(6)
-ENDING = 7
-NO_WAIT = 8
-CONTENDED = 16
-
-_LONG = 0xFFFFFFFF
-_FILE_HEAD = Struct("<8sII")
-_BLOCK_HEAD = Struct("<4sHHIIII")
-_CYCLES_HEAD = Struct("<QQQqqIII12x")
 
 PROCESS_TYPE = np.dtype(
     [
@@ -54,126 +55,27 @@ ROW_TYPE = np.dtype(
         ("", "<u4"), ("named_ns", "<u8"), ("comm", "S16"),
     ]
 )  # fmt: skip
+#: Rows are numbered from 1 to below this.
+_MOST_ROWS = 1 << 24
 
-U8 = npt.NDArray[np.uint8]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-
-
-class NotARecording(CorelockError, ValueError):
-    """The file is no recording, or one that this version cannot read."""
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What of a file could not be read.
-
-    ``cut``: recording did not end, or the file's end is missing. ``corrupt_blocks`` were left
-    out, as were ``missing_blocks`` by the numbering, and ``skipped_bytes`` that were no block.
-    """
-
-    cut: bool
-    corrupt_blocks: int
-    missing_blocks: int
-    skipped_bytes: int
-
-    def __bool__(self) -> bool:
-        return bool(self.cut or self.corrupt_blocks or self.missing_blocks or self.skipped_bytes)
+_Frame = tuple[int, Optional[str], Optional[int], Optional[str]]
+_Made = TypeVar("_Made")
 
 
 class StackFrames(NamedTuple):
     """One distinct stack: frames as (address, name, offset, module), innermost first."""
 
-    kernel: tuple[tuple[int, Optional[str], Optional[int], Optional[str]], ...]
-    user: tuple[tuple[int, Optional[str], Optional[int], Optional[str]], ...]
+    kernel: tuple[_Frame, ...]
+    user: tuple[_Frame, ...]
     note: Optional[str]
 
 
-class Block:
-    """Some cycles, as columns of equal length, in no order of time.
+class Clocks(NamedTuple):
+    """What the other clocks had more than ``CLOCK_MONOTONIC`` when that was ``monotonic_ns``."""
 
-    The columns are views of the file's mapping, read-only, valid until the recording is
-    closed: ``end`` (ns since ``base_ns``), ``row`` (key of :attr:`Recording.rows`), ``kind``
-    (see ``docs/format.md``), and, unless ``has_long``, ``wait_ns`` and ``hold_ns``
-    (uint32; with ``has_long`` copies of uint64). ``end_ns`` is a copy. Cycles with stacks:
-    ``stacked_index`` (position in the block), ``wait_stack`` and ``hold_stack`` (ids, 0: none).
-    """
-
-    def __init__(self, payload: memoryview) -> None:
-        (
-            self.base_ns, self.first_ns, self.last_ns, self.realtime_offset_ns,
-            self.boottime_offset_ns, self.count, stacked, long,
-        ) = _CYCLES_HEAD.unpack_from(payload)  # fmt: skip
-        self._payload = payload
-        at = _CYCLES_HEAD.size
-        self.end, at = self._column("<u4", self.count, at)
-        self._wait, at = self._column("<u4", self.count, at)
-        self._hold, at = self._column("<u4", self.count, at)
-        self.row, at = self._column("<u4", self.count, at)
-        self.kind, at = self._column("u1", self.count, at)
-        at = _aligned(at)
-        self.stacked_index, at = self._column("<u4", stacked, at)
-        self.wait_stack, at = self._column("<u4", stacked, at)
-        self.hold_stack, at = self._column("<u4", stacked, at)
-        at = _aligned(at)
-        self._long_wait, at = self._column("<u8", long, at)
-        self._long_hold, at = self._column("<u8", long, at)
-        self._long_index, at = self._column("<u4", long, at)
-
-    def _column(self, dtype: str, count: int, at: int) -> tuple[Any, int]:
-        column = np.frombuffer(self._payload, dtype, count, at)
-        return column, at + column.nbytes
-
-    def __len__(self) -> int:
-        return int(self.count)
-
-    @property
-    def has_long(self) -> bool:
-        """Whether there are times that 32 bits do not hold."""
-        return len(self._long_index) > 0
-
-    @cached_property
-    def wait_ns(self) -> Any:
-        """How long each cycle waited."""
-        return self._with_long(self._wait, self._long_wait)
-
-    @cached_property
-    def hold_ns(self) -> Any:
-        """How long each cycle held the lock."""
-        return self._with_long(self._hold, self._long_hold)
-
-    def _with_long(self, short: U32, long: U64) -> Any:
-        if not self.has_long:
-            return short
-        times = short.astype(np.uint64)
-        times[self._long_index] = long
-        return times
-
-    @property
-    def end_ns(self) -> U64:
-        """When each cycle ended (``CLOCK_MONOTONIC``), a new array."""
-        ends: U64 = self.end + np.uint64(self.base_ns)
-        return ends
-
-
-def _aligned(at: int) -> int:
-    return (at + 7) & ~7
-
-
-class _Found(NamedTuple):
-    type: int
-    at: int
-    bytes: int
-    crc: int
-
-
-@dataclass
-class _Index:
-    """Where the blocks of a file lie."""
-
-    blocks: list[_Found] = field(default_factory=list)
-    missing: int = 0
-    skipped: int = 0
+    monotonic_ns: int
+    realtime_offset_ns: int
+    boottime_offset_ns: int
 
 
 class Recording:
@@ -192,98 +94,44 @@ class Recording:
         name = file_name("recording", path)
         assert name is not None
         self.path: str = name
-        self._mapping = self._map()
-        self._view = memoryview(self._mapping)
-        self._corrupt: set[int] = set()
-        self._index = self._find_blocks()
-        header = self._first(HEADER)
+        self._file = BlockFile(name)
+        self._checked: set[int] = set()
+        header = self._first(HEADER, check_header)
         if header is None:
             self.close()
             raise NotARecording(
                 f"{self.path}: the recording's header cannot be read", "Record it again."
             )
         self.header: dict[str, Any] = header
-        self.footer: Optional[dict[str, Any]] = self._first(FOOTER)
+        self.footer: Optional[dict[str, Any]] = self._first(FOOTER, check_footer)
 
-    def _map(self) -> mmap.mmap:
-        with open(self.path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            head = file.read(_FILE_HEAD.size)
-            if not head:
-                raise NotARecording(f"{self.path} is empty", "Record it again.")
-            if len(head) < _FILE_HEAD.size or not head.startswith(MAGIC):
-                raise NotARecording(
-                    f"{self.path} is no recording of corelock",
-                    "Make one by: corelock record -o FILE",
-                )
-            version = _FILE_HEAD.unpack(head)[1]
-            if version > VERSION:
-                raise NotARecording(
-                    f"{self.path} is of version {version} of the format, and this corelock reads "
-                    f"up to {VERSION}",
-                    "Use a newer corelock: pip install -U corelock",
-                )
-            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-
-    def _find_blocks(self) -> _Index:
-        index, at, expected = _Index(), _FILE_HEAD.size, 0
-        size = len(self._view)
-        while at < size:
-            head = self._head(at)
-            if head is None:
-                found = self._next_head(at + 8)
-                index.skipped += found - at
-                at = found
-                continue
-            type_, length, sequence, crc = head
-            if sequence > expected:
-                index.missing += sequence - expected
-            expected = sequence + 1
-            index.blocks.append(_Found(type_, at + _BLOCK_HEAD.size, length, crc))
-            at = _aligned(at + _BLOCK_HEAD.size + length)
-        return index
-
-    def _head(self, at: int) -> Optional[tuple[int, int, int, int]]:
-        """Type, bytes, sequence and CRC of the block there, if a sound and whole one begins."""
-        if at + _BLOCK_HEAD.size > len(self._view):
-            return None
-        magic, type_, _, length, sequence, crc, own_crc = _BLOCK_HEAD.unpack_from(self._view, at)
-        if magic != BLOCK_MAGIC or zlib.crc32(self._view[at : at + 20]) != own_crc:
-            return None
-        if at + _BLOCK_HEAD.size + length > len(self._view):
-            return None
-        return type_, length, sequence, crc
-
-    def _next_head(self, at: int) -> int:
-        while True:
-            at = self._mapping.find(BLOCK_MAGIC, at)
-            if at < 0:
-                return len(self._view)
-            if at % 8 == 0 and self._head(at) is not None:
-                return at
-            at += 1
-
-    def _payloads(self, type_: int) -> Iterator[memoryview]:
-        for block in self._index.blocks:
-            if block.type != type_:
-                continue
-            payload = self._view[block.at : block.at + block.bytes]
-            if zlib.crc32(payload) == block.crc:
-                yield payload
+    def _read(self, type_: int, read: Callable[[memoryview], _Made]) -> Iterator[_Made]:
+        """What is made of the blocks of a type; those that make no sense are counted."""
+        for payload in self._file.payloads(type_):
+            try:
+                made = read(payload.data)
+            except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
+                self._file.leave_out(payload.at)
             else:
-                self._corrupt.add(block.at)
+                yield made
 
-    def _first(self, type_: int) -> Optional[dict[str, Any]]:
-        for payload in self._payloads(type_):
-            return dict(json.loads(bytes(payload)))
-        return None
+    def _first(self, type_: int, check: Callable[[Any], None]) -> Optional[dict[str, Any]]:
+        def read(payload: memoryview) -> dict[str, Any]:
+            value = json.loads(bytes(payload))
+            check(value)
+            return dict(value)
+
+        return next(self._read(type_, read), None)
 
     @property
     def damage(self) -> Damage:
         """What could not be read so far; complete once all blocks were iterated."""
-        return Damage(
-            self.footer is None, len(self._corrupt), self._index.missing, self._index.skipped
-        )
+        return self._file.damage(cut=self.footer is None)
+
+    @property
+    def cycles_bytes(self) -> int:
+        """Bytes of all blocks of cycles, as their heads say."""
+        return self._file.bytes_of(CYCLES)
 
     @cached_property
     def processes(self) -> Any:
@@ -293,47 +141,48 @@ class Recording:
     @cached_property
     def rows(self) -> Any:
         """What cycles name by ``row``: an array of ``ROW_TYPE``, one entry for each."""
-        return self._table(ROWS, ROW_TYPE, "row")
+        rows = self._table(ROWS, ROW_TYPE, "row")
+        return rows[(rows["row"] < _MOST_ROWS) & (rows["mode"] <= 1)]
 
     def _table(self, type_: int, dtype: Any, key: str) -> Any:
-        parts = [
-            np.frombuffer(payload, dtype, len(payload) // dtype.itemsize)
-            for payload in self._payloads(type_)
-        ]
-        if not parts:
-            return np.empty(0, dtype)
+        def read(payload: memoryview) -> Any:
+            return np.frombuffer(payload, dtype) if payload else np.empty(0, dtype)
+
+        parts = [np.empty(0, dtype), *self._read(type_, read)]
         entries = np.concatenate(parts)[::-1]
         return entries[np.unique(entries[key], return_index=True)[1]]
 
     @cached_property
     def stacks(self) -> Mapping[int, StackFrames]:
         """The stacks that cycles name, by id."""
-        strings: dict[int, str] = {}
-        frames: dict[int, tuple[int, Optional[str], Optional[int], Optional[str]]] = {}
-        stacks: dict[int, StackFrames] = {}
-        ids: dict[int, StackFrames] = {}
-        for payload in self._payloads(STACKS):
-            block = json.loads(bytes(payload))
-            first = block["first"]
-            strings.update(enumerate(block["strings"], first["strings"]))
-            for at, (address, name, offset, module) in enumerate(block["frames"], first["frames"]):
-                frames[at] = (
-                    address, strings.get(name), None if offset < 0 else offset,
-                    strings.get(module),
-                )  # fmt: skip
-            for at, (kernel, user, note) in enumerate(block["stacks"], first["stacks"]):
-                # A frame of a block that is missing is left out.
-                stacks[at] = StackFrames(
-                    tuple(frames[i] for i in kernel if i in frames),
-                    tuple(frames[i] for i in user if i in frames),
-                    None if note is None else strings.get(note),
-                )
-            ids.update((id_, stacks[at]) for id_, at in block["ids"] if at in stacks)
-        return ids
+        tables = _StackTables()
+        for _ in self._read(STACKS, tables.add):
+            pass
+        return tables.ids
 
     def __iter__(self) -> Iterator[Block]:
-        for payload in self._payloads(CYCLES):
-            yield Block(payload)
+        for payload in self._file.payloads(CYCLES):
+            try:
+                block = Block(payload.data)
+                if payload.at not in self._checked:
+                    block.check()
+                    self._checked.add(payload.at)
+            except ValueError:
+                self._file.leave_out(payload.at)
+            else:
+                yield block
+
+    @cached_property
+    def clocks(self) -> tuple[Clocks, ...]:
+        """The clocks at the beginning, whenever a block was written, and at the end."""
+        said = [_clocks(self.header["clock"])]
+        said += (
+            Clocks(block.last_ns, block.realtime_offset_ns, block.boottime_offset_ns)
+            for block in self
+        )
+        if self.footer is not None:
+            said.append(_clocks(self.footer["clock"]))
+        return tuple(sorted(said))
 
     def __enter__(self) -> Recording:
         return self
@@ -343,9 +192,66 @@ class Recording:
 
     def close(self) -> None:
         """Give the file back, or leave that to the last array of a block that is in use."""
-        with suppress(BufferError):
-            self._view.release()
-            self._mapping.close()
+        self._file.close()
+
+
+class _StackTables:
+    """The strings, frames and stacks of all blocks, by number."""
+
+    def __init__(self) -> None:
+        self._strings: dict[int, str] = {}
+        self._frames: dict[int, _Frame] = {}
+        self._stacks: dict[int, StackFrames] = {}
+        self.ids: dict[int, StackFrames] = {}
+
+    def add(self, payload: memoryview) -> None:
+        block = json.loads(bytes(payload))
+        first = block["first"]
+        self._strings.update(enumerate(map(_text, block["strings"]), _index(first["strings"])))
+        for at, frame in enumerate(block["frames"], _index(first["frames"])):
+            address, name, offset, module = map(int, frame)
+            self._frames[at] = (
+                address, self._strings.get(name), None if offset < 0 else offset,
+                self._strings.get(module),
+            )  # fmt: skip
+        for at, (kernel, user, note) in enumerate(block["stacks"], _index(first["stacks"])):
+            self._stacks[at] = self._stack(kernel, user, note)
+        for id_, at in block["ids"]:
+            if at in self._stacks:
+                self.ids[_index(id_)] = self._stacks[at]
+
+    def _stack(self, kernel: list[int], user: list[int], note: Optional[int]) -> StackFrames:
+        # Up to a frame of a block that is missing: what comes after it was not called by it.
+        some = [self._known(kernel), self._known(user)]
+        why = None if note is None else self._strings.get(note)
+        if [len(part) for part in some] != [len(kernel), len(user)]:
+            why = "frames lost with a part of the recording"
+        return StackFrames(some[0], some[1], why)
+
+    def _known(self, numbers: list[int]) -> tuple[_Frame, ...]:
+        known = []
+        for number in numbers:
+            if number not in self._frames:
+                break
+            known.append(self._frames[number])
+        return tuple(known)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"no string: {value!r}")
+    return value
+
+
+def _index(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"no index: {value!r}")
+    return value
+
+
+def _clocks(said: Mapping[str, int]) -> Clocks:
+    now = said["monotonic_ns"]
+    return Clocks(now, said["realtime_ns"] - now, said["boottime_ns"] - now)
 
 
 def open_recording(path: FileName) -> Recording:

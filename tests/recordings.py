@@ -12,6 +12,8 @@ from typing import Any, Optional
 
 LONG = 0xFFFFFFFF
 START_NS = 5_000_000_000_000
+#: Of the wall clock and of the monotonic one. The host was never suspended.
+REALTIME_OFFSET_NS = 1_750_000_000_000_000_000
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def row(
 
 
 def cycles(
-    some: Sequence[Cycle], realtime_offset_ns: int = 0, boottime_offset_ns: int = 0
+    some: Sequence[Cycle], realtime_offset_ns: int = REALTIME_OFFSET_NS, boottime_offset_ns: int = 0
 ) -> bytes:
     ends = [START_NS + c.end_ns for c in some]
     base = min(ends)
@@ -98,17 +100,21 @@ def as_json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value).encode()
 
 
+def clock(at_ns: int, realtime_offset_ns: int = REALTIME_OFFSET_NS) -> dict[str, int]:
+    """Three clocks at a moment; ``at_ns`` counts from ``START_NS``."""
+    now = START_NS + at_ns
+    return {
+        "monotonic_ns": now, "realtime_ns": now + realtime_offset_ns, "boottime_ns": now,
+    }  # fmt: skip
+
+
 def header(**more: Any) -> dict[str, Any]:
     return {
         "format": "corelock recording",
         "corelock": "0.1.0",
         "id": "0" * 32,
         "start_ns": START_NS,
-        "clock": {
-            "monotonic_ns": START_NS,
-            "realtime_ns": 1_750_000_000_000_000_000 + START_NS,
-            "boottime_ns": START_NS,
-        },
+        "clock": clock(0),
         "host": {"kernel": "6.18.44", "arch": "x86_64", "hostname": "db7", "boot_id": "b" * 36},
         "target": {"pid": 4021, "comm": "postgres"},
         "cgroup": None,
@@ -123,7 +129,7 @@ def footer(written: int, end_ns: int, **more: Any) -> dict[str, Any]:
     """As if nothing had been lost. ``end_ns`` counts from ``START_NS``."""
     return {
         "end_ns": START_NS + end_ns,
-        "clock": header()["clock"],
+        "clock": clock(end_ns),
         "ended_by": "duration",
         "cycles": {"written": written, "lost": {"ring_full": 0, "not_written": 0}},
         "stacks": {"ids": 0, "lost": {"ring_full": 0, "stack_failed": 0, "table_full": 0}},
@@ -143,6 +149,54 @@ def footer(written: int, end_ns: int, **more: Any) -> dict[str, Any]:
 
 def write(path: Path, blocks: Iterable[tuple[int, bytes]], version: int = 1) -> Path:
     """A file of blocks, each its type and payload."""
-    numbered = (block(type_, at, payload) for at, (type_, payload) in enumerate(blocks))
-    path.write_bytes(file_head(version) + b"".join(numbered))
+    path.write_bytes(contents(blocks, version))
     return path
+
+
+def contents(blocks: Iterable[tuple[int, bytes]], version: int = 1) -> bytes:
+    """The bytes of such a file."""
+    numbered = (block(type_, at, payload) for at, (type_, payload) in enumerate(blocks))
+    return file_head(version) + b"".join(numbered)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recording is to be made of; see ``blocks``. ``ends`` is with a footer."""
+
+    processes: Sequence[bytes]
+    rows: Sequence[bytes]
+    cycles: Sequence[Sequence[Cycle]]
+    stacks: Sequence[Mapping[str, Any]] = ()
+    ends: bool = True
+
+    @property
+    def all_cycles(self) -> list[Cycle]:
+        return [cycle for some in self.cycles for cycle in some]
+
+    def blocks(self, **more: Any) -> list[tuple[int, bytes]]:
+        """Types and payloads; ``more`` are members of the header."""
+        made = [
+            (1, as_json(header(**more))), (2, b"".join(self.processes)), (3, b"".join(self.rows)),
+            *((4, cycles(some)) for some in self.cycles),
+            *((5, as_json(some)) for some in self.stacks),
+        ]  # fmt: skip
+        if self.ends:
+            made.append((6, as_json(fitting_footer(self.all_cycles))))
+        return made
+
+    def write(self, path: Path, **more: Any) -> Path:
+        """The recording as a file."""
+        return write(path, self.blocks(**more))
+
+
+def fitting_footer(some: Sequence[Cycle], **more: Any) -> dict[str, Any]:
+    """A footer whose totals are those of the cycles."""
+    ended = [c for c in some if c.kind & 7 in (0, 1)]
+    failed = [c for c in some if c.kind & 7 in (2, 3)]
+    got = [c for c in some if c.kind & 7 in (0, 1, 4) and not c.kind & 8]
+    totals = {
+        "waits": len(got), "holds": len(ended), "failures": len(failed),
+        "downgrades": sum(c.kind & 7 == 1 for c in some),
+    }  # fmt: skip
+    last = max((c.end_ns for c in some), default=0)
+    return footer(len(some), last, **{"totals": totals, **more})

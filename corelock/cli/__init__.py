@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
     "holders": ("holders", "Who holds mmap_lock now, and who waits for it."),
     "record": ("record", "Every wait and hold of mmap_lock into a file, for reports."),
+    "report": ("report", "What recordings say, as text or for other tools."),
 }
 
 

@@ -11,30 +11,21 @@ import click
 
 from corelock.cli.options import (
     above_zero,
+    by_option,
     common_options,
     json_option,
     slow_option,
+    sort_option,
     target_options,
     top_option,
 )
 from corelock.cli.run import Output, Slowest
 from corelock.cli.traced import TracedOptions, TracedRun
 from corelock.model import Accounting, Report, SlowEvent, Snapshot
-from corelock.render.grouping import BY_FIELDS
-from corelock.render.table import SORT_FIELDS
 from corelock.tracer import Tracer
 
 if TYPE_CHECKING:
     from corelock.blame import ResolvedBlame
-
-
-def _by(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
-    """``--by`` as fields, each one known and named once."""
-    fields = tuple(dict.fromkeys(value.split(",")))
-    for field in fields:
-        if field not in BY_FIELDS:
-            raise click.BadParameter(f"cannot group by {field!r}, only by {', '.join(BY_FIELDS)}")
-    return fields
 
 
 @dataclass(frozen=True)
@@ -63,22 +54,8 @@ class _Options(TracedOptions):
     help="Print each interval, and then the whole.",
 )
 @top_option
-@click.option(
-    "-S",
-    "--sort",
-    type=click.Choice(SORT_FIELDS),
-    default="hold",
-    show_default=True,
-    metavar="FIELD",
-    help="One of " + ", ".join(SORT_FIELDS) + ".",
-)
-@click.option(
-    "--by",
-    callback=_by,
-    default=",".join(BY_FIELDS),
-    metavar="FIELDS",
-    help="Group by some of thread,operation,mode (default: all).",
-)
+@sort_option
+@by_option
 @slow_option
 @click.option(
     "-s",

@@ -7,6 +7,8 @@ from typing import Optional
 
 import click
 
+from corelock.render.grouping import BY_FIELDS
+from corelock.render.table import SORT_FIELDS
 from corelock.tracer import ATTACH, MAX_ROWS
 
 
@@ -86,6 +88,26 @@ top_option: _Decorator = click.option(
     help="Lines of the table; 0: all.",
 )  # fmt: skip
 
+sort_option: _Decorator = click.option(
+    "-S", "--sort", type=click.Choice(SORT_FIELDS), default="hold", show_default=True,
+    metavar="FIELD", help="One of " + ", ".join(SORT_FIELDS) + ".",
+)  # fmt: skip
+
+
+def fields(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """``--by`` as fields, each one known and named once."""
+    fields = tuple(dict.fromkeys(value.split(",")))
+    for field in fields:
+        if field not in BY_FIELDS:
+            raise click.BadParameter(f"cannot group by {field!r}, only by {', '.join(BY_FIELDS)}")
+    return fields
+
+
+by_option: _Decorator = click.option(
+    "--by", callback=fields, default=",".join(BY_FIELDS), metavar="FIELDS",
+    help="Group by some of thread,operation,mode (default: all).",
+)  # fmt: skip
+
 slow_option: _Decorator = click.option(
     "--slow-us",
     "slow_ns",
@@ -122,15 +144,16 @@ def json_option(more: str = "") -> _Decorator:
 
 def target_options(*, tid: bool) -> _Decorator:
     """What is traced, and for how long. ``tid``: one thread makes sense, too."""
-    return _all(option for name, option in _TARGET.items() if tid or name != "tid")
+    return all_of(option for name, option in _TARGET.items() if tid or name != "tid")
 
 
 def common_options(function: _Function) -> _Function:
     """The options that help shows last, and the command to run."""
-    return _all(_REST.values())(function)
+    return all_of(_REST.values())(function)
 
 
-def _all(decorators: Iterable[_Decorator]) -> _Decorator:
+def all_of(decorators: Iterable[_Decorator]) -> _Decorator:
+    """These options together, as help shows them in order."""
     in_order = list(decorators)
 
     def decorate(function: _Function) -> _Function:

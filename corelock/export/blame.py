@@ -44,6 +44,7 @@ def blame_members(resolved: ResolvedBlame) -> Iterator[tuple[str, Any]]:
     yield "uncontended_ns", blame.uncontended_ns
     yield "unheld_ns", sum(each.unheld_ns for each in blame.contentions)
     yield "unaccounted_ns", blame.unaccounted_ns
+    yield "missing_holds", blame.missing
     yield "waiters", map(_waiter, blame.contentions)
     yield "charges", map(_charge, blame.largest(0))
     yield "examples", map(slow_fields, resolved.examples.values())

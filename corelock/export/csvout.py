@@ -25,10 +25,11 @@ def write_csv(stream: TextIO, report: Report) -> None:
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in report.rows:
-        writer.writerow(_fields(row))
+        writer.writerow(csv_fields(row))
 
 
-def _fields(row: Row) -> dict[str, Any]:
+def csv_fields(row: Row) -> dict[str, Any]:
+    """A row by ``COLUMNS``; those that are left out are empty."""
     fields = row_fields(row)
     fields["foreign"] = "true" if row.foreign else "false"  # as in JSON
     fields.update(_times("wait", row.wait))

@@ -24,7 +24,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 def write_json(stream: TextIO, report: Report) -> None:
     """Write ``report`` and a line end, row by row: 40,000 rows make no giant string."""
-    write_object(stream, _members(report))
+    write_object(stream, (("schema", SCHEMA), *report_members(report)))
 
 
 def write_object(stream: TextIO, members: Iterable[tuple[str, Any]]) -> None:
@@ -42,10 +42,10 @@ def write_object(stream: TextIO, members: Iterable[tuple[str, Any]]) -> None:
 
 def hold_times_object(report: Report) -> dict[str, Any]:
     """What :func:`write_json` writes, as Python values."""
-    return {key: _plain(value) for key, value in _members(report)}
+    return {key: plain(value) for key, value in (("schema", SCHEMA), *report_members(report))}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     return list(value) if isinstance(value, Iterator) else value
 
 
@@ -57,9 +57,8 @@ def _write_array(stream: TextIO, values: Iterator[Any]) -> None:
     stream.write("]" if opening == "," else "[]")
 
 
-def _members(report: Report) -> Iterator[tuple[str, Any]]:
-    """The object's members in order; an array that may be long is an iterator."""
-    yield "schema", SCHEMA
+def report_members(report: Report) -> Iterator[tuple[str, Any]]:
+    """What is said of a report, in order; an array that may be long is an iterator."""
     yield "host", asdict(report.host)
     yield "target", target_fields(report.target)
     yield "cgroup", cgroup_fields(report.cgroup)
@@ -70,7 +69,7 @@ def _members(report: Report) -> Iterator[tuple[str, Any]]:
     if report.blame is not None:
         from corelock.export.blame import blame_members
 
-        yield "blame", {key: _plain(value) for key, value in blame_members(report.blame)}
+        yield "blame", {key: plain(value) for key, value in blame_members(report.blame)}
     yield "accounting", accounting_fields(report.accounting)
 
 
@@ -107,8 +106,10 @@ def _name(name: Optional[str]) -> Optional[str]:
     return name and well_formed(name)
 
 
-def accounting_fields(accounting: Accounting) -> dict[str, Any]:
-    """Where every event went."""
+def accounting_fields(accounting: Optional[Accounting]) -> Optional[dict[str, Any]]:
+    """Where every event went, None if that is not known."""
+    if accounting is None:
+        return None
     return {
         "events": dict(accounting.events),
         "paired": accounting.paired,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Optional
 
 from corelock.model import Accounting
 from corelock.render.text import flow
 
 
-def accounting_lines(accounting: Accounting, *, width: int = 80) -> Iterator[str]:
+def accounting_lines(accounting: Optional[Accounting], *, width: int = 80) -> Iterator[str]:
     """One line when all is well; else also what was lost, by cause, and if the sum is wrong."""
+    if accounting is None:
+        yield "events: not known, as the recording was cut"
+        return
     a = accounting
     sum_of = (
         f"events {a.seen:,}",

@@ -8,7 +8,7 @@ from typing import Optional
 from corelock.blame import Blame, ResolvedBlame
 from corelock.model import Report
 from corelock.render import units
-from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_holders, pairs
+from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_holders, largest_pairs
 from corelock.render.columns import (
     OUTSIDE_LEGEND,
     Label,
@@ -40,23 +40,23 @@ def blame_lines(report: Report, *, by: str, top: int, stacks: int, width: int) -
     """
     assert report.blame is not None
     blame = report.blame.blame
-    yield from summary(blame, report.accounting.open_waits, width)
+    open_waits = report.accounting.open_waits if report.accounting else 0
+    yield from summary(blame, open_waits, width)
     foreign = [each for each in foreign_holders(blame) if each.charged_ns]
     for holder in foreign[:_FOREIGN]:
         yield from flow(_sentence(holder, report), width, indent="  ")
-    found = pairs(blame, by)
-    shown = found[:top] if top else found
+    shown, found = largest_pairs(blame, by, top)
     if shown:
         yield ""
         yield from _table(shown, blame.wait_ns, width)
-        if len(found) > len(shown):
-            yield f"... and {len(found) - len(shown):,} more (use -n)"
+        if found > len(shown):
+            yield f"... and {found - len(shown):,} more (use -n)"
         yield from legend(shown)
     yield from _examples(report.blame, report.start_ns, stacks, width)
 
 
 def summary(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
-    """How much of the waits was charged, and why the rest was not."""
+    """How much was waited, and what of it was charged or is unknown, and why."""
     waits = sum(row.wait.count for row in blame.rows)
     if open_waits:
         yield from flow(
@@ -91,8 +91,21 @@ def summary(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
     if parts:
         commas = [f"{part}," for part in parts[:-1]]
         yield from flow(("  unknown:", *commas, parts[-1]), width, indent="    ")
+    if blame.missing != 0:
+        yield from flow(_missing(blame.missing), width, indent="    ")
     if blame.unaccounted_ns:
         yield f"UNBALANCED by {blame.unaccounted_ns:,} ns: these numbers cannot be trusted"
+
+
+def _missing(holds: Optional[int]) -> tuple[str, ...]:
+    if holds is None:
+        whose = "some holds are not on record:"
+    else:
+        whose = f"up to {holds:,} hold{'' if holds == 1 else 's'} not on record:"
+    return (
+        f"  MISSING: {whose}", "their time is unknown,",
+        "and of several readers", "the last on record is charged",
+    )  # fmt: skip
 
 
 def _sentence(holder: ForeignHolder, report: Report) -> tuple[str, ...]:

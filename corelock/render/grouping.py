@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
@@ -10,6 +10,7 @@ from corelock.histogram import Histogram
 from corelock.model import Mode, Row, Times
 
 BY_FIELDS = ("thread", "operation", "mode")
+HOST = "host"
 
 
 class Name(NamedTuple):
@@ -35,6 +36,7 @@ class Group:
     locked) goes with ``thread``: without it a group spans all of them.
     """
 
+    host: Optional[str]
     process: Optional[Name]
     thread: Optional[Name]
     foreign: bool
@@ -57,27 +59,33 @@ class Group:
         return self.hold.count
 
 
-def group(rows: Iterable[Row], by: Sequence[str]) -> list[Group]:
+def group(
+    rows: Iterable[Row], by: Sequence[str], hosts: Optional[Mapping[int, str]] = None
+) -> list[Group]:
     """Merge ``rows`` that agree in the fields ``by``, in order of first appearance.
 
     Threads are told apart by identity, not by tid, and apart per address space
-    they locked.
+    they locked. ``hosts`` has the host of each row by its ``process_key``, if rows are of
+    several; then ``by`` may have ``HOST``, too.
 
     Raises:
         ValueError: ``by`` names something that is not in ``BY_FIELDS``.
     """
-    unknown = [field for field in by if field not in BY_FIELDS]
+    fields = BY_FIELDS if hosts is None else (HOST, *BY_FIELDS)
+    unknown = [field for field in by if field not in fields]
     if unknown:
-        raise ValueError(f"cannot group by {unknown[0]!r}, only by {', '.join(BY_FIELDS)}")
+        raise ValueError(f"cannot group by {unknown[0]!r}, only by {', '.join(fields)}")
     members: dict[tuple[object, ...], list[Row]] = {}
+    of_host = hosts if hosts and HOST in by else {}
     for row in rows:
-        members.setdefault(_key(row, by), []).append(row)
-    return [_merge(alike, by) for alike in members.values()]
+        host = of_host.get(row.process_key)
+        members.setdefault((host, *_key(row, by)), []).append(row)
+    return [_merge(alike, by, of_host.get(alike[0].process_key)) for alike in members.values()]
 
 
 def several_processes(groups: Iterable[Group]) -> bool:
     """Whether the groups have to be told apart by process."""
-    return len({g.process for g in groups}) > 1
+    return len({(g.host, g.process) for g in groups if g.process}) > len({g.host for g in groups})
 
 
 def _key(row: Row, by: Sequence[str]) -> tuple[object, ...]:
@@ -88,10 +96,11 @@ def _key(row: Row, by: Sequence[str]) -> tuple[object, ...]:
     )
 
 
-def _merge(rows: list[Row], by: Sequence[str]) -> Group:
+def _merge(rows: list[Row], by: Sequence[str], host: Optional[str]) -> Group:
     first = rows[0]
     by_thread = "thread" in by
     return Group(
+        host=host,
         process=Name(first.mm_comm, shown_id(first.mm_pid, first.mm_host_pid))
         if by_thread
         else None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Optional, TextIO
+from typing import Optional, TextIO, Union
 
 from corelock.model import Report
 from corelock.render.accounting import accounting_lines
@@ -22,12 +22,13 @@ from corelock.render.units import duration
 # pipe gets the very same text.
 _STYLES = (
     (r"^mmap_lock .*|.* total +(p50 +)?p99 +max .*max$|^ *-+ WAIT -+ -+ HOLD -+$", "bold"),
+    (r"^(all together|each by itself|on \S+)$", "bold"),
     (r"^CHARGED .*|^ +-+ WAITER -+ +-+ HOLDER -+$", "bold"),
     (r"^(wait|hold) +\d\S+", "bold"),
     (r"(?<= )(-|0n?)(?= |$)", "dim"),
     (r"(?<!\S)\*[^*]+?\[\^?\d+\]|^\* foreign", "yellow"),
     (r"^  (unmatched|lost|slow records lost|children not followed):.*", "yellow"),
-    (r"^UNBALANCED.*|^STILL WAITING: [\d,]+", "bold red"),
+    (r"^UNBALANCED.*|^DAMAGED:|^STILL WAITING: [\d,]+", "bold red"),
 )
 
 
@@ -66,7 +67,7 @@ def render_text(report: Report, options: TextOptions, stream: TextIO) -> None:
     Raises:
         ValueError: ``options.by`` or ``options.sort`` names no such field.
     """
-    _write(text_lines(report, options), options.colour, stream)
+    write_lines(text_lines(report, options), options.colour, stream)
 
 
 def render_blame(report: Report, options: BlameOptions, stream: TextIO) -> None:
@@ -77,7 +78,7 @@ def render_blame(report: Report, options: BlameOptions, stream: TextIO) -> None:
     """
     from corelock.render.blame import blame_lines
 
-    width = _width(options.width)
+    width = width_of(options)
     by, top, stacks = options.by, options.top, options.stacks
     lines = chain(
         [cut(_title(report), "", width)],
@@ -85,25 +86,28 @@ def render_blame(report: Report, options: BlameOptions, stream: TextIO) -> None:
         [""],
         accounting_lines(report.accounting, width=width),
     )
-    _write(lines, options.colour, stream)
+    write_lines(lines, options.colour, stream)
 
 
-def _width(given: Optional[int]) -> int:
-    return max(given or shutil.get_terminal_size().columns, MIN_WIDTH)
+def width_of(options: Union[TextOptions, BlameOptions]) -> int:
+    """How wide a report is, in columns."""
+    return max(options.width or shutil.get_terminal_size().columns, MIN_WIDTH)
 
 
-def _write(lines: Iterable[str], colour: Optional[bool], stream: TextIO) -> None:
+def write_lines(lines: Iterable[str], colour: Optional[bool], stream: TextIO) -> None:
+    """Write finished lines, coloured if asked for or (None) on a terminal."""
     if stream.isatty() if colour is None else colour:
         _write_coloured(lines, stream)
     else:
         stream.writelines(f"{line}\n" for line in lines)
 
 
-def text_lines(report: Report, options: TextOptions) -> Iterator[str]:
-    """The lines of :func:`render_text`, without colour or line ends."""
-    width = _width(options.width)
+def text_lines(report: Report, options: TextOptions, notes: Sequence[str] = ()) -> Iterator[str]:
+    """The lines of :func:`render_text`, ``notes`` under the title; no colour or line ends."""
+    width = width_of(options)
     by, sort, top = options.by, options.sort, options.top
     yield cut(_title(report), "", width)
+    yield from notes
     yield from hold_times_table(report, by=by, sort=sort, top=top, width=width)
     if options.hist:
         groups = sorted_groups(report.rows, by, sort)

@@ -27,14 +27,16 @@ def slow_events(report: Report, *, top: int, width: int = 80) -> Iterator[str]:
 
 
 def event_lines(
-    slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process: bool
+    slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process: bool, host: str = ""
 ) -> Iterator[str]:
-    """One wait or hold, and its stacks."""
-    yield _header(slow, start_ns, width, with_process=with_process)
+    """One wait or hold, and its stacks; ``host`` says where, if there are several."""
+    yield _header(slow, start_ns, width, with_process=with_process, host=host)
     yield from _frames(slow, width)
 
 
-def _header(slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process: bool) -> str:
+def _header(
+    slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process: bool, host: str
+) -> str:
     event = slow.event
     thread = Name(event.comm, shown_id(event.tid, event.host_tid))
     who = "".join(thread_label(thread, event.foreign))
@@ -42,7 +44,8 @@ def _header(slow: ResolvedSlowEvent, start_ns: int, width: int, *, with_process:
         process = Name(event.mm_comm, shown_id(event.mm_pid, event.mm_host_pid))
         who += " on " + "".join(process_label(process))
     # With a sign either way: a hold may have begun before the report's time did.
-    at = f"  at {(event.start_ns - start_ns) / 1e9:+.3f}s"
+    where = f"  on {printable(host)}" if host else ""
+    at = f"{where}  at {(event.start_ns - start_ns) / 1e9:+.3f}s"
     what = f"{event.kind} {duration(event.duration_ns)}  {event.mode}  {event.operation}  {who}"
     return cut(what, at, width)
 

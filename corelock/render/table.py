@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Optional
 
 from corelock.model import Report, Row, Times
 from corelock.render import units
@@ -17,7 +18,7 @@ from corelock.render.columns import (
     thread_label,
 )  # fmt: skip
 from corelock.render.grouping import BY_FIELDS, Group, Name, group, several_processes
-from corelock.render.text import flow
+from corelock.render.text import flow, printable
 
 MIN_WIDTH = 80
 
@@ -34,8 +35,12 @@ _SORT_KEYS: dict[str, Callable[[Group], int]] = {
 SORT_FIELDS = tuple(_SORT_KEYS)
 
 
-def sorted_groups(rows: Sequence[Row], by: Sequence[str], sort: str) -> list[Group]:
+def sorted_groups(
+    rows: Sequence[Row], by: Sequence[str], sort: str, hosts: Optional[Mapping[int, str]] = None
+) -> list[Group]:
     """Groups of ``rows``, the largest of the field ``sort`` first; "thread" is by name.
+
+    ``hosts`` is as of :func:`corelock.render.grouping.group`.
 
     Raises:
         ValueError: ``by`` or ``sort`` names no field of its kind.
@@ -43,17 +48,17 @@ def sorted_groups(rows: Sequence[Row], by: Sequence[str], sort: str) -> list[Gro
     if sort not in _SORT_KEYS:
         raise ValueError(f"cannot sort by {sort!r}, only by {', '.join(SORT_FIELDS)}")
     key = _SORT_KEYS[sort]
-    return sorted(group(rows, by), key=lambda g: (-key(g), _by_name(g)))
+    return sorted(group(rows, by, hosts), key=lambda g: (-key(g), _by_name(g)))
 
 
-def _by_name(g: Group) -> tuple[Name, Name, str, str]:
+def _by_name(g: Group) -> tuple[str, Name, Name, str, str]:
     nobody = Name("", 0)
-    return g.process or nobody, g.thread or nobody, g.operation or "", g.mode or ""
+    return g.host or "", g.process or nobody, g.thread or nobody, g.operation or "", g.mode or ""
 
 
 def group_label(g: Group, *, with_process: bool) -> str:
     """A group in words, for a heading: ``*cat[7] on nginx[812] mmap read``."""
-    words = [g.operation, g.mode]
+    words = [g.operation, g.mode, g.host and f"on {printable(g.host)}"]
     if g.process and (with_process or g.foreign):
         words.insert(0, "on " + "".join(process_label(g.process)))
     if g.thread:
@@ -68,14 +73,17 @@ def hold_times_table(
     sort: str = "hold",
     top: int = 20,
     width: int = MIN_WIDTH,
+    hosts: Optional[Mapping[int, str]] = None,
+    with_totals: bool = True,
 ) -> list[str]:
     """Lines of at most ``width`` columns (never fewer than 80) for the first ``top`` groups.
 
     COUNT is the number of holds that ended. Times are written as
-    :func:`corelock.render.units.duration` does. ``top`` 0 shows all.
+    :func:`corelock.render.units.duration` does. ``top`` 0 shows all. ``hosts`` is as of
+    :func:`corelock.render.grouping.group`. ``with_totals``: with the counts of all below.
     """
     width = max(width, MIN_WIDTH)
-    groups = sorted_groups(report.rows, by, sort)
+    groups = sorted_groups(report.rows, by, sort, hosts)
     shown = groups[:top] if top > 0 else groups
     if not shown:
         return ["no lock was taken"]
@@ -84,7 +92,8 @@ def hold_times_table(
     if len(groups) > len(shown):
         lines.append(f"... and {len(groups) - len(shown):,} more (use -n)")
     lines += legend(shown)
-    lines += totals(groups, width)
+    if with_totals:
+        lines += totals(groups, width)
     return lines
 
 
@@ -99,7 +108,9 @@ def legend(shown: Sequence[Group]) -> Iterator[str]:
 def name_columns(groups: list[Group], *, with_process: bool) -> list[list[Label]]:
     """What the groups are called: columns, the first label of each its title."""
     columns = []
-    if with_process:
+    if groups[0].host is not None:
+        columns.append([Label("HOST"), *(Label(printable(g.host or "")) for g in groups)])
+    if with_process and groups[0].process:
         columns.append([Label("PROCESS"), *(process_label(g.process) for g in groups if g.process)])
     if groups[0].thread:
         threads = (thread_label(g.thread, g.foreign) for g in groups if g.thread)
