@@ -45,6 +45,13 @@ class TraceWriter:
         packet.trusted_packet_sequence_id = _SEQUENCE
         return packet
 
+    def _timed(self, ns: int) -> Any:
+        packet = self._packet()
+        packet.timestamp = ns
+        # Its clock, and the names in it, are said by earlier packets.
+        packet.sequence_flags = protos.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+        return packet
+
     def clocks(self, monotonic_ns: int, realtime_ns: int, boottime_ns: int) -> None:
         """What the clocks said at one moment."""
         snapshot = self._packet().clock_snapshot
@@ -99,9 +106,7 @@ class TraceWriter:
 
     def end(self, track: int, ns: int) -> None:
         """The track's slice that began last ends."""
-        packet = self._packet()
-        packet.timestamp = ns
-        event = packet.track_event
+        event = self._timed(ns).track_event
         event.type = protos.TrackEvent.TYPE_SLICE_END
         event.track_uuid = track
 
@@ -112,9 +117,7 @@ class TraceWriter:
     def _event(
         self, track: int, ns: int, type_: int, category: str, name: str, args: Args
     ) -> Any:  # fmt: skip
-        packet = self._packet()
-        packet.timestamp = ns
-        packet.sequence_flags = protos.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+        packet = self._timed(ns)
         event = packet.track_event
         event.type = type_
         event.track_uuid = track
