@@ -307,17 +307,23 @@ class Accounting:
         )
 
     @property
+    def losses(self) -> dict[str, int]:
+        """What the numbers lack, by cause; causes of nothing are left out."""
+        losses = {
+            **self.unmatched,
+            **self.lost,
+            **self.slow_lost,
+            "children_not_followed": self.children_not_followed,
+            "hooks_missed": self.hooks_missed,
+            "charges_full": self.charges_full,
+            "unaccounted": self.unaccounted,
+        }
+        return {cause: count for cause, count in losses.items() if count}
+
+    @property
     def complete(self) -> bool:
         """True when nothing was lost or unmatched and the sum is right."""
-        return not (
-            self.unaccounted
-            or any(self.unmatched.values())
-            or any(self.lost.values())
-            or any(self.slow_lost.values())
-            or self.children_not_followed
-            or self.hooks_missed
-            or self.charges_full
-        )
+        return not self.losses
 
 
 @dataclass(frozen=True)

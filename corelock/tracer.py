@@ -21,6 +21,7 @@ from corelock.errors import InvalidArgument
 from corelock.model import Accounting, Cgroup, RowKey, SlowEvent, SlowKind, Snapshot
 
 if TYPE_CHECKING:
+    from corelock.activity import Activity, WaitBlame
     from corelock.blame import Blame
 
 DEFAULT_SLOW_NS = 100_000
@@ -38,6 +39,10 @@ _RING_BYTES = 8 << 20
 _RING_BYTES_FOR_SHORT = 32 << 20
 #: A copied stack takes up to 16 KiB, and a host has tens of thousands of rows.
 _WHOLE_EXAMPLES = 1000
+#: Slow waits of which it is remembered whose they were.
+_KNOWN_WAITS = 1000
+#: Holders that a single wait is charged to, the largest parts.
+_CAUSES = 10
 #: Rows a thread needs with room to spare: a handful of operations, two modes.
 _ROWS_PER_THREAD = 4
 _MIN_ROWS = 8192
@@ -176,6 +181,9 @@ class Tracer:
         self._examples: dict[tuple[int, SlowKind], SlowEvent] = {}  # longest, by row index
         self._whole_examples: list[tuple[int, int, tuple[int, SlowKind]]] = []
         self._order = itertools.count()
+        #: Rows of the latest slow waits, by thread and start, for :meth:`blame_of`.
+        self._row_of_wait: dict[tuple[int, int], int] = {}
+        self._looked_ns = 0
 
     def start(self) -> None:
         """Load and attach; returns when counting has begun.
@@ -327,6 +335,27 @@ class Tracer:
             sequence = self._sequence if self._intervals else None
             return Snapshot(sequence, self._start_ns, self.duration_ns, rows)
 
+    def activity(self) -> Activity:
+        """What was counted since the last time this was asked, by thread and by operation.
+
+        A fraction of the cost of subtracting snapshots, and without their maxima. While
+        tracing goes on, an event may be missing from one of the numbers and be in the next
+        one's.
+        """
+        from corelock.activity import Activity
+
+        with self._lock:
+            session = self._open()
+            start_ns = self._looked_ns or self._start_ns
+            end_ns = time.monotonic_ns() if self._end_ns is None else self._end_ns
+            session.look()
+            self._looked_ns = end_ns
+            whole = session.active("NOTHING")
+            return Activity(
+                start_ns, end_ns - start_ns, whole[0] if whole else None,
+                session.active("THREAD"), session.active("OPERATION"),
+            )  # fmt: skip
+
     def slow_events(self, min_wait_ns: int = 0, min_hold_ns: int = 0) -> Iterator[SlowEvent]:
         """Take the slow waits and holds that have come since the last call, oldest first.
 
@@ -367,6 +396,10 @@ class Tracer:
         for row, event in events:
             if self._slow_ns is not None and event.duration_ns >= self._slow_ns:
                 self._slow.append(event)
+            if self._blame and event.kind == "wait":
+                self._row_of_wait[event.host_tid, event.start_ns] = row
+                if len(self._row_of_wait) > _KNOWN_WAITS:
+                    del self._row_of_wait[next(iter(self._row_of_wait))]
             known = self._examples.get((row, event.kind))
             if self._blame and (known is None or event.duration_ns > known.duration_ns):
                 self._remember((row, event.kind), event)
@@ -434,6 +467,39 @@ class Tracer:
                 charged.charges, examples,
             )  # fmt: skip
 
+    def blame_of(self, wait: SlowEvent) -> WaitBlame:
+        """Whose holds a wait was due to that :meth:`slow_events` gave not long ago.
+
+        Exact only until its thread has waited for the same holders again: ask soon.
+
+        Raises:
+            InvalidArgument: the tracer is not running or charges no waits.
+        """
+        from corelock.activity import WaitBlame
+        from corelock.blame import Charge
+
+        self._check_blame()
+        with self._lock:
+            session = self._open()
+            index = self._row_of_wait.get((wait.host_tid, wait.start_ns))
+            raw = [] if wait.kind != "wait" or index is None else session.charges(index)
+            own = [one for one in raw if one.last_start_ns == wait.start_ns]
+            if own:
+                raw = [
+                    one._replace(charged_ns=one.last_ns, waits=1, longest_ns=one.last_ns)
+                    for one in own
+                ]
+            raw.sort(key=lambda one: -one.charged_ns)
+            charges = tuple(
+                Charge(
+                    session.row(one.waiter), session.row(one.holder), one.certainty,
+                    one.charged_ns, one.waits, one.longest_ns,
+                )
+                for one in raw[:_CAUSES]
+            )  # fmt: skip
+            example = self._examples.get((raw[0].holder, "hold")) if raw else None
+            return WaitBlame(charges, bool(own), example)
+
     def _check_blame(self) -> None:
         if not self._blame:
             raise InvalidArgument("this tracer charges no waits", "Make it with blame=True.")
@@ -446,6 +512,11 @@ class Tracer:
         """
         with self._lock:
             return self._open().accounting()
+
+    def losses(self) -> dict[str, int]:
+        """As :attr:`Accounting.losses` but ``unaccounted``, for next to no cost."""
+        with self._lock:
+            return self._open().losses()
 
     def fileno(self) -> int:
         """A descriptor for select, poll or an event loop: readable when slow events wait."""

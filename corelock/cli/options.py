@@ -107,6 +107,11 @@ def common_options(function: _Function) -> _Function:
     return _all(_REST.values())(function)
 
 
+def screen_options(function: _Function) -> _Function:
+    """Of these, what makes sense for a screen: no file, and no command that would write on it."""
+    return _all(each for name, each in _REST.items() if name not in ("output", "command"))(function)
+
+
 def _all(decorators: Iterable[_Decorator]) -> _Decorator:
     in_order = list(decorators)
 

@@ -126,6 +126,8 @@ class Watch:
         self._slow_fd = slow_fd
         #: Whether the run is over, other than by its deadline.
         self.ended = False
+        #: Whether it is because what is traced has gone.
+        self.target_gone = False
         self._poll = select.poll()
         self._poll.register(stop_fd, select.POLLIN)
         self._poll.register(self._slow_fd, select.POLLIN)
@@ -134,6 +136,10 @@ class Watch:
             self._poll.register(target.fd, select.POLLIN)
         elif target.id is not None:
             self._longest_s = _LOOK_S
+
+    def end_on(self, fd: int) -> None:
+        """The run also ends when this descriptor is readable."""
+        self._poll.register(fd, select.POLLIN)
 
     def until(self, deadline: float) -> None:
         """Take slow events until ``deadline`` (monotonic seconds, or inf) or the run's end."""
@@ -144,8 +150,9 @@ class Watch:
                     self._take()
                 else:
                     self.ended = True
+                    self.target_gone |= fd == self._target.fd
             if self._target.is_gone():
-                self.ended = True
+                self.ended = self.target_gone = True
             if not left:
                 return
 

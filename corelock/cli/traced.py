@@ -45,10 +45,10 @@ class TracedOptions:
     verbose: bool
     command: tuple[str, ...]
 
-    def check(self, *, tid: bool) -> None:
+    def check(self, *, tid: bool, command: bool = True) -> None:
         """Raise ``click.UsageError`` unless one target is named and the options fit it.
 
-        ``tid`` as of ``target_options``.
+        ``tid`` as of ``target_options``; ``command``: it may be one to start.
         """
         targets = (self.pid, self.tid, self.comm, self.cgroup, self.container)
         named = [target is not None for target in targets]
@@ -56,7 +56,7 @@ class TracedOptions:
             thread = "--tid N, " if tid else ""
             raise click.UsageError(
                 f"Name one target: --pid N, {thread}--comm NAME, --cgroup PATH, --container ID, "
-                "--all, or -- CMD ARGS."
+                + ("--all, or -- CMD ARGS." if command else "or --all.")
             )
         if self.interval and self.duration and self.interval > self.duration:
             raise click.UsageError("The interval (-i) is longer than the whole run (-d).")
@@ -140,7 +140,7 @@ class TracedRun(ABC):
             self.target = replace(self.target, host_pid=tracer.host_pid)
         self._announce()
         self._say_attached(tracer.attached_by)
-        number = self._watch(Watch(tracer.fileno(), self.take, lifetime, stop_fd))
+        number = self.watch(Watch(tracer.fileno(), self.take, lifetime, stop_fd))
         tracer.stop()
         accounting = tracer.accounting()
         if options.interval:
@@ -172,19 +172,23 @@ class TracedRun(ABC):
             return Lifetime(options.tid, thread=True)
         return Lifetime(None)
 
-    def _announce(self) -> None:
+    @property
+    def what(self) -> str:
+        """What is traced, in words."""
         options = self._traced
-        what = "all processes"
         if self.target is not None:
-            what = f"{self.target.comm}[{self.target.pid}]"
-        elif options.tid is not None:
-            what = f"thread {options.tid}"
-        elif options.comm is not None:
-            what = f"processes named {options.comm}"
-        elif self.tracer.cgroup is not None:
-            what = cgroup_label(self.tracer.cgroup)
-        end = "" if options.duration else " Ctrl-C to end."
-        self.say(f"Tracing mmap_lock of {what}.{end}")
+            return f"{self.target.comm}[{self.target.pid}]"
+        if options.tid is not None:
+            return f"thread {options.tid}"
+        if options.comm is not None:
+            return f"processes named {options.comm}"
+        if self.tracer.cgroup is not None:
+            return cgroup_label(self.tracer.cgroup)
+        return "all processes"
+
+    def _announce(self) -> None:
+        end = "" if self._traced.duration else " Ctrl-C to end."
+        self.say(f"Tracing mmap_lock of {self.what}.{end}")
 
     def _say_attached(self, by: str) -> None:
         if by == "tp":
@@ -195,7 +199,7 @@ class TracedRun(ABC):
         elif self._traced.verbose:
             self.say(f"corelock: attached by {by}")
 
-    def _watch(self, watch: Watch) -> int:
+    def watch(self, watch: Watch) -> int:
         """Until the run ends; the number of the interval then."""
         start = time.monotonic()
         end = start + (self._traced.duration or math.inf)
@@ -212,12 +216,7 @@ class TracedRun(ABC):
 
     def _say_losses(self, accounting: Accounting) -> None:
         """The last line on stderr, even with -q: what the numbers lack."""
-        losses = {**accounting.unmatched, **accounting.lost, **accounting.slow_lost}
-        losses["children_not_followed"] = accounting.children_not_followed
-        losses["hooks_missed"] = accounting.hooks_missed
-        losses["charges_full"] = accounting.charges_full
-        losses["unaccounted"] = accounting.unaccounted
-        words = ", ".join(f"{name} {count}" for name, count in losses.items() if count)
+        words = ", ".join(f"{cause} {count}" for cause, count in accounting.losses.items())
         if not words:
             return
         remedy = ""

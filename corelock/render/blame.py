@@ -24,7 +24,8 @@ from corelock.render.text import flow, printable
 
 _FOREIGN = 5  # processes worth a line of their own
 
-_MARKS = {"observed": "", "convoy": "c", "owner-word": "?"}
+#: Behind a holder: how it is known to be it.
+MARKS = {"observed": "", "convoy": "c", "owner-word": "?"}
 _LEGEND = {
     "convoy": "c convoy: readers behind readers, because a writer was queued between them",
     "owner-word": "? the lock's owner when the wait began; its hold was not seen whole",
@@ -110,7 +111,7 @@ def _table(shown: Sequence[Pair], wait_ns: int, width: int) -> Iterator[str]:
     waiters = _side_columns([pair.waiter for pair in shown])
     holders = _side_columns([pair.holder for pair in shown])
     if any(pair.certainty != "observed" for pair in shown):
-        holders.append([Label(""), *(Label(_MARKS[pair.certainty]) for pair in shown)])
+        holders.append([Label(""), *(Label(MARKS[pair.certainty]) for pair in shown)])
     names = [*waiters, *holders]
     between = "  "
     numbers = _number_block(shown, wait_ns)

@@ -49,6 +49,7 @@ CORELOCK_EXPORT void corelock_free(corelock_session *session)
 		return;
 	session_unload(session);
 	rows_free(session);
+	activity_free(session);
 	free(session->btf_path);
 	free(session->log);
 	free(session);

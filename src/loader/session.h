@@ -54,6 +54,8 @@ struct corelock_session {
 	uint32_t row_count, next_row; /* indices: row 0 is nobody's */
 	uint32_t batch_start, batch_count;
 	uint32_t interval; /* the one that ended when the pass began */
+
+	struct activity *activity; /* since the last look at it; NULL: nobody has looked */
 };
 
 #define session_fail(session, ...) failure_set(&(session)->failure, __VA_ARGS__)
@@ -79,7 +81,16 @@ int fall_back(void *handle);
 void detach_program(struct bpf_link **link);
 void detach_programs(corelock_session *session);
 
+/*
+ * A pass over the rows, with session->mms and session->chunks as they are then. rows_peek gives
+ * row session->next_row of it; NULL at its end (*error 0), which frees them, or on failure.
+ */
+int rows_check_loaded(corelock_session *session);
+int rows_begin(corelock_session *session);
+const struct corelock_row *rows_peek(corelock_session *session, int *error);
 void rows_free(corelock_session *session);
+
+void activity_free(corelock_session *session);
 int slow_open(corelock_session *session);
 
 #endif
