@@ -57,6 +57,7 @@ class Options:
     ring_bytes: int = 0
     intervals: bool = False
     charges: bool = False
+    examples: bool = True
     attach: str = "ANY"
     btf: Optional[str] = None
 
@@ -148,7 +149,7 @@ class Session:
                         "max_mms": options.max_mms,
                         "ring_bytes": options.ring_bytes,
                         "intervals": options.intervals,
-                        "charges": options.charges,
+                        "charges": options.charges * (1 if options.examples else 2),
                         "attach": getattr(self._lib, f"CORELOCK_ATTACH_{options.attach}"),
                         "btf_path": path,
                     },
@@ -313,9 +314,12 @@ class Session:
         return tuple(_activity.convert(packed, form, by, _name, self._machine))
 
     def slow_batch(
-        self, min_wait_ns: int, min_hold_ns: int
+        self, min_wait_ns: int, min_hold_ns: int, longest_only: bool = False
     ) -> tuple[list[tuple[int, SlowEvent]], bool]:
-        """Some of the records that wait in the ring, by row, and whether there may be more."""
+        """Some of the records that wait in the ring, by row, and whether there may be more.
+
+        ``longest_only``: of the waits and of the holds among them, the longest.
+        """
         # Made once, and only if there is something slow: it is large.
         if self._slow_records is None:
             self._slow_records = self._ffi.new("struct corelock_slow[]", _SLOW_BATCH)
@@ -325,7 +329,11 @@ class Session:
                 self._session, records, _SLOW_BATCH, min_wait_ns, min_hold_ns
             )
         )
-        events = [(records[i].row, self._slow_event(records[i])) for i in range(count)]
+        wanted = list(records[0:count])
+        if longest_only:
+            wanted.sort(key=lambda record: record.duration_ns)
+            wanted = list({record.kind: record for record in wanted}.values())
+        events = [(record.row, self._slow_event(record)) for record in wanted]
         return events, count == _SLOW_BATCH
 
     def _slow_event(self, record: Any) -> SlowEvent:

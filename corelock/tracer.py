@@ -75,6 +75,8 @@ class Tracer:
         ring_bytes: room for slow events, 18 KiB each, between two reads; default
             8 MiB, or 32 MiB if ``slow_ns`` is below its own default.
         blame: charge each wait to the holds that overlapped it, for :meth:`blame`.
+        examples: with ``blame``, every thread and operation sends examples of its waits and
+            holds with stacks; else only what is slow comes with stacks.
         attach: how to get at the events: ``tp_btf`` (their arguments; whatever the kernel drops
             is counted) or ``tp`` (their records, by tracefs, which costs more); by default
             ``tp`` only if ``tp_btf`` is refused.
@@ -120,6 +122,7 @@ class Tracer:
         ring_bytes: Optional[int] = None,
         intervals: bool = False,
         blame: bool = False,
+        examples: bool = True,
         attach: Optional[Attach] = None,
         btf: Optional[FileName] = None,
     ) -> None:
@@ -157,6 +160,7 @@ class Tracer:
         self._ring_bytes = ring_bytes
         self._intervals = intervals
         self._blame = blame
+        self._send_examples = examples
         if attach not in (None, *ATTACH):
             raise InvalidArgument(
                 f"no such way to attach: {attach}", f"One of {', '.join(ATTACH)}."
@@ -229,6 +233,7 @@ class Tracer:
             ring_bytes=self._ring_bytes,
             intervals=self._intervals,
             charges=self._blame,
+            examples=self._send_examples,
             attach="ANY" if self._attach_by is None else self._attach_by.upper(),
             btf=self._btf,
         )
@@ -356,14 +361,17 @@ class Tracer:
                 session.active("THREAD"), session.active("OPERATION"),
             )  # fmt: skip
 
-    def slow_events(self, min_wait_ns: int = 0, min_hold_ns: int = 0) -> Iterator[SlowEvent]:
+    def slow_events(
+        self, min_wait_ns: int = 0, min_hold_ns: int = 0, *, longest_only: bool = False
+    ) -> Iterator[SlowEvent]:
         """Take the slow waits and holds that have come since the last call, oldest first.
 
         Ends when none is left, or as many were given as the ring can hold, or
         another thread closes the tracer; :meth:`fileno` tells when there are more.
         Shorter waits than ``min_wait_ns`` and holds than ``min_hold_ns`` are
         dropped before Python sees them, and until the next call the kernel takes
-        no stacks for such.
+        no stacks for such. ``longest_only`` leaves out more: all are of interest that are
+        longer than those given before.
         """
         least: dict[SlowKind, int] = {"wait": min_wait_ns, "hold": min_hold_ns}
         with self._lock:
@@ -373,7 +381,7 @@ class Tracer:
                 if self._session is None:
                     return
                 self._least = least
-                more = self._take_slow()
+                more = self._take_slow(longest_only)
                 events, self._slow = self._slow, deque()
             yield from (e for e in events if e.duration_ns >= least[e.kind])
             if not more:
@@ -390,9 +398,10 @@ class Tracer:
             if not self._take_slow():
                 return
 
-    def _take_slow(self) -> bool:
+    def _take_slow(self, longest_only: bool = False) -> bool:
         """Take some of what waits in the ring; whether there may be more."""
-        events, more = self._open().slow_batch(self._least["wait"], self._least["hold"])
+        least = self._least
+        events, more = self._open().slow_batch(least["wait"], least["hold"], longest_only)
         for row, event in events:
             if self._slow_ns is not None and event.duration_ns >= self._slow_ns:
                 self._slow.append(event)

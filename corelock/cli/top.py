@@ -57,7 +57,7 @@ def command(**given: object) -> None:
         _print_intervals(options, obstacle)
         return
     with closing(Output(None)) as output:
-        tracer = options.tracer(slow_ns=DEFAULT_SLOW_NS, blame=True)
+        tracer = options.tracer(slow_ns=DEFAULT_SLOW_NS, blame=True, examples=False)
         _Run(options, tracer, output).go()
 
 
@@ -101,6 +101,7 @@ class _Run(TracedRun):
         """Keep the longest wait."""
         if self._feed is not None:
             self._feed.take()
+            self._feed.rest()
 
     def end_interval(self, number: int) -> None:
         """Show what came since the last one; nothing, when the screen has gone."""

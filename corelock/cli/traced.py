@@ -63,7 +63,7 @@ class TracedOptions:
         if self.follow and self.pid is None and not self.command:
             raise click.UsageError("--follow goes with --pid or a command.")
 
-    def tracer(self, *, slow_ns: Optional[int], blame: bool) -> Tracer:
+    def tracer(self, *, slow_ns: Optional[int], blame: bool, examples: bool = True) -> Tracer:
         """The tracer of this target."""
         return Tracer(
             pid=self.pid,
@@ -78,6 +78,7 @@ class TracedOptions:
             max_rows=self.max_rows,
             intervals=self.interval is not None,
             blame=blame,
+            examples=examples,
             attach=self.attach,
             btf=self.btf,
         )

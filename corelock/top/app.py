@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ClassVar, Optional
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.events import Key, Resize
+from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from corelock.top.board import Board
+from corelock.top.lines import Line
 from corelock.top.picture import Picture
 
 _STYLES = {
@@ -52,26 +54,30 @@ class _Screenful(Widget):
     def __init__(self, board: Board) -> None:
         super().__init__()
         self._board = board
-        self._strips: Optional[list[Strip]] = None
+        self._lines: list[Line] = []
 
     def renew(self) -> None:
-        """Show what the board has now."""
-        self._strips = None
-        self.refresh()
+        """Show what the board has now, by drawing the lines that are not as they were."""
+        width, height = self.size
+        before, self._lines = self._lines, self._board.lines(width, height)
+        if len(before) != len(self._lines):
+            self.refresh()
+            return
+        changed = [y for y, line in enumerate(self._lines) if line != before[y]]
+        if changed:
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
 
     def on_resize(self, event: Resize) -> None:
-        """Lines are of the new size."""
-        self._strips = None
+        """All lines are other ones."""
+        self._lines = self._board.lines(event.size.width, event.size.height)
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         """One of the lines."""
-        width, height = self.size
-        if self._strips is None:
-            self._strips = [
-                Strip([Segment(text, _STYLES[style]) for text, style in line], width)
-                for line in self._board.lines(width, height)
-            ]
-        return self._strips[y] if y < len(self._strips) else Strip.blank(width)
+        width = self.size.width
+        if y >= len(self._lines):
+            return Strip.blank(width)
+        return Strip([Segment(text, _STYLES[style]) for text, style in self._lines[y]], width)
 
 
 class TopApp(App[None]):

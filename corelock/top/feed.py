@@ -14,10 +14,11 @@ from corelock.sampler import HolderSampler, HoldWatch
 from corelock.symbolize import Symbolizer
 from corelock.top.picture import Locks, Picture, WorstWait
 from corelock.top.worst import LongestLately
-from corelock.tracer import MAX_SLOW_NS, Tracer
+from corelock.tracer import DEFAULT_SLOW_NS, Tracer
 
-#: CPU time for asking at once what each new worst wait was due to, a picture.
-_PROMPT_NS = 3_000_000
+#: Of the CPU time, what asking whom waits were due to may take: the more charges, the dearer.
+_ASKING_SHARE = 0.003
+_REST_S = 0.05
 
 
 class LockLooks:
@@ -63,29 +64,41 @@ class Feed:
         self._tracer = tracer
         self._symbols = symbols
         self._locks = locks
-        self._longest = LongestLately()
+        self._waits = LongestLately("wait")
+        self._holds = LongestLately("hold")
         self._worst: Optional[WorstWait] = None
         self._blamed: Optional[tuple[SlowEvent, WaitBlame]] = None
-        self._spent_ns = 0  # on asking for blame since the last picture
+        self._may_ask_ns = 0
 
     def take(self) -> None:
-        """Take what has come out of the ring, and see where a new worst wait's code is mapped."""
-        # No holds: those in somebody's way are sent as examples all the same.
-        events = self._tracer.slow_events(self._longest.least_ns, MAX_SLOW_NS)
-        longer = self._longest.add(events)
-        if longer is None:
+        """Take what has come out of the ring, and see where the code of the longest is mapped."""
+        waits, holds = self._waits, self._holds
+        events = list(self._tracer.slow_events(waits.least_ns, holds.least_ns, longest_only=True))
+        wait, hold = waits.add(events), holds.add(events)
+        for longer in (wait, hold):
+            if longer is not None:
+                self._symbols.observe(longer)
+        if wait is not None:
+            # What it was due to is known until its thread waits for the same holders again.
+            self._ask(wait)
+
+    def rest(self) -> None:
+        """Let more come, so that a storm of slow waits is taken in few goes."""
+        time.sleep(_REST_S)
+
+    def _ask(self, wait: SlowEvent) -> None:
+        """Whom it was due to, unless the last time that was asked cost too much to ask again."""
+        now_ns = time.monotonic_ns()
+        if now_ns < self._may_ask_ns:
             return
-        self._symbols.observe(longer)
-        # What it was due to is known until its thread waits for the same holders again.
-        if self._spent_ns < _PROMPT_NS:
-            before_ns = time.thread_time_ns()
-            self._blamed = longer, self._tracer.blame_of(longer)
-            self._spent_ns += time.thread_time_ns() - before_ns
+        before_ns = time.thread_time_ns()
+        self._blamed = wait, self._tracer.blame_of(wait)
+        spent_ns = time.thread_time_ns() - before_ns
+        self._may_ask_ns = now_ns + round(spent_ns / _ASKING_SHARE)
 
     def picture(self, *, look: bool, ended: str = "") -> Picture:
         """What came since the last one; ``look``: at the locks, too."""
         self.take()
-        self._spent_ns = 0
         tracer = self._tracer
         activity = tracer.activity()
         now_ns = activity.start_ns + activity.duration_ns
@@ -97,23 +110,26 @@ class Feed:
                 problem = str(error).splitlines()[0]
         return Picture(
             time.strftime("%H:%M:%S"), now_ns, tracer.duration_ns, activity, tracer.losses(),
-            self._worst_at(now_ns), locks, problem, ended,
+            self._worst_at(now_ns), max(self._waits.least_ns, DEFAULT_SLOW_NS), locks, problem,
+            ended,
         )  # fmt: skip
 
     def _worst_at(self, now_ns: int) -> Optional[WorstWait]:
-        wait = self._longest.at(now_ns)
+        wait = self._waits.at(now_ns)
+        self._holds.at(now_ns)
+        # Tells the kernel, too, which are wanted now.
+        self.take()
         if wait is None:
             self._worst = None
         elif self._worst is None or self._worst.wait.event is not wait:
             self._worst = self._resolved(wait)
-        # Tells the kernel, too, which waits are wanted now.
-        self.take()
         return self._worst
 
     def _resolved(self, wait: SlowEvent) -> WorstWait:
-        of, blame = self._blamed if self._blamed is not None else (None, None)
-        if of is not wait or blame is None:
-            blame = self._tracer.blame_of(wait)
-        example = blame.holder_example
+        if self._blamed is None or self._blamed[0] is not wait:
+            self._ask(wait)
+        asked = self._blamed is not None and self._blamed[0] is wait
+        blame = self._blamed[1] if self._blamed is not None and asked else None
+        example = None if blame is None else blame.holder_example
         hold = None if example is None else self._symbols.resolve(example)
         return WorstWait(self._symbols.resolve(wait), blame, hold)

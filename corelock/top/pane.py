@@ -25,7 +25,7 @@ def pane_lines(picture: Picture, width: int, *, large: bool) -> list[Line]:
     worst = picture.worst
     if worst is None:
         head: Line = [(" worst wait ".center(width, "-"), "head")]
-        return [head, [("no wait of 100u or longer lately", "dim")]]
+        return [head, [(f"no wait of {duration(picture.least_wait_ns)} or longer lately", "dim")]]
     stacks = _whole_stacks(picture, worst, width) if large else _short_stacks(worst, width)
     return [
         _head(picture, worst, width), *_causes(worst, width), *([(line, "")] for line in stacks)
@@ -51,6 +51,9 @@ def _ago(ns: int) -> str:
 
 def _causes(worst: WorstWait, width: int) -> Iterator[Line]:
     blame, whole_ns = worst.blame, worst.wait.event.duration_ns
+    if blame is None:
+        yield [("due to ", "dim"), ("not asked: with so many charges it costs too much now", "")]
+        return
     if not blame.charges:
         yield [("due to ", "dim"), ("nobody on record", "")]
         return

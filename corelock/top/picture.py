@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Optional
 
 from corelock.activity import Activity, WaitBlame
@@ -12,10 +13,13 @@ from corelock.model import ResolvedSlowEvent
 
 @dataclass(frozen=True)
 class WorstWait:
-    """A long wait with its stacks, whom it was due to, and a hold of the first of these."""
+    """A long wait with its stacks, whom it was due to, and a hold of the first of these.
+
+    ``blame`` None: it was not asked for, as that costs too much just now.
+    """
 
     wait: ResolvedSlowEvent
-    blame: WaitBlame
+    blame: Optional[WaitBlame]
     hold: Optional[ResolvedSlowEvent]
 
 
@@ -32,7 +36,8 @@ class Picture:
     """One refresh. ``locks`` is None while nobody looks at them; ``ended`` says why it is the last.
 
     ``taken_ns`` is when it was made, ``running_ns`` how long tracing went on till then,
-    ``clock`` the time of day. ``losses`` are of the whole run.
+    ``clock`` the time of day. ``losses`` are of the whole run. ``worst`` None: no wait
+    was as long as ``least_wait_ns`` lately.
     """
 
     clock: str
@@ -41,11 +46,12 @@ class Picture:
     activity: Activity
     losses: dict[str, int]
     worst: Optional[WorstWait]
+    least_wait_ns: int
     locks: Optional[Locks] = None
     problem: str = ""
     ended: str = ""
 
-    @property
+    @cached_property
     def several(self) -> bool:
         """Whether more than one process's lock was taken."""
         return len({(each.mm_host_pid, each.mm_comm) for each in self.activity.threads}) > 1

@@ -36,13 +36,12 @@ class Sorting(Generic[_T]):
         self._at = (self._at + by) % len(self._fields)
 
     def sort(self, items: list[_T], name: Callable[[_T], tuple[str, int]]) -> None:
-        """In place; ``name`` breaks ties."""
+        """In place; ``name`` is what those are sorted by that have one."""
         field = self.field
-        items.sort(key=name)
-        if not field.by_name:
+        if field.by_name:
+            items.sort(key=name, reverse=self.reverse)
+        else:
             items.sort(key=field.value, reverse=not self.reverse)
-        elif self.reverse:
-            items.reverse()
 
     def mark(self, name: str, header: str, *, ascii_only: bool) -> str:
         """A header, with an arrow if it is the field's."""

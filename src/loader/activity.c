@@ -8,6 +8,8 @@
 
 #define BUCKETS (CORELOCK_OCTAVES * CORELOCK_SUB_BUCKETS)
 
+#define MIN_GAP 64 /* entries between two that are read for less than another system call */
+
 /* A row that counted something; its sums are of that alone. */
 struct active_row {
 	struct corelock_row row;
@@ -22,11 +24,13 @@ struct known_row {
 };
 
 struct activity {
-	struct known_row *known;
-	struct corelock_chunk *chunks, *known_chunks;
+	struct corelock_row *rows;
 	struct corelock_mm *mms;
+	struct corelock_chunk *chunks, *before; /* as last read, and at the look before */
+	struct known_row *known;
 	struct active_row *active;
-	uint32_t known_count, chunk_count, known_chunk_count, active_count, active_room;
+	bool *wanted; /* chunks of active rows */
+	uint32_t row_count, mm_count, chunk_count, active_count;
 };
 
 void activity_free(corelock_session *session)
@@ -35,11 +39,13 @@ void activity_free(corelock_session *session)
 
 	if (!activity)
 		return;
-	free(activity->known);
-	free(activity->chunks);
-	free(activity->known_chunks);
+	free(activity->rows);
 	free(activity->mms);
+	free(activity->chunks);
+	free(activity->before);
+	free(activity->known);
 	free(activity->active);
+	free(activity->wanted);
 	free(activity);
 	session->activity = NULL;
 }
@@ -49,36 +55,55 @@ static int no_memory(corelock_session *session)
 	return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot read what is counted");
 }
 
-/* The pass's tables become the look's, and those of the look before what is known. */
-static int take_tables(corelock_session *session, struct activity *activity)
+/* Makes room for more entries, all 0. */
+static bool grow(void *table, uint32_t count, uint32_t wanted, size_t size)
 {
-	size_t size = session->row_count * sizeof(*activity->known);
-	struct known_row *known = realloc(activity->known, size ?: 1);
+	char **entries = table, *grown;
 
-	if (!known)
+	if (wanted <= count)
+		return true;
+	grown = realloc(*entries, wanted * size);
+	if (!grown)
+		return false;
+	memset(grown + count * size, 0, (wanted - count) * size);
+	*entries = grown;
+	return true;
+}
+
+/* Tables only grow; of each, what is in use now. */
+static int grow_tables(corelock_session *session, struct activity *activity)
+{
+	const struct mmap_lock_bpf__data *data = session->skel->data;
+	uint32_t rows = table_used(data->next_row, session->options.max_rows);
+	uint32_t mms = table_used(data->next_mm, session->options.max_mms);
+	uint32_t chunks = table_used(data->next_chunk, session->options.max_chunks);
+	uint32_t row_count = activity->row_count, chunk_count = activity->chunk_count;
+
+	if (!grow(&activity->rows, row_count, rows, sizeof(*activity->rows)) ||
+	    !grow(&activity->known, row_count, rows, sizeof(*activity->known)) ||
+	    !grow(&activity->active, row_count, rows, sizeof(*activity->active)) ||
+	    !grow(&activity->mms, activity->mm_count, mms, sizeof(*activity->mms)) ||
+	    !grow(&activity->chunks, chunk_count, chunks, sizeof(*activity->chunks)) ||
+	    !grow(&activity->before, chunk_count, chunks, sizeof(*activity->before)) ||
+	    !grow(&activity->wanted, chunk_count, chunks, sizeof(*activity->wanted)))
 		return no_memory(session);
-	activity->known = known;
-	if (session->row_count > activity->known_count)
-		memset(known + activity->known_count, 0,
-		       (session->row_count - activity->known_count) * sizeof(*known));
-	activity->known_count = session->row_count;
-	free(activity->known_chunks);
-	activity->known_chunks = activity->chunks;
-	activity->known_chunk_count = activity->chunk_count;
-	activity->chunks = session->chunks;
-	activity->chunk_count = session->chunk_count;
-	free(activity->mms);
-	activity->mms = session->mms;
-	session->chunks = NULL;
-	session->mms = NULL;
-	activity->active_count = 0;
+	activity->row_count = rows;
+	activity->mm_count = mms;
+	activity->chunk_count = chunks;
 	return 0;
 }
 
-static bool take_row(corelock_session *session, struct activity *activity,
-		     const struct corelock_row *row)
+static void want_chunks(struct activity *activity, const struct corelock_times *times)
 {
-	struct known_row *known = &activity->known[session->next_row];
+	for (uint32_t octave = 0; octave < CORELOCK_OCTAVES; octave++)
+		if (times->chunk[octave] < activity->chunk_count)
+			activity->wanted[times->chunk[octave]] = true;
+}
+
+static void take_row(struct activity *activity, uint32_t index)
+{
+	const struct corelock_row *row = &activity->rows[index];
+	struct known_row *known = &activity->known[index];
 	struct active_row *active;
 	uint64_t seen = 0;
 	bool changed;
@@ -88,47 +113,72 @@ static bool take_row(corelock_session *session, struct activity *activity,
 	changed = seen != known->seen;
 	/* What came while the tables were read may be in the next look's alone. */
 	if (!changed && !known->was_active)
-		return true;
-	if (activity->active_count == activity->active_room) {
-		uint32_t room = 2 * activity->active_room ?: 256;
-
-		active = realloc(activity->active, room * sizeof(*active));
-		if (!active)
-			return false;
-		activity->active = active;
-		activity->active_room = room;
-	}
+		return;
 	active = &activity->active[activity->active_count++];
 	active->row = *row;
 	active->row.wait.total_ns -= known->wait_ns;
 	active->row.hold.total_ns -= known->hold_ns;
-	active->mm = &activity->mms[row->mm_id < session->mm_count ? row->mm_id : 0];
+	active->mm = &activity->mms[row->mm_id < activity->mm_count ? row->mm_id : 0];
 	*known = (struct known_row){seen, changed, row->wait.total_ns, row->hold.total_ns};
-	return true;
+	want_chunks(activity, &row->wait);
+	want_chunks(activity, &row->hold);
+}
+
+/* Those of active rows. Chunk 0 is nobody's. */
+static int read_chunks(corelock_session *session, struct activity *activity)
+{
+	uint32_t start = 1, end, next;
+	int error = 0;
+
+	while (!error) {
+		while (start < activity->chunk_count && !activity->wanted[start])
+			start++;
+		if (start >= activity->chunk_count)
+			break;
+		for (end = next = start + 1;
+		     next < activity->chunk_count && next - end < MIN_GAP; next++)
+			if (activity->wanted[next])
+				end = next + 1;
+		error = table_read(session, session->skel->maps.chunks, start, end - start,
+				   activity->chunks + start);
+		start = end;
+	}
+	return error;
+}
+
+/* Rows first: what a chunk has that its row has not yet will be in the next look's rows. */
+static int look(corelock_session *session, struct activity *activity)
+{
+	int error = grow_tables(session, activity);
+
+	if (!error)
+		error = table_read(session, session->skel->maps.rows, 0, activity->row_count,
+				   activity->rows);
+	if (!error)
+		error = table_read(session, session->skel->maps.mms, 0, activity->mm_count,
+				   activity->mms);
+	if (error)
+		return error;
+	memcpy(activity->before, activity->chunks,
+	       activity->chunk_count * sizeof(*activity->chunks));
+	memset(activity->wanted, 0, activity->chunk_count * sizeof(*activity->wanted));
+	activity->active_count = 0;
+	for (uint32_t index = 1; index < activity->row_count; index++)
+		take_row(activity, index);
+	return read_chunks(session, activity);
 }
 
 CORELOCK_EXPORT int corelock_begin_activity(corelock_session *session)
 {
-	const struct corelock_row *row;
-	struct activity *activity;
-	int error = rows_check_loaded(session);
+	int error = check_loaded(session);
 
-	if (!error)
-		error = rows_begin(session);
 	if (error)
 		return error;
 	if (!session->activity)
 		session->activity = calloc(1, sizeof(*session->activity));
-	activity = session->activity;
-	if (!activity)
+	if (!session->activity)
 		return no_memory(session);
-	error = take_tables(session, activity);
-	while (!error && (row = rows_peek(session, &error))) {
-		if (!take_row(session, activity, row))
-			error = no_memory(session);
-		session->next_row++;
-	}
-	return error;
+	return look(session, session->activity);
 }
 
 CORELOCK_EXPORT uint32_t corelock_active_rows(const corelock_session *session)
@@ -192,10 +242,9 @@ static void add_times(const struct activity *activity, const struct corelock_tim
 		if (!chunk || chunk >= activity->chunk_count)
 			continue;
 		for (uint32_t sub = 0; sub < CORELOCK_SUB_BUCKETS; sub++) {
-			uint64_t n = activity->chunks[chunk].count[sub];
+			uint64_t n = activity->chunks[chunk].count[sub] -
+				     activity->before[chunk].count[sub];
 
-			if (chunk < activity->known_chunk_count)
-				n -= activity->known_chunks[chunk].count[sub];
 			sum->count[octave * CORELOCK_SUB_BUCKETS + sub] += n;
 			sum->all += n;
 		}

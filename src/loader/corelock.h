@@ -80,7 +80,8 @@ struct corelock_options {
 	uint32_t max_chunks; /* default 8 x max_rows */
 	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 8 MiB */
 	uint32_t intervals;  /* 1: keep the recent maxima of corelock_reading */
-	uint32_t charges;    /* 1: charge waits to the holds that overlapped them */
+	uint32_t charges;    /* 1: charge waits to the holds that overlapped them; 2: and send no
+				examples of these */
 	uint8_t target_comm[16]; /* padded with zeros */
 	uint32_t attach;	 /* enum corelock_attach */
 	uint32_t reserved;	 /* 0 */
@@ -305,7 +306,7 @@ int corelock_read_row(corelock_session *session, uint32_t row, struct corelock_r
  * gives that by group, groups without any left out: at most capacity of them, how many
  * it says. corelock_active_rows tells how many rows it was, so how many groups there are
  * at most. Each latest event may be missing from one of its numbers and be in the next
- * look's. Ends a pass over the rows, if one was under way.
+ * look's.
  */
 int corelock_begin_activity(corelock_session *session);
 uint32_t corelock_active_rows(const corelock_session *session);

@@ -10,13 +10,12 @@
 #define BATCH_ROWS 256
 #define BUCKETS_PER_ROW (2 * CORELOCK_OCTAVES * CORELOCK_SUB_BUCKETS)
 
-static uint32_t used(uint32_t next, uint32_t max)
+uint32_t table_used(uint32_t next, uint32_t max)
 {
 	return next < max ? next : max;
 }
 
-/* Entries [start, start + count) of an array map, by as few system calls as it takes. */
-static int read_entries(corelock_session *session, struct bpf_map *map, uint32_t start,
+int table_read(corelock_session *session, struct bpf_map *map, uint32_t start,
 			uint32_t count, void *values)
 {
 	size_t size = bpf_map__value_size(map);
@@ -51,7 +50,7 @@ static int read_table(corelock_session *session, struct bpf_map *map, uint32_t c
 	if (!*table)
 		return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot read map %s",
 				    bpf_map__name(map));
-	return read_entries(session, map, 0, count, *table);
+	return table_read(session, map, 0, count, *table);
 }
 
 void rows_free(corelock_session *session)
@@ -72,7 +71,7 @@ void rows_free(corelock_session *session)
  * and a chunk that a row names later is missing here: its events are newer
  * than this pass.
  */
-int rows_begin(corelock_session *session)
+static int begin_pass(corelock_session *session)
 {
 	const struct mmap_lock_bpf__data *data = session->skel->data;
 	int error;
@@ -82,9 +81,9 @@ int rows_begin(corelock_session *session)
 	session->contentions = calloc(BATCH_ROWS, sizeof(*session->contentions));
 	if (!session->batch || !session->contentions)
 		return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot read rows");
-	session->row_count = used(data->next_row, session->options.max_rows);
-	session->mm_count = used(data->next_mm, session->options.max_mms);
-	session->chunk_count = used(data->next_chunk, session->options.max_chunks);
+	session->row_count = table_used(data->next_row, session->options.max_rows);
+	session->mm_count = table_used(data->next_mm, session->options.max_mms);
+	session->chunk_count = table_used(data->next_chunk, session->options.max_chunks);
 	session->next_row = 1;
 	session->batch_start = session->batch_count = 0;
 	error = read_table(session, session->skel->maps.mms, session->mm_count,
@@ -97,7 +96,7 @@ int rows_begin(corelock_session *session)
 	return error;
 }
 
-int rows_check_loaded(corelock_session *session)
+int check_loaded(corelock_session *session)
 {
 	if (session->skel)
 		return 0;
@@ -106,16 +105,17 @@ int rows_check_loaded(corelock_session *session)
 
 CORELOCK_EXPORT int corelock_begin_rows(corelock_session *session)
 {
-	int error = rows_check_loaded(session);
+	int error = check_loaded(session);
 
 	if (error)
 		return error;
 	session->interval =
 		__atomic_fetch_add(&session->skel->data->hot.interval, 1, __ATOMIC_SEQ_CST);
-	return rows_begin(session);
+	return begin_pass(session);
 }
 
-const struct corelock_row *rows_peek(corelock_session *session, int *error)
+/* The next row of the pass; NULL at its end (*error 0) or on failure. */
+static const struct corelock_row *peek_row(corelock_session *session, int *error)
 {
 	uint32_t index = session->next_row;
 
@@ -129,10 +129,10 @@ const struct corelock_row *rows_peek(corelock_session *session, int *error)
 
 		session->batch_start = index;
 		session->batch_count = left < BATCH_ROWS ? left : BATCH_ROWS;
-		*error = read_entries(session, session->skel->maps.rows, index,
+		*error = table_read(session, session->skel->maps.rows, index,
 				      session->batch_count, session->batch);
 		if (!*error && session->options.charges)
-			*error = read_entries(session, session->skel->maps.contentions, index,
+			*error = table_read(session, session->skel->maps.contentions, index,
 					      session->batch_count, session->contentions);
 		if (*error)
 			return NULL;
@@ -228,7 +228,7 @@ CORELOCK_EXPORT int corelock_next_rows(corelock_session *session, struct coreloc
 				       uint32_t bucket_capacity)
 {
 	uint32_t count = 0, bucket = 0;
-	int error = rows_check_loaded(session);
+	int error = check_loaded(session);
 
 	if (error)
 		return error;
@@ -236,7 +236,7 @@ CORELOCK_EXPORT int corelock_next_rows(corelock_session *session, struct coreloc
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "the row buffers are too small");
 	while (count < capacity && bucket + BUCKETS_PER_ROW <= bucket_capacity) {
-		const struct corelock_row *row = rows_peek(session, &error);
+		const struct corelock_row *row = peek_row(session, &error);
 
 		if (error)
 			return error;
@@ -254,7 +254,7 @@ CORELOCK_EXPORT int corelock_read_row(corelock_session *session, uint32_t index,
 {
 	struct corelock_row row;
 	struct corelock_mm mm;
-	int error = rows_check_loaded(session);
+	int error = check_loaded(session);
 
 	if (error)
 		return error;
@@ -279,7 +279,7 @@ static int read_charges(corelock_session *session, uint32_t waiter_row,
 	struct corelock_charge values[BATCH_ROWS];
 	uint32_t position, got, count = 0;
 	bool first = true;
-	int error = rows_check_loaded(session);
+	int error = check_loaded(session);
 
 	if (error)
 		return error;
@@ -364,7 +364,7 @@ static int read_all_misses(corelock_session *session, struct corelock_counters *
 CORELOCK_EXPORT int corelock_read_counters(corelock_session *session,
 					   struct corelock_counters *counters)
 {
-	int error = rows_check_loaded(session);
+	int error = check_loaded(session);
 
 	if (error)
 		return error;
@@ -391,15 +391,15 @@ static void add_row(const corelock_session *session, const struct corelock_row *
 CORELOCK_EXPORT int corelock_read_totals(corelock_session *session, struct corelock_totals *totals)
 {
 	const struct corelock_row *row;
-	int error = rows_check_loaded(session);
+	int error = check_loaded(session);
 
 	if (error)
 		return error;
-	error = rows_begin(session);
+	error = begin_pass(session);
 	if (error)
 		return error;
 	memset(totals, 0, sizeof(*totals));
-	while ((row = rows_peek(session, &error))) {
+	while ((row = peek_row(session, &error))) {
 		add_row(session, row, totals);
 		session->next_row++;
 	}

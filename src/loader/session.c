@@ -116,9 +116,9 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 	if (options->attach > CORELOCK_ATTACH_TP || options->reserved)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "no such way to attach: %u", options->attach);
-	if (options->charges > 1)
+	if (options->charges > CHARGES_WITHOUT_EXAMPLES)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
-				    "the option charges is 0 or 1");
+				    "the option charges is 0, 1 or 2");
 	if (options->ring_bytes < MIN_RING_RECORDS * sizeof(struct corelock_slow))
 		options->ring_bytes = MIN_RING_RECORDS * sizeof(struct corelock_slow);
 	options->ring_bytes = power_of_two(options->ring_bytes);

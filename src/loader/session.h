@@ -18,6 +18,9 @@ enum event_form {
 	FORM_NONE,
 };
 
+/* Of the option charges. */
+#define CHARGES_WITHOUT_EXAMPLES 2
+
 /* The forms this kernel has, by the way of attaching. */
 struct event_forms {
 	enum event_form by_arguments, by_record;
@@ -81,15 +84,16 @@ int fall_back(void *handle);
 void detach_program(struct bpf_link **link);
 void detach_programs(corelock_session *session);
 
-/*
- * A pass over the rows, with session->mms and session->chunks as they are then. rows_peek gives
- * row session->next_row of it; NULL at its end (*error 0), which frees them, or on failure.
- */
-int rows_check_loaded(corelock_session *session);
-int rows_begin(corelock_session *session);
-const struct corelock_row *rows_peek(corelock_session *session, int *error);
-void rows_free(corelock_session *session);
+int check_loaded(corelock_session *session);
 
+/* How many entries of a table have been handed out, 0 among them. */
+uint32_t table_used(uint32_t next, uint32_t max);
+
+/* Entries [start, start + count) of an array map, by as few system calls as it takes. */
+int table_read(corelock_session *session, struct bpf_map *map, uint32_t start, uint32_t count,
+	       void *values);
+
+void rows_free(corelock_session *session);
 void activity_free(corelock_session *session);
 int slow_open(corelock_session *session);
 
