@@ -91,7 +91,7 @@ class TracedRun(ABC):
         self._traced = options
         self.tracer = tracer
         self.output = output
-        self.symbols = Symbolizer(lock_is_held=self._lock_is_held)
+        self.symbols = Symbolizer(lock_is_held=self.lock_is_held)
         self._probe = LockProbe(options.btf)
         self.host = Host.this()
         #: The one process that is traced, if it is one.
@@ -153,7 +153,7 @@ class TracedRun(ABC):
         if failure:
             self.say(f"{options.command[0]} {failure}")
 
-    def _lock_is_held(self, pid: int) -> bool:
+    def lock_is_held(self, pid: int) -> bool:
         """Whether reading of a process would mean to wait for its lock."""
         try:
             return self._probe.stays_held(pid)

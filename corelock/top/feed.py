@@ -12,13 +12,14 @@ from corelock.locks import HoldersSnapshot, LockState
 from corelock.model import SlowEvent
 from corelock.sampler import HolderSampler, HoldWatch
 from corelock.symbolize import Symbolizer
+from corelock.top.allowance import Allowance
 from corelock.top.picture import Locks, Picture, WorstWait
 from corelock.top.worst import LongestLately
 from corelock.tracer import DEFAULT_SLOW_NS, Tracer
 
 #: Of the CPU time, what asking whom waits were due to may take: the more charges, the dearer.
-_ASKING_SHARE = 0.003
-_REST_S = 0.05
+_ASKING_SHARE = 0.002
+_REST_S = 0.1
 
 
 class LockLooks:
@@ -68,7 +69,7 @@ class Feed:
         self._holds = LongestLately("hold")
         self._worst: Optional[WorstWait] = None
         self._blamed: Optional[tuple[SlowEvent, WaitBlame]] = None
-        self._may_ask_ns = 0
+        self._asking = Allowance(_ASKING_SHARE)
 
     def take(self) -> None:
         """Take what has come out of the ring, and see where the code of the longest is mapped."""
@@ -88,13 +89,10 @@ class Feed:
 
     def _ask(self, wait: SlowEvent) -> None:
         """Whom it was due to, unless the last time that was asked cost too much to ask again."""
-        now_ns = time.monotonic_ns()
-        if now_ns < self._may_ask_ns:
-            return
-        before_ns = time.thread_time_ns()
-        self._blamed = wait, self._tracer.blame_of(wait)
-        spent_ns = time.thread_time_ns() - before_ns
-        self._may_ask_ns = now_ns + round(spent_ns / _ASKING_SHARE)
+        if self._asking.is_left():
+            began_ns = time.thread_time_ns()
+            self._blamed = wait, self._tracer.blame_of(wait)
+            self._asking.spend(time.thread_time_ns() - began_ns)
 
     def picture(self, *, look: bool, ended: str = "") -> Picture:
         """What came since the last one; ``look``: at the locks, too."""
