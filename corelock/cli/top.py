@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _EVERY_S = 1.0
 #: Of a core, what asking may take whether mappings can be read without waiting for a lock.
-_PROBING_SHARE = 0.001
+_PROBING_SHARE = 0.002
+_MOST_PROBE_NS = 5_000_000
 
 
 @click.command("top")
@@ -109,7 +110,8 @@ class _Run(TracedRun):
         began_ns = time.thread_time_ns()
         held = super().lock_is_held(pid)
         if held:
-            self._probing.spend(time.thread_time_ns() - began_ns)
+            # The first time it also loads a program, which tells nothing of the next.
+            self._probing.spend(min(time.thread_time_ns() - began_ns, _MOST_PROBE_NS))
         return held
 
     def take(self) -> None:

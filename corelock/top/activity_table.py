@@ -130,7 +130,8 @@ class ActivityTable:
         return [[(upper, "head")], line]
 
     def _history_head(self, spark: int) -> str:
-        span = f"last {units.duration(round(spark * self.history.seconds * 1e9))}"
+        # Refreshes come a few milliseconds late.
+        span = f"last {round(spark * round(self.history.seconds, 1), 1):g}s"
         heads = f"{self._side} time, {span}", f"{self._side}, {span}", self._side
         return next((head for head in heads if len(head) <= spark), "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar
@@ -100,6 +101,8 @@ class TopApp(App[None]):
 
     def on_mount(self) -> None:
         """Pictures may come."""
+        # What start-up made stays: not to be gone through again and again.
+        gc.freeze()
         self._begin_feeding()
 
     def tell(self, message: Message) -> None:

@@ -18,8 +18,10 @@ from corelock.top.worst import LongestLately
 from corelock.tracer import DEFAULT_SLOW_NS, Tracer
 
 #: Of the CPU time, what asking whom waits were due to may take: the more charges, the dearer.
-_ASKING_SHARE = 0.002
+_ASKING_SHARE = 0.003
 _REST_S = 0.1
+#: Pictures at which what is not yet known of the worst wait is tried again.
+_TRIES = 10
 
 
 class LockLooks:
@@ -70,16 +72,16 @@ class Feed:
         self._worst: Optional[WorstWait] = None
         self._blamed: Optional[tuple[SlowEvent, WaitBlame]] = None
         self._asking = Allowance(_ASKING_SHARE)
+        self._tries = 0
 
     def take(self) -> None:
-        """Take what has come out of the ring, and see where the code of the longest is mapped."""
+        """Take what has come out of the ring, and see where the longest wait's code is mapped."""
         waits, holds = self._waits, self._holds
         events = list(self._tracer.slow_events(waits.least_ns, holds.least_ns, longest_only=True))
-        wait, hold = waits.add(events), holds.add(events)
-        for longer in (wait, hold):
-            if longer is not None:
-                self._symbols.observe(longer)
+        wait = waits.add(events)
+        holds.add(events)
         if wait is not None:
+            self._symbols.observe(wait)
             # What it was due to is known until its thread waits for the same holders again.
             self._ask(wait)
 
@@ -117,17 +119,30 @@ class Feed:
         self._holds.at(now_ns)
         # Tells the kernel, too, which are wanted now.
         self.take()
+        worst = self._worst
         if wait is None:
             self._worst = None
-        elif self._worst is None or self._worst.wait.event is not wait:
-            self._worst = self._resolved(wait)
+        elif worst is None or worst.wait.event is not wait:
+            self._tries = 0
+            self._worst = self._known_of(wait)
+        elif self._tries < _TRIES and not _is_whole(worst):
+            self._tries += 1
+            self._worst = self._known_of(wait)
         return self._worst
 
-    def _resolved(self, wait: SlowEvent) -> WorstWait:
+    def _known_of(self, wait: SlowEvent) -> WorstWait:
         if self._blamed is None or self._blamed[0] is not wait:
             self._ask(wait)
-        asked = self._blamed is not None and self._blamed[0] is wait
-        blame = self._blamed[1] if self._blamed is not None and asked else None
+        blame = None
+        if self._blamed is not None and self._blamed[0] is wait:
+            blame = self._blamed[1]
         example = None if blame is None else blame.holder_example
         hold = None if example is None else self._symbols.resolve(example)
         return WorstWait(self._symbols.resolve(wait), blame, hold)
+
+
+def _is_whole(worst: WorstWait) -> bool:
+    """Whether there is nothing about it that could not be asked, or read for a held lock."""
+    stacks = [each.user_stack for each in (worst.wait, worst.hold) if each is not None]
+    unknown = any(frame.module is None for stack in stacks for frame in stack)
+    return worst.blame is not None and not unknown

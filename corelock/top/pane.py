@@ -52,7 +52,10 @@ def _ago(ns: int) -> str:
 def _causes(worst: WorstWait, width: int) -> Iterator[Line]:
     blame, whole_ns = worst.blame, worst.wait.event.duration_ns
     if blame is None:
-        yield [("due to ", "dim"), ("not asked: with so many charges it costs too much now", "")]
+        yield [
+            ("due to ", "dim"),
+            ("not asked yet: with so many charges it costs too much just now", ""),
+        ]
         return
     if not blame.charges:
         yield [("due to ", "dim"), ("nobody on record", "")]
