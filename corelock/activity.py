@@ -64,8 +64,8 @@ class Activity:
 class WaitBlame:
     """Whose holds a wait was due to, the largest part first.
 
-    ``exact`` says that the charges are of this wait alone, and what they leave of it is
-    unknown. Else they are of all waits so far of its thread, operation and mode.
+    ``exact`` says that the charges are of this wait alone, and at least half of it; what they
+    leave is unknown. Else they are of all waits so far of its thread, operation and mode.
     ``holder_example`` is a hold of the first of them with its stacks, if one was sent.
     """
 

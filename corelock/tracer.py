@@ -493,7 +493,8 @@ class Tracer:
             index = self._row_of_wait.get((wait.host_tid, wait.start_ns))
             raw = [] if wait.kind != "wait" or index is None else session.charges(index)
             own = [one for one in raw if one.last_start_ns == wait.start_ns]
-            if own:
+            exact = 2 * sum(one.last_ns for one in own) >= wait.duration_ns
+            if exact:
                 raw = [
                     one._replace(charged_ns=one.last_ns, waits=1, longest_ns=one.last_ns)
                     for one in own
@@ -507,7 +508,7 @@ class Tracer:
                 for one in raw[:_CAUSES]
             )  # fmt: skip
             example = self._examples.get((raw[0].holder, "hold")) if raw else None
-            return WaitBlame(charges, bool(own), example)
+            return WaitBlame(charges, exact, example)
 
     def _check_blame(self) -> None:
         if not self._blame:

@@ -22,6 +22,7 @@ _KEYS = (
 )  # fmt: skip
 _LEAST_ROWS = 3  # of the table, before the pane gives way
 _PANE = 8
+_LEAST_WIDTH = 60  # a narrower terminal shows the left of that
 
 
 class Board:
@@ -130,10 +131,11 @@ class Board:
 
     def lines(self, width: int, height: int) -> list[Line]:
         """The screen: exactly ``height`` lines of ``width`` columns."""
-        top = [self._title_line(width)]
-        bottom = [self._losses_line(width), self._keys_line()]
+        inner = max(width, _LEAST_WIDTH)
+        top = [self._title_line(inner)]
+        bottom = [self._losses_line(inner), self._keys_line()]
         room = max(0, height - len(top) - len(bottom))
-        middle = self._waiting() if self.picture is None else self._middle(width, room)
+        middle = self._waiting() if self.picture is None else self._middle(inner, room)
         middle = [*middle[:room], *([] for _ in range(room - len(middle)))]
         return [fit(line, width) for line in [*top, *middle, *bottom][:height]]
 

@@ -17,6 +17,7 @@ from corelock.top.lines import Line, sides
 from corelock.top.picture import Picture, WorstWait
 
 _CAUSES = 3  # holders in the small pane
+_NAME = 32  # columns of a function's name there
 _STACK_LINES = 2  # of each side there
 
 
@@ -64,16 +65,16 @@ def _causes(worst: WorstWait, width: int) -> Iterator[Line]:
     title = "due to " if blame.exact else f"its {operation} waits so far: "
     if not blame.exact:
         whole_ns = sum(charge.charged_ns for charge in blame.charges)
-    for charge in blame.charges[:_CAUSES]:
+    shown = [each for each in blame.charges if 100 * each.charged_ns >= whole_ns]
+    for charge in shown[:_CAUSES]:
         share = f"{100 * charge.charged_ns / whole_ns:.0f}%" if whole_ns else "-"
         numbers = f"{share:>4} {duration(charge.charged_ns):>5}  "
         style = "foreign" if charge.holder.foreign else ""
         room = width - len(title) - len(numbers)
         yield [(title, "dim"), (numbers, ""), (cut(_holder(charge), "", room), style)]
         title = " " * len(title)
-    more = len(blame.charges) - _CAUSES
-    if more > 0:
-        yield [(f"{title}and {more}{'+' if more + _CAUSES >= 10 else ''} more", "dim")]
+    if len(shown) > _CAUSES:
+        yield [(f"{title}and others", "dim")]
 
 
 def _holder(charge: Charge) -> str:
@@ -95,8 +96,9 @@ def _short(title: str, event: ResolvedSlowEvent, width: int) -> Iterator[str]:
     names = _names(event.kernel_stack)
     # The program's own are what tells apart; the kernel's say where it was entered.
     names = [*names[:1], *_names(event.user_stack)] if event.user_stack else names
+    names = [cut(name, "", _NAME) for name in names]
     pieces = [f"{title} ", *(f"{name} <" for name in names[:-1]), *names[-1:]]
-    lines = list(flow((cut(piece, "", width - 9) for piece in pieces), width, indent=" " * 8))
+    lines = list(flow(pieces, width, indent=" " * 8))
     if len(lines) > _STACK_LINES:
         lines[_STACK_LINES - 1] = cut(lines[_STACK_LINES - 1], " ...", width)
     yield from lines[:_STACK_LINES]
