@@ -28,7 +28,7 @@ BUILD_PACKAGES := clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev gcc libc6-
 	linux-libc-dev python3-venv
 BENCH_PACKAGES := bpftrace linux-perf
 TEST_PACKAGES := binutils default-jdk-headless gcc-aarch64-linux-gnu gdb libc6-dbg \
-	libc6-dev-arm64-cross postgresql qemu-user
+	libc6-dev-arm64-cross postgresql qemu-user tmux
 VM_PACKAGES := cpio gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm qemu-system-x86
 
 # Another folder with a vmlinux.h, while new kernel types are being used (vmlinux/README.md).

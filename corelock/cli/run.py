@@ -53,6 +53,12 @@ def interruptible() -> Iterator[int]:
         os.close(writer)
 
 
+def is_stop(stop_fd: int) -> bool:
+    """Whether what made the descriptor readable was one of the two: all that have handlers do."""
+    numbers = os.read(stop_fd, 4096)
+    return signal.SIGINT in numbers or signal.SIGTERM in numbers
+
+
 _Entry = tuple[int, int, SlowEvent]
 
 
@@ -124,6 +130,7 @@ class Watch:
         self._take = take
         self._target = target
         self._slow_fd = slow_fd
+        self._stop_fd = stop_fd
         #: Whether the run is over, other than by its deadline.
         self.ended = False
         #: Whether it is because what is traced has gone.
@@ -148,7 +155,7 @@ class Watch:
             for fd, _ in self._poll.poll(min(left, self._longest_s) * 1000):
                 if fd == self._slow_fd:
                     self._take()
-                else:
+                elif fd != self._stop_fd or is_stop(fd):
                     self.ended = True
                     self.target_gone |= fd == self._target.fd
             if self._target.is_gone():
