@@ -161,7 +161,7 @@ $(BUILD)/%.o: src/loader/%.c $(SKELETONS) $(BUILD)/fingerprint.h $(BUILD)/.abi_c
 
 $(LIBRARY): $(LIB_OBJECTS) src/loader/libcorelock.map
 	$(call say,LINK,$@)$(CC) -shared -Wl,-z,defs -Wl,-soname,libcorelock.so \
-		-Wl,--version-script=src/loader/libcorelock.map $(LIB_OBJECTS) -lbpf -o $@
+		-Wl,--version-script=src/loader/libcorelock.map $(LIB_OBJECTS) -lbpf -lz -o $@
 
 # --- for tests and benchmarks ---------------------------------------------------
 
@@ -170,7 +170,7 @@ $(BUILD)/workloads/%: tests/workloads/%.c tests/workloads/workload.h $(BUILD)/.p
 	$(call say,CC,$<)$(CC) $(WORKLOAD_FLAGS) $< -o $@
 
 # As programs are compiled by default.
-$(BUILD)/workloads/call_chain: WORKLOAD_FLAGS := -O2 -g -fomit-frame-pointer -pthread $(WARNINGS)
+$(BUILD)/workloads/call_chain $(BUILD)/workloads/two_callers: WORKLOAD_FLAGS := -O2 -g -fomit-frame-pointer -pthread $(WARNINGS)
 
 $(BUILD)/.vm_packages: tools/packages.sh Makefile | $(BUILD)
 	$(Q)sh tools/packages.sh $(VM_PACKAGES)

@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from corelock import _ffi, errors
 from corelock._rows import Reading
@@ -58,6 +58,8 @@ class Options:
     intervals: bool = False
     charges: bool = False
     examples: bool = True
+    record: bool = False
+    cycle_ring_bytes: int = 0
     attach: str = "ANY"
     btf: Optional[str] = None
 
@@ -69,6 +71,26 @@ class HostFacts:
     capabilities: int
     memcg_path: bool
     jit: Optional[bool]
+
+
+@dataclass(frozen=True)
+class RecordingStatus:
+    """``struct corelock_recording``; ``ended_ns`` None: it goes on, or was ended by us."""
+
+    bytes: int
+    cycles: int
+    not_written: int
+    ended_ns: Optional[int]
+    sys_errno: int
+    full: bool
+
+
+class SlowRecord(NamedTuple):
+    """A slow event, the index of its row, and the id of its stacks if cycles are recorded."""
+
+    row: int
+    stack: int
+    event: SlowEvent
 
 
 def take_locks(times: int) -> None:
@@ -150,6 +172,8 @@ class Session:
                         "ring_bytes": options.ring_bytes,
                         "intervals": options.intervals,
                         "charges": options.charges * (1 if options.examples else 2),
+                        "record": options.record,
+                        "cycle_ring_bytes": options.cycle_ring_bytes,
                         "attach": getattr(self._lib, f"CORELOCK_ATTACH_{options.attach}"),
                         "btf_path": path,
                     },
@@ -315,8 +339,8 @@ class Session:
 
     def slow_batch(
         self, min_wait_ns: int, min_hold_ns: int, longest_only: bool = False
-    ) -> tuple[list[tuple[int, SlowEvent]], bool]:
-        """Some of the records that wait in the ring, by row, and whether there may be more.
+    ) -> tuple[list[SlowRecord], bool]:
+        """Some of the records that wait in the ring, and whether there may be more.
 
         ``longest_only``: of the waits and of the holds among them, the longest.
         """
@@ -333,8 +357,36 @@ class Session:
         if longest_only:
             wanted.sort(key=lambda record: record.duration_ns)
             wanted = list({record.kind: record for record in wanted}.values())
-        events = [(record.row, self._slow_event(record)) for record in wanted]
-        return events, count == _SLOW_BATCH
+        taken = [SlowRecord(each.row, each.stack, self._slow_event(each)) for each in wanted]
+        return taken, count == _SLOW_BATCH
+
+    def record_begin(self, fd: int, max_bytes: int, header: bytes) -> None:
+        """Begin to write cycles to ``fd``, after this header; once attached."""
+        self._check(
+            self._lib.corelock_record_begin(self._session, fd, max_bytes, header, len(header))
+        )
+
+    def record_block(self, type_: str, payload: bytes) -> None:
+        """Write a block of a type of ``enum corelock_block``."""
+        number = getattr(self._lib, f"CORELOCK_BLOCK_{type_}")
+        self._check(self._lib.corelock_record_block(self._session, number, payload, len(payload)))
+
+    def record_fd(self) -> int:
+        """A descriptor that polls readable once recording has ended by itself."""
+        return self._check(self._lib.corelock_record_fd(self._session))
+
+    def record_status(self) -> RecordingStatus:
+        """How the recording goes."""
+        status = self._ffi.new("struct corelock_recording *")
+        self._lib.corelock_record_status(self._session, status)
+        return RecordingStatus(
+            status.bytes, status.cycles, status.not_written, status.ended_ns or None,
+            status.sys_errno, bool(status.full),
+        )  # fmt: skip
+
+    def record_end(self) -> None:
+        """Write what is left; once detached."""
+        self._check(self._lib.corelock_record_end(self._session))
 
     def _slow_event(self, record: Any) -> SlowEvent:
         comm = _name(bytes(record.comm))
@@ -370,6 +422,13 @@ class Session:
             self._lib.CORELOCK_COPY_BELOW,
             self._ffi.buffer(record.user_copy)[0 : record.user_copy_bytes],
         )
+
+    def lock_totals(self) -> dict[str, int]:
+        """``waits`` that got the lock, ``holds``, ``downgrades`` and ``failures`` of all rows."""
+        totals = self._ffi.new("struct corelock_totals *")
+        self._check(self._lib.corelock_read_totals(self._session, totals))
+        names = ("waits", "holds", "downgrades", "failures")
+        return {name: int(getattr(totals, name)) for name in names}
 
     def accounting(self) -> Accounting:
         """Where every event went.
@@ -416,6 +475,8 @@ class Session:
             lost=lost,
             slow_recorded=counters.slow_recorded,
             slow_lost={"ring_full": counters.ring_full, "stack_failed": counters.stack_failed},
+            cycles_lost=counters.cycles_full,
+            stacks_full=counters.stacks_full,
             children_not_followed=counters.not_followed,
             self_events=counters.self,
             hooks_missed=counters.hook_misses,

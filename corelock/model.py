@@ -23,6 +23,18 @@ SlowKind = Literal["wait", "hold"]
 RowKey = tuple[int, int, Mode, str]
 
 
+class Shown:
+    """A result that a Jupyter notebook shows as a table."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        # What a value looks like is not known here, only who knows.
+        from corelock.render.notebook import html
+
+        return html(self)
+
+
 @dataclass(frozen=True)
 class Times:
     """Waits or holds: how many, their sum, the longest, and their distribution.
@@ -256,7 +268,7 @@ class Symbolization:
 
 
 @dataclass(frozen=True)
-class Accounting:
+class Accounting(Shown):
     """Where every event went.
 
     ``events`` counts what reached corelock's programs by tracepoint, those
@@ -271,6 +283,8 @@ class Accounting:
     own and are in no other number. ``charges_full`` counts pieces of waits that
     found no room to be charged to a hold, and are unknown. ``open_waits`` is how
     many of ``held_at_end``, once tracing has ended, still waited then.
+    Of a recording, ``cycles_lost`` counts cycles for which a ring had no room, and
+    ``stacks_full`` stacks that found no room in the kernel's table of them; both lose no event.
     ``attached_by`` is how the programs got at the events: ``tp_btf``, or ``tp``, by
     which what the kernel dropped may be in no number.
     """
@@ -289,6 +303,8 @@ class Accounting:
     charges_full: int = 0
     open_waits: int = 0
     attached_by: str = "tp_btf"
+    cycles_lost: int = 0
+    stacks_full: int = 0
 
     @property
     def seen(self) -> int:
@@ -316,6 +332,8 @@ class Accounting:
             "children_not_followed": self.children_not_followed,
             "hooks_missed": self.hooks_missed,
             "charges_full": self.charges_full,
+            "cycles_lost": self.cycles_lost,
+            "stacks_full": self.stacks_full,
             "unaccounted": self.unaccounted,
         }
         return {cause: count for cause, count in losses.items() if count}
@@ -327,7 +345,7 @@ class Accounting:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Shown):
     """All rows at one moment.
 
     ``sequence`` numbers the snapshots of a tracer from 1, if it keeps

@@ -190,3 +190,11 @@ def host_thread_count() -> int:
         return int((PROC / "loadavg").read_text().split()[3].partition("/")[2])
     except OSError:
         return 0
+
+
+def boot_id() -> str:
+    """What no other boot of any host has, "" if /proc does not say."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Optional, get_args
+from typing import TYPE_CHECKING, Literal, Optional, TypeVar, get_args
 
 from corelock import arguments, target
 from corelock._native import SLOW_BATCH_BYTES, Options, Session
@@ -23,6 +23,8 @@ from corelock.model import Accounting, Cgroup, RowKey, SlowEvent, SlowKind, Snap
 if TYPE_CHECKING:
     from corelock.activity import Activity, WaitBlame
     from corelock.blame import Blame
+
+_Self = TypeVar("_Self", bound="Tracer")
 
 DEFAULT_SLOW_NS = 100_000
 
@@ -265,7 +267,7 @@ class Tracer:
         self_tgid = 0 if self.pid == own else own
         return Options("PROCESS", self.pid, self_tgid=self_tgid, max_rows=rows)
 
-    def __enter__(self) -> Tracer:
+    def __enter__(self: _Self) -> _Self:
         self.start()
         return self
 
@@ -401,8 +403,8 @@ class Tracer:
     def _take_slow(self, longest_only: bool = False) -> bool:
         """Take some of what waits in the ring; whether there may be more."""
         least = self._least
-        events, more = self._open().slow_batch(least["wait"], least["hold"], longest_only)
-        for row, event in events:
+        records, more = self._open().slow_batch(least["wait"], least["hold"], longest_only)
+        for row, _, event in records:
             if self._slow_ns is not None and event.duration_ns >= self._slow_ns:
                 self._slow.append(event)
             if self._blame and event.kind == "wait":

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("doctor", "Whether corelock works on this host, and what is in its way."),
     "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
     "holders": ("holders", "Who holds mmap_lock now, and who waits for it."),
+    "record": ("record", "Every wait and hold of mmap_lock into a file, for reports."),
     "top": ("top", "Waits and holds of mmap_lock as they happen, on the screen."),
 }
 

@@ -65,7 +65,8 @@ class _Run(TracedRun):
     """One run of the command."""
 
     def __init__(self, options: _Options, tracer: Tracer, output: Output) -> None:
-        super().__init__(options, tracer, output)
+        super().__init__(options, tracer)
+        self.output = output
         self._options = options
 
     def take(self) -> None:

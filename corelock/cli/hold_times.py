@@ -13,6 +13,7 @@ from corelock.cli.options import (
     above_zero,
     common_options,
     json_option,
+    slow_option,
     target_options,
     top_option,
 )
@@ -25,19 +26,6 @@ from corelock.tracer import Tracer
 
 if TYPE_CHECKING:
     from corelock.blame import ResolvedBlame
-
-
-def _slow_ns(ctx: click.Context, param: click.Parameter, value: str) -> Optional[int]:
-    """``--slow-us`` in nanoseconds, None for off."""
-    if value == "off":
-        return None
-    try:
-        ns = round(float(value) * 1000)
-    except (ValueError, OverflowError):
-        ns = -1
-    if not 0 <= ns < 1 << 63:
-        raise click.BadParameter(f"{value!r} is not a number of microseconds, 0 (all) or off")
-    return ns
 
 
 def _by(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -91,15 +79,7 @@ class HoldTimesOptions(TracedOptions):
     metavar="FIELDS",
     help="Group by some of thread,operation,mode (default: all).",
 )
-@click.option(
-    "--slow-us",
-    "slow_ns",
-    callback=_slow_ns,
-    default="100",
-    metavar="N",
-    help="Take stacks of waits and holds from so many microseconds on; "
-    "0: of all; off: of none (default: 100).",
-)
+@slow_option
 @click.option(
     "-s",
     "--stacks",
@@ -147,7 +127,8 @@ class _Run(TracedRun):
     ring_remedy = " Raise --slow-us."
 
     def __init__(self, options: HoldTimesOptions, tracer: Tracer, output: Output) -> None:
-        super().__init__(options, tracer, output)
+        super().__init__(options, tracer)
+        self.output = output
         self._options = options
         self._slowest = Slowest(options.stacks, self.symbols.observe)
         self._previous: Optional[Snapshot] = None

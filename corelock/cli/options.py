@@ -20,6 +20,19 @@ def above_zero(
     return value
 
 
+def slow_ns(ctx: click.Context, param: click.Parameter, value: str) -> Optional[int]:
+    """``--slow-us`` in nanoseconds, None for off."""
+    if value == "off":
+        return None
+    try:
+        ns = round(float(value) * 1000)
+    except (ValueError, OverflowError):
+        ns = -1
+    if not 0 <= ns < 1 << 63:
+        raise click.BadParameter(f"{value!r} is not a number of microseconds, 0 (all) or off")
+    return ns
+
+
 _Function = Callable[..., None]
 _Decorator = Callable[[_Function], _Function]
 
@@ -72,6 +85,16 @@ top_option: _Decorator = click.option(
     "-n", "--top", type=click.IntRange(min=0), default=20, metavar="N", show_default=True,
     help="Lines of the table; 0: all.",
 )  # fmt: skip
+
+slow_option: _Decorator = click.option(
+    "--slow-us",
+    "slow_ns",
+    callback=slow_ns,
+    default="100",
+    metavar="N",
+    help="Take stacks of waits and holds from so many microseconds on; "
+    "0: of all; off: of none (default: 100).",
+)
 
 _REST: dict[str, _Decorator] = {
     "output": output_option,

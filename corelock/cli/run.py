@@ -13,16 +13,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Optional, TextIO
+from typing import Literal, Optional, TextIO
 
 import click
 
 from corelock.cli import discard
 from corelock.cli.lifetime import Lifetime
-from corelock.cli.outfile import OutFile, open_outfile
 from corelock.errors import CorelockError
 from corelock.model import SlowEvent
+from corelock.outfile import OutFile, open_outfile
 from corelock.tracer import Tracer
+
+#: What can end a run before its deadline.
+EndedBy = Literal["signal", "target_exit", "full"]
 
 _LONGEST_POLL_S = 3600.0
 #: How often a thread is looked after where its end makes no descriptor readable.
@@ -125,19 +128,17 @@ class Watch:
     """Waits for whatever ends a run, or an interval of it."""
 
     def __init__(
-        self, slow_fd: int, take: Callable[[], None], target: Lifetime, stop_fd: int
+        self, wake_fd: int, take: Callable[[], None], target: Lifetime, stop_fd: int
     ) -> None:
         self._take = take
         self._target = target
-        self._slow_fd = slow_fd
+        self._wake_fd = wake_fd
         self._stop_fd = stop_fd
-        #: Whether the run is over, other than by its deadline.
-        self.ended = False
-        #: Whether it is because what is traced has gone.
-        self.target_gone = False
+        #: What the run was ended by, None: by nothing yet, or its deadline.
+        self.ended_by: Optional[EndedBy] = None
         self._poll = select.poll()
         self._poll.register(stop_fd, select.POLLIN)
-        self._poll.register(self._slow_fd, select.POLLIN)
+        self._poll.register(wake_fd, select.POLLIN)
         self._longest_s = _LONGEST_POLL_S
         if target.fd is not None:
             self._poll.register(target.fd, select.POLLIN)
@@ -145,21 +146,27 @@ class Watch:
             self._longest_s = _LOOK_S
 
     def end_on(self, fd: int) -> None:
-        """The run also ends when this descriptor is readable."""
+        """The run also ends when this descriptor is readable, as by a signal."""
         self._poll.register(fd, select.POLLIN)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, other than by its deadline."""
+        return self.ended_by is not None
+
     def until(self, deadline: float) -> None:
-        """Take slow events until ``deadline`` (monotonic seconds, or inf) or the run's end."""
+        """Take what comes until ``deadline`` (monotonic seconds, or inf) or the run's end."""
         while not self.ended:
             left = max(0.0, deadline - time.monotonic())
             for fd, _ in self._poll.poll(min(left, self._longest_s) * 1000):
-                if fd == self._slow_fd:
+                if fd == self._wake_fd:
                     self._take()
+                elif fd == self._target.fd:
+                    self.ended_by = "target_exit"
                 elif fd != self._stop_fd or is_stop(fd):
-                    self.ended = True
-                    self.target_gone |= fd == self._target.fd
+                    self.ended_by = "signal"
             if self._target.is_gone():
-                self.ended = self.target_gone = True
+                self.ended_by = self.ended_by or "target_exit"
             if not left:
                 return
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from corelock.cli.options import above_zero, screen_options, target_options
-from corelock.cli.run import Output, Watch
+from corelock.cli.run import Watch
 from corelock.cli.traced import TracedOptions, TracedRun
 from corelock.extras import needs
 from corelock.model import Accounting
+from corelock.symbolize import Symbolizer
 from corelock.top.allowance import Allowance
 from corelock.tracer import DEFAULT_SLOW_NS, Tracer
 
@@ -61,9 +62,8 @@ def command(**given: object) -> None:
     if obstacle is not None:
         _print_intervals(options, obstacle)
         return
-    with closing(Output(None)) as output:
-        tracer = options.tracer(slow_ns=DEFAULT_SLOW_NS, blame=True, examples=False)
-        _Run(options, tracer, output).go()
+    tracer = options.tracer(slow_ns=DEFAULT_SLOW_NS, blame=True, examples=False)
+    _Run(options, tracer).go()
 
 
 def _no_screen() -> Optional[str]:
@@ -94,8 +94,9 @@ def _print_intervals(options: TracedOptions, obstacle: str) -> None:
 class _Run(TracedRun):
     """One run with a screen: it is traced in a thread, and the screen has the main one."""
 
-    def __init__(self, options: TracedOptions, tracer: Tracer, output: Output) -> None:
-        super().__init__(options, tracer, output)
+    def __init__(self, options: TracedOptions, tracer: Tracer) -> None:
+        super().__init__(options, tracer)
+        self.symbols = Symbolizer(lock_is_held=self._may_be_waited_for)
         self._options = options
         self._probing = Allowance(_PROBING_SHARE)
         self._app: Optional[TopApp] = None
@@ -103,12 +104,12 @@ class _Run(TracedRun):
         self._failure: Optional[BaseException] = None
         self._pids: set[int] = set()
 
-    def lock_is_held(self, pid: int) -> bool:
+    def _may_be_waited_for(self, pid: int) -> bool:
         """As always; of a lock that was hardly ever free, so often only as costs little."""
         if not self._probing.is_left():
             return True
         began_ns = time.thread_time_ns()
-        held = super().lock_is_held(pid)
+        held = self._probe.may_be_waited_for(pid)
         if held:
             # The first time it also loads a program, which tells nothing of the next.
             self._probing.spend(min(time.thread_time_ns() - began_ns, _MOST_PROBE_NS))
@@ -127,7 +128,7 @@ class _Run(TracedRun):
     def finish(self, accounting: Accounting) -> None:
         """Everything has been shown."""
 
-    def watch(self, watch: Watch) -> int:
+    def _watch(self, watch: Watch) -> int:
         """Until somebody leaves the screen, or the run is over and that is not the target's doing.
 
         Raises:
@@ -164,8 +165,8 @@ class _Run(TracedRun):
         from corelock.top.app import Leave
 
         try:
-            super().watch(watch)
-            if watch.target_gone:
+            super()._watch(watch)
+            if watch.ended_by == "target_exit":
                 self.tracer.stop()
                 self._show(ended=f"{self.what} has exited")
                 return

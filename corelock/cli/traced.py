@@ -8,14 +8,14 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Any, Optional
 
 import click
 
 from corelock import target
 from corelock.cli import say
 from corelock.cli.lifetime import CgroupLifetime, Lifetime
-from corelock.cli.run import Output, Watch, interruptible, reap
+from corelock.cli.run import Watch, interruptible, reap
 from corelock.errors import CorelockError
 from corelock.model import Accounting, Host, Target
 from corelock.probe import LockProbe
@@ -66,40 +66,53 @@ class TracedOptions:
     def tracer(self, *, slow_ns: Optional[int], blame: bool, examples: bool = True) -> Tracer:
         """The tracer of this target."""
         return Tracer(
-            pid=self.pid,
-            tid=self.tid,
-            comm=self.comm,
-            cgroup=self.cgroup,
-            container=self.container,
-            everything=self.everything,
-            command=self.command or None,
-            follow=self.follow,
             slow_ns=slow_ns,
-            max_rows=self.max_rows,
             intervals=self.interval is not None,
             blame=blame,
             examples=examples,
-            attach=self.attach,
-            btf=self.btf,
+            **self.tracer_arguments(),
         )
+
+    def tracer_arguments(self) -> dict[str, Any]:
+        """What says what is traced, and how."""
+        return {
+            "pid": self.pid,
+            "tid": self.tid,
+            "comm": self.comm,
+            "cgroup": self.cgroup,
+            "container": self.container,
+            "everything": self.everything,
+            "command": self.command or None,
+            "follow": self.follow,
+            "max_rows": self.max_rows,
+            "attach": self.attach,
+            "btf": self.btf,
+        }
 
 
 class TracedRun(ABC):
     """One run: trace until something ends it, then print. A command says what it gathers."""
 
-    def __init__(self, options: TracedOptions, tracer: Tracer, output: Output) -> None:
+    def __init__(self, options: TracedOptions, tracer: Tracer) -> None:
         self._traced = options
         self.tracer = tracer
-        self.output = output
-        self.symbols = Symbolizer(lock_is_held=self.lock_is_held)
         self._probe = LockProbe(options.btf)
+        self.symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
         self.host = Host.this()
         #: The one process that is traced, if it is one.
         self.target: Optional[Target] = None
 
+    def wake_fd(self) -> int:
+        """What turns readable when there is something for :meth:`take`."""
+        return self.tracer.fileno()
+
     @abstractmethod
     def take(self) -> None:
         """Take what has come out of the ring."""
+
+    def stop(self) -> None:
+        """End the tracing."""
+        self.tracer.stop()
 
     @abstractmethod
     def end_interval(self, number: int) -> None:
@@ -141,8 +154,9 @@ class TracedRun(ABC):
             self.target = replace(self.target, host_pid=tracer.host_pid)
         self._announce()
         self._say_attached(tracer.attached_by)
-        number = self.watch(Watch(tracer.fileno(), self.take, lifetime, stop_fd))
-        tracer.stop()
+        self.watch = Watch(self.wake_fd(), self.take, lifetime, stop_fd)
+        number = self._watch(self.watch)
+        self.stop()
         accounting = tracer.accounting()
         if options.interval:
             self.end_interval(number)
@@ -152,14 +166,6 @@ class TracedRun(ABC):
         failure = reap(tracer.pid) if options.command and tracer.pid else None
         if failure:
             self.say(f"{options.command[0]} {failure}")
-
-    def lock_is_held(self, pid: int) -> bool:
-        """Whether reading of a process would mean to wait for its lock."""
-        try:
-            return self._probe.stays_held(pid)
-        except CorelockError:
-            # Then only patience helps: reading is given up after a while.
-            return False
 
     def _lifetime(self) -> Lifetime:
         """Of the target, from before it is traced: nobody can take its id in between."""
@@ -189,7 +195,7 @@ class TracedRun(ABC):
 
     def _announce(self) -> None:
         end = "" if self._traced.duration else " Ctrl-C to end."
-        self.say(f"Tracing mmap_lock of {self.what}.{end}")
+        self.say(f"{self.verb} mmap_lock of {self.what}{self.into}.{end}")
 
     def _say_attached(self, by: str) -> None:
         if by == "tp":
@@ -200,7 +206,7 @@ class TracedRun(ABC):
         elif self._traced.verbose:
             self.say(f"corelock: attached by {by}")
 
-    def watch(self, watch: Watch) -> int:
+    def _watch(self, watch: Watch) -> int:
         """Until the run ends; the number of the interval then."""
         start = time.monotonic()
         end = start + (self._traced.duration or math.inf)
@@ -223,7 +229,7 @@ class TracedRun(ABC):
         remedy = ""
         if accounting.lost["map_full"] or accounting.charges_full:
             remedy = " Raise --max-rows."
-        elif accounting.slow_lost["ring_full"]:
+        elif accounting.slow_lost["ring_full"] or accounting.cycles_lost:
             remedy = self.ring_remedy
         elif accounting.attached_by == "tp_btf" and any(
             count for name, count in accounting.lost.items() if name.startswith("recursion_")
@@ -232,6 +238,9 @@ class TracedRun(ABC):
             remedy = " Try --attach tp."
         say(f"corelock: incomplete: {words}.{remedy}")
 
+    #: What is done, and where it goes, in the first line on stderr.
+    verb = "Tracing"
+    into = ""
     #: What helps against slow records that were lost.
     ring_remedy = ""
 

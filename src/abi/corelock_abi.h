@@ -28,7 +28,7 @@ typedef __u64 uint64_t;
 #endif
 
 /* clang-format off */
-#define CORELOCK_ABI_VERSION 1
+#define CORELOCK_ABI_VERSION 2
 
 #define CORELOCK_COMM_LEN 16
 
@@ -52,6 +52,11 @@ typedef __u64 uint64_t;
 #define CORELOCK_COPY_PAGE_BYTES 4096
 #define CORELOCK_COPY_BYTES 16384
 #define CORELOCK_COPY_BELOW 128
+
+/* A cycle's kind: an enum corelock_ending, and what is said of its wait. */
+#define CORELOCK_CYCLE_ENDING 7
+#define CORELOCK_CYCLE_NO_WAIT 8    /* a downgrade began it, or its wait could not be kept */
+#define CORELOCK_CYCLE_CONTENDED 16 /* the lock could not be had when the wait began */
 
 /* Waiters of one lock that are named, and that are counted. */
 #define CORELOCK_NAMED_WAITERS 64
@@ -83,6 +88,16 @@ enum corelock_mode {
 enum corelock_slow_kind {
 	CORELOCK_SLOW_WAIT,
 	CORELOCK_SLOW_HOLD,
+};
+
+/* How a cycle ended; docs/format.md has the same numbers. */
+enum corelock_ending {
+	CORELOCK_ENDING_RELEASED,
+	CORELOCK_ENDING_DOWNGRADED,
+	CORELOCK_ENDING_FAILED,	 /* a trylock did not get the lock */
+	CORELOCK_ENDING_ABORTED, /* a fatal signal ended the wait */
+	CORELOCK_ENDING_HOLDING, /* not: it still held the lock when tracing ended */
+	CORELOCK_ENDING_WAITING, /* not: it still waited then */
 };
 
 /* How it is known who held the lock during a wait. */
@@ -206,6 +221,17 @@ struct corelock_mm {
 	uint8_t comm[CORELOCK_COMM_LEN];
 };
 
+/* One wait and the hold that it led to, record of the cycle rings. */
+struct corelock_cycle {
+	uint64_t end_ns;
+	uint64_t wait_ns;
+	uint64_t hold_ns;
+	uint32_t row;
+	uint32_t kind;	     /* enum corelock_ending | CORELOCK_CYCLE_* */
+	uint32_t wait_stack; /* corelock_slow.stack of a slow wait, 0: none */
+	uint32_t hold_stack;
+};
+
 /* One slow wait or hold, record of the ring buffer. */
 struct corelock_slow {
 	uint64_t start_ns;
@@ -221,7 +247,7 @@ struct corelock_slow {
 	uint32_t host_pid;
 	uint32_t host_tid;
 	uint32_t mm_host_pid;
-	uint32_t reserved_ids;
+	uint32_t stack; /* where cycles are recorded: what they name its stacks by, else 0 */
 	uint8_t comm[CORELOCK_COMM_LEN];
 	uint8_t mm_comm[CORELOCK_COMM_LEN]; /* filled in by the library */
 	int32_t kernel_stack_bytes;	    /* < 0: negative errno */
@@ -306,6 +332,8 @@ struct corelock_counters {
 	uint64_t charges_full;	/* pieces of waits that no room was left to charge: unknown */
 	uint64_t ring_full;	/* slow records lost */
 	uint64_t stack_failed;	/* slow records with a stack missing */
+	uint64_t cycles_full;	/* cycles lost: no room in a ring */
+	uint64_t stacks_full;	/* stacks of slow waits and holds that there was no id left for */
 	uint64_t not_followed;	/* child processes that should have been followed */
 	/* By the kernel, per program: events dropped before the program ran. */
 	uint64_t recursion_misses[CORELOCK_EVENTS];

@@ -14,6 +14,7 @@
 #include "times.bpf.h"
 #include "target.bpf.h"
 #include "blame.bpf.h"
+#include "record.bpf.h"
 
 /* The compiler knows the ranges, and would drop the checks that the verifier needs. */
 static __always_inline void count_without_row(__u32 event)
@@ -182,43 +183,74 @@ static __always_inline int on_start(struct mm_struct *mm, __u32 mode)
 		lose(CORELOCK_EVENT_START_LOCKING, CORELOCK_LOST_MAP_FULL);
 	if (charge_waits && unlikely(lock_is_contended(mm, mode)))
 		begin_contended(slot, mm, index);
+	else if (record_cycles)
+		slot->contended = lock_is_contended(mm, mode);
 	slot->since_ns = bpf_ktime_get_ns();
 out:
 	thread->busy = 0;
 	return 0;
 }
 
-/* A wait ended with the lock. Its start counts as lost if the wait cannot be kept. */
+/*
+ * A wait ended with the lock, in whose slot the hold goes on. Its start counts as lost if the wait
+ * cannot be kept.
+ */
 static __always_inline void end_wait(void *ctx, struct corelock_row *row,
-				     const struct lock_slot *waited, __u64 now)
+				     const struct lock_slot *waited, struct lock_slot *held,
+				     __u64 now)
 {
 	__u64 ns = now - waited->since_ns;
 	int sent = 0;
 
+	held->since_ns = now;
+	if (record_cycles) {
+		held->wait_ns = ns;
+		held->wait_stack = 0;
+		held->no_wait = 0;
+	}
 	if (!times_add(&row->wait, ns)) {
+		if (record_cycles) {
+			held->wait_ns = 0;
+			held->no_wait = 1;
+		}
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
 		return;
 	}
 	if (charge_waits && unlikely(waited->contended || ns >= LONG_WAIT_NS))
 		sent = charge_wait(ctx, row, waited, now);
-	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_WAIT]) && !sent)
+	if (likely(ns < hot.slow_ns[CORELOCK_SLOW_WAIT]) || sent)
+		return;
+	if (record_cycles)
+		held->wait_stack =
+			stack_intern(ctx, waited->row, CORELOCK_SLOW_WAIT, waited->since_ns, ns);
+	else
 		send_slow(ctx, waited->row, CORELOCK_SLOW_WAIT, waited->since_ns, ns);
 }
 
 /* False if the hold could not be kept. */
 static __always_inline bool end_hold(void *ctx, struct mm_struct *mm, struct corelock_row *row,
-				     const struct lock_slot *held, __u64 now)
+				     const struct lock_slot *held, enum corelock_ending ending,
+				     __u64 now)
 {
 	__u64 ns = now - held->since_ns;
+	__u32 stack = 0;
 	int sent = 0;
+	bool slow;
 
 	if (!times_add(&row->hold, ns))
 		return false;
 	if (charge_waits && unlikely(lock_is_wanted(mm)))
 		sent = record_hold(ctx, held->row, held->since_ns, now,
 				   CORELOCK_CERTAINTY_OBSERVED);
-	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_HOLD]) && !sent)
+	slow = unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_HOLD]);
+	if (record_cycles) {
+		if (slow)
+			stack = stack_intern(ctx, held->row, CORELOCK_SLOW_HOLD, held->since_ns,
+					     ns);
+		record_cycle(held, ending, now, stack);
+	} else if (slow && !sent) {
 		send_slow(ctx, held->row, CORELOCK_SLOW_HOLD, held->since_ns, ns);
+	}
 	return true;
 }
 
@@ -230,7 +262,7 @@ static __always_inline __u32 downgrade(void *ctx, struct thread_state *thread, s
 	__u32 key = held->operation << 1 | CORELOCK_MODE_READ;
 	__u32 index = row_cached(thread, held->mm, key);
 
-	if (end_hold(ctx, mm, row, held, now))
+	if (end_hold(ctx, mm, row, held, CORELOCK_ENDING_DOWNGRADED, now))
 		row->downgrades++;
 	else
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
@@ -243,6 +275,21 @@ static __always_inline __u32 downgrade(void *ctx, struct thread_state *thread, s
 	if (unlikely(!index))
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
 	return index;
+}
+
+/* A trylock did not get the lock, or a signal ended the wait for it. */
+static __always_inline void settle_failure(struct corelock_row *row, const struct lock_slot *waited,
+					   __u64 now)
+{
+	bool killed = task_is_killed(bpf_get_current_task_btf());
+
+	if (killed)
+		row->aborted_waits++;
+	else
+		row->trylock_failures++;
+	if (record_cycles)
+		record_cycle(waited, killed ? CORELOCK_ENDING_ABORTED : CORELOCK_ENDING_FAILED, now,
+			     0);
 }
 
 static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mode, __u32 success)
@@ -276,15 +323,17 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 	}
 	row->seen[CORELOCK_EVENT_ACQUIRE_RETURNED]++;
 	if (transition == LOCK_ACQUIRED) {
-		open->since_ns = now;
-		end_wait(ctx, row, &closed, now);
+		end_wait(ctx, row, &closed, open, now);
 	} else if (transition == LOCK_DOWNGRADED) {
 		open->since_ns = now;
 		open->row = downgrade(ctx, thread, mm, row, &closed, now);
-	} else if (task_is_killed(bpf_get_current_task_btf())) {
-		row->aborted_waits++;
+		if (record_cycles) {
+			open->wait_ns = open->wait_stack = 0;
+			open->no_wait = 1;
+			open->contended = 0;
+		}
 	} else {
-		row->trylock_failures++;
+		settle_failure(row, &closed, now);
 	}
 out:
 	thread->busy = 0;
@@ -326,7 +375,7 @@ static __always_inline int on_release(void *ctx, struct mm_struct *mm, __u32 mod
 	}
 	row->seen[CORELOCK_EVENT_RELEASED]++;
 	/* Without the hold, both ends of it are lost. */
-	if (!end_hold(ctx, mm, row, &closed, now))
+	if (!end_hold(ctx, mm, row, &closed, CORELOCK_ENDING_RELEASED, now))
 		__sync_fetch_and_add(&counters.lost[CORELOCK_LOST_MAP_FULL], 2);
 	if (unlikely(closed.mm_dying))
 		mm_forget(closed.mm);

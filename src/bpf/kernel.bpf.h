@@ -158,6 +158,18 @@ static __always_inline bool user_registers(struct task_struct *task, struct core
 	return true;
 }
 
+/* Where the task is in user space. */
+static __always_inline void user_position(struct task_struct *task, __u64 *ip, __u64 *sp)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	struct pt_regs___arm64 *arm64 = (void *)regs;
+	struct pt_regs___x86 *x86 = (void *)regs;
+	bool is_x86 = bpf_core_field_exists(x86->orig_ax);
+
+	*ip = is_x86 ? x86->ip : arm64->pc;
+	*sp = is_x86 ? x86->sp : arm64->sp;
+}
+
 /*
  * What a pid namespace at this level calls a thread, 0 if it is not in there. Since Linux kernel
  * commit b69f0aeb0689 ("pid: Replace struct pid 1-element array with flex-array") in v6.5, and in

@@ -64,13 +64,17 @@ enum lock_transition {
 struct lock_slot {
 	uint64_t mm;
 	uint64_t since_ns; /* start of the wait or of the hold */
+	uint64_t wait_ns;  /* of a hold: how long its wait was; only where cycles are recorded */
 	uint32_t row;	   /* where it is counted, 0: nowhere (no room) */
 	uint32_t operation;
-	uint32_t owner_row; /* of a contended wait: who held the lock when it began, 0: unknown */
-	uint8_t phase;	    /* enum lock_phase | enum corelock_mode */
+	union {
+		uint32_t owner_row;  /* of a contended wait: who held the lock when it began */
+		uint32_t wait_stack; /* of a hold: the stack of its wait; 0 of either: none */
+	};
+	uint8_t phase; /* enum lock_phase | enum corelock_mode */
 	uint8_t mm_dying;
 	uint8_t contended; /* the wait began when the lock could not be had */
-	uint8_t reserved;
+	uint8_t no_wait;   /* of a hold: there is no wait_ns */
 };
 
 struct lock_thread {

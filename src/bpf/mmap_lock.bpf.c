@@ -142,6 +142,8 @@ static __always_inline void count_stored(struct thread_state *thread)
 		return;
 	thread->counted = 1;
 	count_slots(&thread->lock, &counters.open_waits, &counters.open_holds);
+	if (record_cycles)
+		record_open(&thread->lock);
 }
 
 /* A thread is gone for good. Its home, once tracing has ended, is left as it is for count_homes. */
@@ -171,8 +173,11 @@ int count_homes(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct thread_state *home = ctx->value;
 
-	if (home && home->task)
-		count_slots(&home->lock, &counters.open_waits, &counters.open_holds);
+	if (!home || !home->task)
+		return 0;
+	count_slots(&home->lock, &counters.open_waits, &counters.open_holds);
+	if (record_cycles)
+		record_open(&home->lock);
 	return 0;
 }
 

@@ -38,8 +38,12 @@ static __always_inline void take_user_stack(void *ctx, struct corelock_slow *slo
 		copy_user_stack(slow);
 }
 
-/* Sends a record of a wait or hold of a row with the stacks of current; 0 if there is no room. */
-static __noinline int send_slow(void *ctx, __u32 index, __u32 kind, __u64 start_ns,
+/*
+ * Sends a record of a wait or hold of a row with the stacks of current; 0 if there is no room.
+ * what: enum corelock_slow_kind, and in the upper half an id for the stacks, as a function can
+ * have no more arguments.
+ */
+static __noinline int send_slow(void *ctx, __u32 index, __u64 what, __u64 start_ns,
 				__u64 duration_ns)
 {
 	struct corelock_row *row = bpf_map_lookup_elem(&rows, &index);
@@ -54,7 +58,8 @@ static __noinline int send_slow(void *ctx, __u32 index, __u32 kind, __u64 start_
 	}
 	slow->start_ns = start_ns;
 	slow->duration_ns = duration_ns;
-	slow->kind = kind;
+	slow->kind = (__u32)what;
+	slow->stack = what >> 32;
 	slow->mode = row->mode;
 	slow->operation = row->operation;
 	slow->pid = row->pid;
@@ -62,7 +67,7 @@ static __noinline int send_slow(void *ctx, __u32 index, __u32 kind, __u64 start_
 	slow->host_pid = row->host_pid;
 	slow->host_tid = row->host_tid;
 	slow->mm_id = row->mm_id;
-	slow->mm_pid = slow->mm_host_pid = slow->reserved_ids = 0;
+	slow->mm_pid = slow->mm_host_pid = 0;
 	slow->row = index;
 	__builtin_memset(slow->mm_comm, 0, sizeof(slow->mm_comm));
 	bpf_get_current_comm(slow->comm, sizeof(slow->comm));

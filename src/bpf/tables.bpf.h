@@ -19,6 +19,7 @@ const volatile bool follow_children;
 const volatile __u32 self_tgid;	 /* 0: the tool is part of what is studied */
 const volatile bool keep_recent; /* maxima by interval */
 const volatile bool charge_waits;
+const volatile bool record_cycles;
 const volatile __u32 max_rows;
 const volatile __u32 max_mms;
 const volatile __u32 max_chunks;
@@ -36,12 +37,14 @@ struct {
 	 */
 	__u64 mm_epoch;
 	__u64 since_ns; /* when tracing began, or a process last moved into the cgroup */
+	__u64 end_ns;	/* when it ended */
 } hot __attribute__((aligned(64))) = {.interval = 1, .mm_epoch = 1};
 
 __u32 next_row = 1;
 __u32 next_mm = 1;
 __u32 next_chunk = 1;
 __u32 next_task = 1;
+__u32 next_stack = 1;
 struct corelock_counters counters;
 
 static __always_inline void count(__u64 *counter)
@@ -138,6 +141,7 @@ struct thread_state {
 	__u32 counted; /* in storage: among what was open at the end */
 	/* Acquisition of what it holds since a wait that began before tracing; 0: none. */
 	__u64 unstarted_since_ns;
+	__u64 reserved[4];
 	struct cached_row cache[ROW_CACHE];
 };
 

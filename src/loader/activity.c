@@ -74,9 +74,9 @@ static bool grow(void *table, uint32_t count, uint32_t wanted, size_t size)
 static int grow_tables(corelock_session *session, struct activity *activity)
 {
 	const struct mmap_lock_bpf__data *data = session->skel->data;
-	uint32_t rows = table_used(data->next_row, session->options.max_rows);
-	uint32_t mms = table_used(data->next_mm, session->options.max_mms);
-	uint32_t chunks = table_used(data->next_chunk, session->options.max_chunks);
+	uint32_t rows = used_entries(data->next_row, session->options.max_rows);
+	uint32_t mms = used_entries(data->next_mm, session->options.max_mms);
+	uint32_t chunks = used_entries(data->next_chunk, session->options.max_chunks);
 	uint32_t row_count = activity->row_count, chunk_count = activity->chunk_count;
 
 	if (!grow(&activity->rows, row_count, rows, sizeof(*activity->rows)) ||
@@ -135,12 +135,12 @@ static int read_chunks(corelock_session *session, struct activity *activity)
 			start++;
 		if (start >= activity->chunk_count)
 			break;
-		for (end = next = start + 1;
-		     next < activity->chunk_count && next - end < MIN_GAP; next++)
+		for (end = next = start + 1; next < activity->chunk_count && next - end < MIN_GAP;
+		     next++)
 			if (activity->wanted[next])
 				end = next + 1;
-		error = table_read(session, session->skel->maps.chunks, start, end - start,
-				   activity->chunks + start);
+		error = read_part(session, session->skel->maps.chunks, start, end - start,
+				  activity->chunks + start);
 		start = end;
 	}
 	return error;
@@ -152,11 +152,11 @@ static int look(corelock_session *session, struct activity *activity)
 	int error = grow_tables(session, activity);
 
 	if (!error)
-		error = table_read(session, session->skel->maps.rows, 0, activity->row_count,
-				   activity->rows);
+		error = read_part(session, session->skel->maps.rows, 0, activity->row_count,
+				  activity->rows);
 	if (!error)
-		error = table_read(session, session->skel->maps.mms, 0, activity->mm_count,
-				   activity->mms);
+		error = read_part(session, session->skel->maps.mms, 0, activity->mm_count,
+				  activity->mms);
 	if (error)
 		return error;
 	memcpy(activity->before, activity->chunks,
@@ -210,8 +210,8 @@ static int by_operation(const void *a, const void *b)
 {
 	const struct corelock_row *one = &(*(struct active_row *const *)a)->row;
 	const struct corelock_row *other = &(*(struct active_row *const *)b)->row;
-	int difference = compare(one->operation, other->operation)
-				 ?: compare(one->mode, other->mode);
+	int difference =
+		compare(one->operation, other->operation) ?: compare(one->mode, other->mode);
 
 	/* A kernel thread's name is what it does. */
 	if (difference || one->operation != CORELOCK_OPERATION_KERNEL_THREAD)
@@ -263,7 +263,8 @@ static uint64_t bucket_middle(uint32_t index)
 	return (CORELOCK_SUB_BUCKETS + sub) * width + (width - 1) / 2;
 }
 
-/* By the nearest rank, as everywhere. No time is above the longest, whatever its bucket's middle. */
+/* By the nearest rank, as everywhere. No time is above the longest, whatever its bucket's middle.
+ */
 static uint64_t p99(const struct distribution *sum)
 {
 	uint64_t below = 0;

@@ -9,7 +9,7 @@
 
 #include "session.h"
 
-static uint64_t now_ns(void)
+uint64_t now_ns(void)
 {
 	struct timespec now;
 
@@ -138,7 +138,8 @@ CORELOCK_EXPORT int corelock_detach(corelock_session *session, uint64_t *end_ns)
 	if (session->attached) {
 		session->attached = false;
 		__atomic_store_n(&session->skel->data->hot.tracing, 0, __ATOMIC_SEQ_CST);
-		session->end_ns = now_ns();
+		session->end_ns = record_ended_ns(session) ?: now_ns();
+		session->skel->data->hot.end_ns = session->end_ns;
 		detach_programs(session);
 		error = count_open(session);
 	}

@@ -87,6 +87,8 @@ struct corelock_options {
 	uint32_t reserved;	 /* 0 */
 	const char *btf_path;	 /* the kernel's BTF where /sys does not show it; copied, or NULL */
 	uint64_t cgroup_id;	 /* version 2: the inode of its directory */
+	uint32_t record; /* 1: keep every cycle for corelock_record_begin; not with charges */
+	uint32_t cycle_ring_bytes; /* for cycles, of each CPU; default by the number of CPUs */
 };
 
 /* What corelock_handshake says of this library. */
@@ -194,6 +196,26 @@ struct corelock_totals {
 	uint64_t downgrades;
 	uint64_t failures; /* of trylocks, and aborted waits */
 	uint64_t rows;	   /* in use */
+};
+
+/* Types of a recording's blocks: docs/format.md. */
+enum corelock_block {
+	CORELOCK_BLOCK_HEADER = 1,
+	CORELOCK_BLOCK_PROCESSES,
+	CORELOCK_BLOCK_ROWS,
+	CORELOCK_BLOCK_CYCLES,
+	CORELOCK_BLOCK_STACKS,
+	CORELOCK_BLOCK_FOOTER,
+};
+
+/* How a recording goes. */
+struct corelock_recording {
+	uint64_t bytes;	      /* of the file so far */
+	uint64_t cycles;      /* written */
+	uint64_t not_written; /* taken from the rings after it had ended */
+	uint64_t ended_ns;    /* when it ended by itself, and the counting with it; 0: it did not */
+	int32_t sys_errno;    /* why the file could not be written on, 0: it could */
+	uint32_t full;	      /* 1: it has reached max_bytes */
 };
 
 /* What corelock_holders_snapshot found. The arrays are the handle's, until its next call. */
@@ -310,8 +332,8 @@ int corelock_read_row(corelock_session *session, uint32_t row, struct corelock_r
  */
 int corelock_begin_activity(corelock_session *session);
 uint32_t corelock_active_rows(const corelock_session *session);
-int corelock_read_activity(corelock_session *session, uint32_t by,
-			   struct corelock_activity *groups, uint32_t capacity);
+int corelock_read_activity(corelock_session *session, uint32_t by, struct corelock_activity *groups,
+			   uint32_t capacity);
 
 /*
  * Takes up to capacity slow records from the ring. Shorter waits than
@@ -346,6 +368,34 @@ int corelock_read_counters(corelock_session *session, struct corelock_counters *
 int corelock_spawn(corelock_session *session, char *const *argv, int32_t *pid);
 int corelock_resume(corelock_session *session, int32_t pid);
 int corelock_abandon(corelock_session *session, int32_t pid);
+
+/*
+ * Recording, with the option record: every cycle goes to a file as docs/format.md describes.
+ *
+ * corelock_record_begin comes after corelock_attach. It writes the file's head and `header` as the
+ * first block, and starts a thread that writes cycles, rows and processes until
+ * corelock_record_end; the thread takes no signals. fd is the caller's, at the beginning of an
+ * empty file or a pipe, and must stay open until corelock_record_end or corelock_free.
+ * max_bytes: recording ends before the file is larger but for tables and accounting; 0: no limit.
+ */
+int corelock_record_begin(corelock_session *session, int32_t fd, uint64_t max_bytes,
+			  const void *header, uint64_t header_bytes);
+
+/* Writes a block of the caller's (type: enum corelock_block), any time from corelock_record_begin
+ * to corelock_free. */
+int corelock_record_block(corelock_session *session, uint32_t type, const void *payload,
+			  uint64_t bytes);
+
+/* A descriptor that polls readable once recording has ended by itself. The session's. */
+int corelock_record_fd(corelock_session *session);
+
+void corelock_record_status(corelock_session *session, struct corelock_recording *status);
+
+/*
+ * After corelock_detach: writes what is left, and ends the thread. What could not be written is
+ * in the status and no failure. Repeating it does nothing.
+ */
+int corelock_record_end(corelock_session *session);
 
 /*
  * For a look at the host, once the session is configured. corelock_check makes

@@ -12,12 +12,15 @@
 #define CHARGES_PER_ROW 8
 #define MIN_HISTORIES 16
 #define MAX_HISTORIES 64
+#define MAX_TRACES 32768
+#define MAX_STACKS 65536
 
 void session_unload(corelock_session *session)
 {
 	detach_programs(session);
 	detach_program(&session->freed);
 	session->attached = false;
+	record_free(session);
 	ring_buffer__free(session->ring);
 	session->ring = NULL;
 	mmap_lock_bpf__destroy(session->skel);
@@ -68,6 +71,7 @@ static void set_variables(corelock_session *session)
 	rodata->keep_recent = options->intervals;
 	rodata->charge_waits = options->charges;
 	rodata->send_examples = options->charges != CHARGES_WITHOUT_EXAMPLES;
+	rodata->record_cycles = options->record;
 	rodata->mm_from_record = session->form == FORM_RECORD || session->form == FORM_OWN_RECORD;
 	rodata->home_mask = home_count(session) - 1;
 	rodata->history_mask = history_count(session) - 1;
@@ -94,6 +98,9 @@ static int set_sizes(corelock_session *session)
 		{session->skel->maps.contentions, options->charges ? options->max_rows : 1},
 		{session->skel->maps.histories, history_count(session)},
 		{session->skel->maps.charges, corelock_max_charges(session) ?: 1},
+		{session->skel->maps.cycle_rings, record_cpus(session)},
+		{session->skel->maps.traces, options->record ? MAX_TRACES : 1},
+		{session->skel->maps.stack_ids, options->record ? MAX_STACKS : 1},
 	};
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -207,6 +214,8 @@ static int load_form(corelock_session *session, enum event_form form)
 		error = follow_target(session);
 	if (!error)
 		error = slow_open(session);
+	if (!error)
+		error = record_open(session);
 	return error;
 }
 

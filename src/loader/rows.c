@@ -10,13 +10,12 @@
 #define BATCH_ROWS 256
 #define BUCKETS_PER_ROW (2 * CORELOCK_OCTAVES * CORELOCK_SUB_BUCKETS)
 
-uint32_t table_used(uint32_t next, uint32_t max)
+uint32_t used_entries(uint32_t next, uint32_t max)
 {
 	return next < max ? next : max;
 }
 
-int table_read(corelock_session *session, struct bpf_map *map, uint32_t start,
-			uint32_t count, void *values)
+int read_entries(const struct bpf_map *map, uint32_t start, uint32_t count, void *values)
 {
 	size_t size = bpf_map__value_size(map);
 	uint32_t done = 0;
@@ -32,14 +31,22 @@ int table_read(corelock_session *session, struct bpf_map *map, uint32_t start,
 					     keys, (char *)values + done * size, &got, NULL);
 		/* ENOENT: the end of the map was reached, with `got` entries. */
 		if (error && error != -ENOENT)
-			return session_fail(session, CORELOCK_E_SYSTEM, -error, "",
-					    "cannot read map %s", bpf_map__name(map));
+			return -error;
 		if (!got)
-			return session_fail(session, CORELOCK_E_SYSTEM, 0, "", "map %s ended early",
-					    bpf_map__name(map));
+			return ENODATA;
 		done += got;
 	}
 	return 0;
+}
+
+int read_part(corelock_session *session, const struct bpf_map *map, uint32_t start, uint32_t count,
+	      void *values)
+{
+	int error = read_entries(map, start, count, values);
+
+	return error ? session_fail(session, CORELOCK_E_SYSTEM, error, "", "cannot read map %s",
+				    bpf_map__name(map))
+		     : 0;
 }
 
 /* The first `count` entries of an array map in fresh memory. */
@@ -50,7 +57,7 @@ static int read_table(corelock_session *session, struct bpf_map *map, uint32_t c
 	if (!*table)
 		return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot read map %s",
 				    bpf_map__name(map));
-	return table_read(session, map, 0, count, *table);
+	return read_part(session, map, 0, count, *table);
 }
 
 void rows_free(corelock_session *session)
@@ -81,9 +88,9 @@ static int begin_pass(corelock_session *session)
 	session->contentions = calloc(BATCH_ROWS, sizeof(*session->contentions));
 	if (!session->batch || !session->contentions)
 		return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot read rows");
-	session->row_count = table_used(data->next_row, session->options.max_rows);
-	session->mm_count = table_used(data->next_mm, session->options.max_mms);
-	session->chunk_count = table_used(data->next_chunk, session->options.max_chunks);
+	session->row_count = used_entries(data->next_row, session->options.max_rows);
+	session->mm_count = used_entries(data->next_mm, session->options.max_mms);
+	session->chunk_count = used_entries(data->next_chunk, session->options.max_chunks);
 	session->next_row = 1;
 	session->batch_start = session->batch_count = 0;
 	error = read_table(session, session->skel->maps.mms, session->mm_count,
@@ -129,11 +136,11 @@ static const struct corelock_row *peek_row(corelock_session *session, int *error
 
 		session->batch_start = index;
 		session->batch_count = left < BATCH_ROWS ? left : BATCH_ROWS;
-		*error = table_read(session, session->skel->maps.rows, index,
-				      session->batch_count, session->batch);
+		*error = read_part(session, session->skel->maps.rows, index, session->batch_count,
+				   session->batch);
 		if (!*error && session->options.charges)
-			*error = table_read(session, session->skel->maps.contentions, index,
-					      session->batch_count, session->contentions);
+			*error = read_part(session, session->skel->maps.contentions, index,
+					   session->batch_count, session->contentions);
 		if (*error)
 			return NULL;
 	}
@@ -261,8 +268,8 @@ CORELOCK_EXPORT int corelock_read_row(corelock_session *session, uint32_t index,
 	error = bpf_map__lookup_elem(session->skel->maps.rows, &index, sizeof(index), &row,
 				     sizeof(row), 0);
 	if (!error)
-		error = bpf_map__lookup_elem(session->skel->maps.mms, &row.mm_id,
-					     sizeof(row.mm_id), &mm, sizeof(mm), 0);
+		error = bpf_map__lookup_elem(session->skel->maps.mms, &row.mm_id, sizeof(row.mm_id),
+					     &mm, sizeof(mm), 0);
 	if (error)
 		return session_fail(session, CORELOCK_E_SYSTEM, -error, "", "cannot read row %u",
 				    index);

@@ -70,7 +70,7 @@ static bool options_copy(struct corelock_options *to, const struct corelock_opti
 	return true;
 }
 
-static uint32_t power_of_two(uint32_t value)
+uint32_t power_of_two(uint32_t value)
 {
 	uint32_t power = getpagesize();
 
@@ -119,6 +119,12 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 	if (options->charges > CHARGES_WITHOUT_EXAMPLES)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "the option charges is 0, 1 or 2");
+	if (options->record > 1 || (options->record && options->charges))
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
+				    "the option record is 0 or 1, and goes without charges");
+	if (options->cycle_ring_bytes > MAX_RING_BYTES)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "Ask for less.",
+				    "a ring for cycles is limited to %u bytes", MAX_RING_BYTES);
 	if (options->ring_bytes < MIN_RING_RECORDS * sizeof(struct corelock_slow))
 		options->ring_bytes = MIN_RING_RECORDS * sizeof(struct corelock_slow);
 	options->ring_bytes = power_of_two(options->ring_bytes);

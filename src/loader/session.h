@@ -6,6 +6,7 @@
 #include "failure.h"
 #include "mmap_lock.skel.h"
 #include "pids.h"
+#include "record.h"
 
 struct slow_read;
 
@@ -38,6 +39,7 @@ struct corelock_session {
 	struct mmap_lock_bpf *skel;
 	struct ring_buffer *ring;
 	struct slow_read *slow_read; /* while the ring is being read */
+	struct recorder *recorder;   /* NULL: nothing is recorded */
 	struct event_forms forms;    /* that may be tried */
 	enum event_form form;	     /* that is loaded */
 	bool real_time;		     /* a kernel with PREEMPT_RT */
@@ -80,18 +82,30 @@ void session_unload(corelock_session *session);
 bool may_fall_back(const corelock_session *session, int error);
 int fall_back(void *handle);
 
+/* The least power of two from value, and a page, on: what a ring can have. */
+uint32_t power_of_two(uint32_t value);
+
+/* Now, on CLOCK_MONOTONIC. */
+uint64_t now_ns(void);
+
 /* Ends one, and all but the one that outlives the counting, start_locking first. */
 void detach_program(struct bpf_link **link);
 void detach_programs(corelock_session *session);
 
 int check_loaded(corelock_session *session);
 
-/* How many entries of a table have been handed out, 0 among them. */
-uint32_t table_used(uint32_t next, uint32_t max);
+/*
+ * Entries [start, start + count) of an array map, by as few system calls as it takes. 0, or an
+ * errno: ENODATA if the map ended early.
+ */
+int read_entries(const struct bpf_map *map, uint32_t start, uint32_t count, void *values);
 
-/* Entries [start, start + count) of an array map, by as few system calls as it takes. */
-int table_read(corelock_session *session, struct bpf_map *map, uint32_t start, uint32_t count,
-	       void *values);
+/* How many entries of a table have been handed out, by its next index. */
+uint32_t used_entries(uint32_t next, uint32_t max);
+
+/* As read_entries; an error is the session's failure. */
+int read_part(corelock_session *session, const struct bpf_map *map, uint32_t start, uint32_t count,
+	      void *values);
 
 void rows_free(corelock_session *session);
 void activity_free(corelock_session *session);

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from corelock.cli.outfile import open_outfile
 from corelock.errors import CorelockError
+from corelock.outfile import open_outfile
 
 _OTHER = 12345
 

@@ -1,0 +1,390 @@
+"""Recording every lock cycle to a file: :func:`record`, and the :class:`Recorder` it gives."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import threading
+import time
+import uuid
+from collections import deque
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Optional, Union
+
+from corelock import target
+from corelock._native import Options, RecordingStatus, Session, SlowRecord
+from corelock.arguments import FileName, check_range, file_name, is_whole
+from corelock.errors import CorelockError, InvalidArgument
+from corelock.export.fields import cgroup_fields, target_fields, well_formed
+from corelock.model import Accounting, Host, Target
+from corelock.outfile import OutFile, open_outfile
+from corelock.probe import LockProbe
+from corelock.stacktable import StackTable
+from corelock.symbolize import Symbolizer
+from corelock.tracer import MAX_RING_BYTES, Tracer
+from corelock.version import VERSION
+
+#: What can end a recording.
+EndedBy = Literal["duration", "signal", "target_exit", "max_size", "no_space", "error", "stop"]
+
+MAX_FILE_BYTES = (1 << 63) - 1
+#: Stacks that wait for their names take 17 KiB each; what goes beyond waits in the kernel.
+_MOST_PENDING = 2000
+#: As many as are lost if recording is killed.
+_STACKS_PER_BLOCK = 64
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class RecordingResult:
+    """What a recording came to.
+
+    ``cycles`` are in the file, which has ``bytes``. Of the ``cycles_lost``, ``ring_full`` came
+    faster than they could be written, ``not_written`` came when the file could not be written
+    on. ``stacks`` is how many ids of stacks are in the file, ``stacks_lost`` how many stacks are
+    not, by cause. ``error`` is why the file could not be written on, None if it could.
+    """
+
+    ended_by: EndedBy
+    duration_ns: int
+    bytes: int
+    cycles: int
+    cycles_lost: dict[str, int]
+    stacks: int
+    stacks_lost: dict[str, int]
+    error: Optional[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cycle and every stack is in the file."""
+        return not (any(self.cycles_lost.values()) or any(self.stacks_lost.values()) or self.error)
+
+
+class Recorder(Tracer):
+    """A :class:`Tracer` that also writes every lock cycle of its target to a file.
+
+    Made by :func:`record`. While it is open a thread in C writes cycles, and one in Python
+    learns the names of new stacks; :meth:`stop` ends both. ``slow_events`` and ``fileno`` are not
+    for use here.
+    """
+
+    def __init__(
+        self,
+        path: Union[FileName, int],
+        *,
+        overwrite: bool = False,
+        max_bytes: Optional[int] = None,
+        cycle_ring_bytes: Optional[int] = None,
+        **tracer: Any,
+    ) -> None:
+        super().__init__(**tracer)
+        if self._blame or self._intervals:
+            raise InvalidArgument(
+                "a recorder has no blame and no intervals", "Make them of the recording."
+            )
+        check_range("max_bytes", max_bytes, 1, MAX_FILE_BYTES)
+        check_range("cycle_ring_bytes", cycle_ring_bytes, 1, MAX_RING_BYTES)
+        self._fd: Optional[int] = None
+        self._path: Optional[str] = None
+        if is_whole(path):
+            self._fd = int(path)  # type: ignore[arg-type]
+        else:
+            self._path = file_name("file", path)  # type: ignore[arg-type]
+        self._overwrite = overwrite
+        self._max_bytes = max_bytes or 0
+        self._cycle_ring_bytes = cycle_ring_bytes or 0
+        self._file: Optional[OutFile] = None
+        self._begun = False
+        self._owner = 0
+        self._probe = LockProbe(self._btf)
+        #: Names what is slow; its notes say what could not be read.
+        self.symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
+        self._stacks = StackTable()
+        self._pending: deque[SlowRecord] = deque()
+        self._thread: Optional[threading.Thread] = None
+        self._stop_pipe = (-1, -1)
+        #: What it came to, once stopped.
+        self.result: Optional[RecordingResult] = None
+
+    def start(self) -> None:
+        """Attach and begin to record; returns when counting has begun.
+
+        Raises:
+            InvalidArgument: there is such a file already.
+            CorelockError: it cannot be written; and as :meth:`Tracer.start`.
+        """
+        with self._lock:
+            if self._path is not None and self._file is None:
+                self._file = self._open_file(self._path)
+                self._fd = self._file.fd
+            self._owner = os.getpid()
+            try:
+                super().start()
+            except BaseException:
+                self._close_file()
+                raise
+            self._stop_pipe = os.pipe2(os.O_CLOEXEC)
+            self._thread = threading.Thread(target=self._name_stacks, name="corelock-stacks")
+            self._thread.start()
+
+    def _open_file(self, path: str) -> OutFile:
+        try:
+            file = open_outfile(path)
+        except OSError as error:
+            raise CorelockError(
+                f"cannot write {path}: {error.strerror}", "Name a file in a writable folder."
+            ) from error
+        if not file.is_new and not self._overwrite:
+            os.close(file.fd)
+            file.close()
+            raise InvalidArgument(
+                f"{path} is there already", "Name another file, or overwrite this one (--force)."
+            )
+        return file
+
+    def _close_file(self) -> None:
+        """Close what we opened; leave no empty file behind."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        os.close(file.fd)
+        if file.is_new and not self._begun:
+            file.remove()
+        file.close()
+
+    def _options(self) -> Options:
+        return replace(super()._options(), record=True, cycle_ring_bytes=self._cycle_ring_bytes)
+
+    def _attach(self, session: Session) -> None:
+        super()._attach(session)
+        assert self._fd is not None
+        if self._file is not None:
+            with suppress(OSError):  # a pipe
+                os.ftruncate(self._fd, 0)
+        session.record_begin(self._fd, self._max_bytes, _as_json(self._header(session)))
+        self._begun = True
+
+    def _header(self, session: Session) -> dict[str, Any]:
+        traced = None
+        if self.pid is not None:
+            traced = Target(self.pid, target.comm_of(self.pid), self.host_pid)
+        return {
+            "format": "corelock recording",
+            "corelock": VERSION,
+            "id": uuid.uuid4().hex,
+            "start_ns": self._start_ns,
+            "clock": _clocks(),
+            "host": {**asdict(Host.this()), "boot_id": target.boot_id()},
+            "target": target_fields(traced),
+            "cgroup": cgroup_fields(self.cgroup),
+            "command": [well_formed(word) for word in self._command] or None,
+            "attached_by": session.attached_by(),
+            "slow_ns": self._slow_ns,
+        }
+
+    @property
+    def status(self) -> RecordingStatus:
+        """How the recording goes.
+
+        Raises:
+            InvalidArgument: the recorder is not running.
+        """
+        with self._lock:
+            return self._open().record_status()
+
+    def ended_fd(self) -> int:
+        """A descriptor that polls readable once recording has ended by itself: the file is full."""
+        with self._lock:
+            return self._open().record_fd()
+
+    def wait(self, timeout_s: Optional[float] = None) -> bool:
+        """Wait until recording has ended by itself; False if it has not after so many seconds."""
+        poll = select.poll()
+        poll.register(self.ended_fd(), select.POLLIN)
+        return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
+
+    def stop(self, ended_by: EndedBy = "stop") -> None:
+        """End the recording, and write what is left; :attr:`result` says what it came to.
+
+        Repeating it does nothing. A file that cannot be written on is no exception here: what
+        is in it can be read, and the result has the ``error``.
+
+        Raises:
+            InvalidArgument: as :meth:`Tracer.stop`.
+        """
+        with self._lock:
+            super().stop()
+            if self.result is not None or not self._begun:
+                return
+        self._join()
+        with self._lock:
+            session = self._open()
+            try:
+                session.record_end()
+                self._take(session)
+                while self._pending:
+                    self._name_one()
+            finally:
+                self.result = self._finish(session, ended_by)
+
+    def close(self) -> None:
+        """Stop, detach and free everything. Repeating it does nothing.
+
+        In a fork of the process that started it, frees what the fork has of it.
+        """
+        if self._owner not in (0, os.getpid()):
+            # Of the threads that may have held it, a fork has none.
+            self._lock = threading.RLock()
+            self._thread = None
+        try:
+            if self._session is not None and self._begun and self._owner == os.getpid():
+                self.stop()
+        finally:
+            super().close()
+            self._close_file()
+            self._probe.close()
+
+    def _join(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        reader, writer = self._stop_pipe
+        os.close(writer)
+        thread.join()
+        os.close(reader)
+
+    def _name_stacks(self) -> None:
+        """Learn the names of new stacks until :meth:`stop`: what the thread does."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        poll.register(self._stop_pipe[0], select.POLLIN)
+        while True:
+            ready = dict(poll.poll(0 if self._pending else None))
+            if self._stop_pipe[0] in ready:
+                return
+            with self._lock:
+                session = self._open()
+                if ready:
+                    self._take(session)
+            if self._pending:
+                self._name_one()
+            if not self._pending or self._stacks.fresh >= _STACKS_PER_BLOCK:
+                with self._lock, suppress(CorelockError):  # shows in the status
+                    self._write_stacks(session)
+
+    def _take(self, session: Session) -> None:
+        """Take stacks out of the ring, and see where their code is mapped."""
+        more = True
+        while more and len(self._pending) < _MOST_PENDING:
+            records, more = session.slow_batch(0, 0)
+            for record in records:
+                self.symbols.observe(record.event)
+            self._pending.extend(records)
+
+    def _name_one(self) -> None:
+        record = self._pending.popleft()
+        self._stacks.add(record.stack, self.symbols.resolve(record.event))
+
+    def _write_stacks(self, session: Session) -> None:
+        block = self._stacks.take_block()
+        if block is not None:
+            session.record_block("STACKS", block)
+
+    def _finish(self, session: Session, ended_by: EndedBy) -> RecordingResult:
+        """Write what comes last: stacks, and where everything went."""
+        status, accounting = session.record_status(), session.accounting()
+        result = RecordingResult(
+            ended_by=_ended_by(status, ended_by),
+            duration_ns=self.duration_ns,
+            bytes=status.bytes,
+            cycles=status.cycles,
+            cycles_lost={
+                "ring_full": accounting.cycles_lost, "not_written": status.not_written,
+            },
+            stacks=self._stacks.ids,
+            stacks_lost={**accounting.slow_lost, "table_full": accounting.stacks_full},
+            error=os.strerror(status.sys_errno) if status.sys_errno else None,
+        )  # fmt: skip
+        footer = self._footer(result, accounting, session.lock_totals())
+        try:
+            self._write_stacks(session)
+            session.record_block("FOOTER", _as_json(footer))
+        except CorelockError as error:
+            result = replace(result, error=result.error or error.message)
+        return replace(result, bytes=session.record_status().bytes)
+
+    def _footer(
+        self, result: RecordingResult, accounting: Accounting, totals: dict[str, int]
+    ) -> dict[str, Any]:
+        from corelock.export.jsonout import accounting_fields
+
+        return {
+            "end_ns": self._start_ns + result.duration_ns,
+            "clock": _clocks(),
+            "ended_by": result.ended_by,
+            "cycles": {"written": result.cycles, "lost": result.cycles_lost},
+            "stacks": {"ids": result.stacks, "lost": result.stacks_lost},
+            "totals": totals,
+            "accounting": accounting_fields(accounting),
+        }
+
+
+def _ended_by(status: RecordingStatus, given: EndedBy) -> EndedBy:
+    if status.full:
+        return "max_size"
+    if status.sys_errno:
+        return "no_space" if status.sys_errno in _NO_SPACE else "error"
+    return given
+
+
+def _as_json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _clocks() -> dict[str, int]:
+    """What the clocks say, the first one as near to the others as can be."""
+    return {
+        "monotonic_ns": time.monotonic_ns(),
+        "realtime_ns": time.time_ns(),
+        "boottime_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+    }
+
+
+def record(
+    path: Union[FileName, int],
+    *,
+    overwrite: bool = False,
+    max_bytes: Optional[int] = None,
+    cycle_ring_bytes: Optional[int] = None,
+    **tracer: Any,
+) -> Recorder:
+    """Record every lock cycle of a target to a file, for ``with``.
+
+    Args:
+        path: the file, or a descriptor that is open for writing (a pipe, say), which stays open.
+        overwrite: a file that is there already is emptied; else it is an error.
+        max_bytes: recording ends before the file is larger; tables of names and the accounting,
+            some kilobytes mostly, come on top.
+        cycle_ring_bytes: room for cycles on their way to the file, 48 bytes each, for each CPU;
+            by default 4 MiB, and less with more than 32 CPUs.
+        tracer: what is traced (``pid``, ``command``, ...), and other arguments of
+            :class:`Tracer`, but for ``blame`` and ``intervals``: a recording has all that they
+            are made of.
+
+    >>> import corelock, mmap, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "here.corelock")
+    >>> with corelock.record(path, pid=os.getpid()) as recorder:
+    ...     region = mmap.mmap(-1, 1 << 24)
+    >>> recorder.result.cycles > 0, recorder.result.complete
+    (True, True)
+
+    Raises:
+        InvalidArgument: the file is there already; and as :class:`Tracer`.
+        CorelockError: the file cannot be written; and as :class:`Tracer`.
+    """
+    return Recorder(
+        path, overwrite=overwrite, max_bytes=max_bytes, cycle_ring_bytes=cycle_ring_bytes, **tracer
+    )
