@@ -248,10 +248,10 @@ def _recordings(
             from corelock.analysis.blame import with_blame
 
             report = with_blame(source, report, options.selection, census, progress)
-        yield Recorded(source.label, _period(source), report, census, _clock_notes(source))
+        yield Recorded(source.label, period(source), report, census, _clock_notes(source))
 
 
-def _period(source: Source) -> str:
+def period(source: Source) -> str:
     """When a recording was made, on local clocks."""
     first, last = (
         datetime.datetime.fromtimestamp(wall_ns(source, at) // 1_000_000_000)
