@@ -542,7 +542,7 @@ def test_colour_changes_no_character() -> None:
 # --- JSON ---------------------------------------------------------------------------------------
 
 MEMBERS = ["wait_ns", "charged_ns", "unknown_ns", "uncontended_ns", "unheld_ns", "unaccounted_ns",
-           "waiters", "charges", "examples"]  # fmt: skip
+           "missing_holds", "waiters", "charges", "examples"]  # fmt: skip
 IDENTITY = ["mm_pid", "mm_comm", "pid", "tid", "comm", "foreign", "mode", "operation"]
 
 
