@@ -27,8 +27,10 @@ say = $(if $(V),,@printf '  %-9s %s\n' '$(1)' '$(2)';)
 BUILD_PACKAGES := clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev \
 	linux-libc-dev python3-venv
 BENCH_PACKAGES := bpftrace linux-perf
-TEST_PACKAGES := binutils default-jdk-headless gcc-aarch64-linux-gnu gdb libc6-dbg \
-	libc6-dev-arm64-cross postgresql qemu-user
+TEST_PACKAGES := binutils chromium chromium-driver default-jdk-headless gcc-aarch64-linux-gnu \
+	gdb golang-go libc6-dbg libc6-dev-arm64-cross postgresql qemu-user
+# The schema that files for speedscope are judged by, and the viewer itself.
+SPEEDSCOPE := speedscope@1.25.0
 VM_PACKAGES := cpio gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm qemu-system-x86
 
 # Another folder with a vmlinux.h, while new kernel types are being used (vmlinux/README.md).
@@ -61,7 +63,7 @@ all: $(LIBRARY) $(VENV)/.installed
 demo: all $(BUILD)/workloads/demo
 	$(Q)$(VENV)/bin/corelock hold-times -s 2 -- $(BUILD)/workloads/demo
 
-test: all workloads $(BUILD)/.test_packages
+test: all workloads $(BUILD)/.test_packages $(BUILD)/npm/.installed
 	$(Q)$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 check: all workloads $(VENV)/.checkers
@@ -110,6 +112,12 @@ $(BUILD)/.packages: tools/packages.sh Makefile | $(BUILD)
 # Programs to trace. Who may not install them can test all the rest; CI cannot do without.
 $(BUILD)/.test_packages: tools/packages.sh Makefile | $(BUILD)
 	$(Q)if sh tools/packages.sh $(TEST_PACKAGES); then touch $@; \
+		else [ "$$CORELOCK_KERNEL_TESTS" != 1 ]; fi
+
+$(BUILD)/npm/.installed: Makefile | $(BUILD)
+	$(call say,NPM,$(SPEEDSCOPE))mkdir -p $(@D); \
+	if { command -v npm >/dev/null || sh tools/packages.sh npm; } && npm install --silent \
+		--no-save --no-package-lock --prefix $(@D) $(SPEEDSCOPE) >/dev/null; then touch $@; \
 		else [ "$$CORELOCK_KERNEL_TESTS" != 1 ]; fi
 
 $(VENV)/.created: | $(BUILD)/.packages

@@ -231,7 +231,14 @@ class Recorder(Tracer):
                 self.result = self._finish(session, ended_by)
 
     def close(self) -> None:
-        """Stop, detach and free everything. Repeating it does nothing."""
+        """Stop, detach and free everything. Repeating it does nothing.
+
+        In a fork of the process that started it, frees what the fork has of it.
+        """
+        if self._owner not in (0, os.getpid()):
+            # Of the threads that may have held it, a fork has none.
+            self._lock = threading.RLock()
+            self._thread = None
         try:
             if self._session is not None and self._begun and self._owner == os.getpid():
                 self.stop()

@@ -12,7 +12,7 @@ from corelock.analysis.source import Source
 from corelock.export._pprof_messages import Profile
 from corelock.export.fields import well_formed
 from corelock.export.remarks import missing_in_words
-from corelock.export.samples import Sample, SampleFrame, samples
+from corelock.export.samples import Sample, SampleFrame, samples, shown
 from corelock.version import VERSION
 
 BINARY = True
@@ -121,7 +121,7 @@ def _labels(sample: Sample) -> Iterator[tuple[str, Union[int, str]]]:
     yield "host", well_formed(sample.source.label)
     yield "process", f"{well_formed(row.mm_comm)}[{pid}]"
     yield "thread", f"{well_formed(row.comm)}[{tid}]"
-    yield "operation", well_formed(row.operation)
+    yield "operation", shown(row.operation)
     yield "mode", row.mode
     yield "tid", tid
 

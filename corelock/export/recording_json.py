@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Optional, TextIO
+from typing import Any, Optional, TextIO, Union
 
 from corelock.analysis.batches import Progress
-from corelock.analysis.census import take_census
+from corelock.analysis.blame import with_blame
+from corelock.analysis.census import Census, take_census
 from corelock.analysis.clocks import drift, wall_ns
-from corelock.analysis.selection import Selection
+from corelock.analysis.selection import Selection, When
 from corelock.analysis.source import Source
 from corelock.analysis.summary import summarize
 from corelock.export.fields import well_formed
@@ -19,6 +21,7 @@ from corelock.model import Report
 BINARY = False
 
 SCHEMA = "corelock.report/1"
+#: Of waits, of holds, and of charges whose sides are shown with stacks.
 SLOWEST = 20
 
 
@@ -43,16 +46,24 @@ def _members(
     sources: Sequence[Source], selection: Selection, progress: Optional[Progress]
 ) -> Iterator[tuple[str, Any]]:
     yield "schema", SCHEMA
-    yield (
-        "selection",
-        {
-            "pid": selection.pid,
-            "tid": selection.tid,
-            "operation": selection.operation,
-            "min_ns": selection.min_ns,
-        },
-    )
+    yield "selection", _chosen(selection)
     yield "recordings", _recordings(sources, selection, progress)
+
+
+def _chosen(selection: Selection) -> dict[str, Any]:
+    return {
+        "from_ns": _offset(selection.from_ns),
+        "to_ns": _offset(selection.to_ns),
+        "pid": selection.pid,
+        "tid": selection.tid,
+        "operation": selection.operation,
+        "min_ns": selection.min_ns,
+    }
+
+
+def _offset(when: Optional[When]) -> Union[int, str, None]:
+    """Nanoseconds since a recording's start, or a time of day or date as it was given."""
+    return when.isoformat() if isinstance(when, (datetime.time, datetime.datetime)) else when
 
 
 def _recordings(
@@ -60,11 +71,13 @@ def _recordings(
 ) -> Iterator[dict[str, Any]]:
     for each in sources:
         for source, report in summarize([each], selection, progress, slowest=SLOWEST):
-            yield dict(_recording(source, report))
+            census = take_census(source)
+            blamed = with_blame(source, report, selection, census, progress, stacks=SLOWEST)
+            yield dict(_recording(source, blamed, census))
 
 
-def _recording(source: Source, report: Report) -> Iterator[tuple[str, Any]]:
-    census, header = take_census(source), source.recording.header
+def _recording(source: Source, report: Report, census: Census) -> Iterator[tuple[str, Any]]:
+    header = source.recording.header
     yield "label", well_formed(source.label)
     yield "id", header["id"]
     yield "command", header.get("command")

@@ -108,7 +108,7 @@ def _frames(
     found = source.recording.stacks.get(stack)
     if found is None:
         word = SampleFrame(f"[no stack: {_why(source, stack)}]")
-        return (word,), (SampleFrame(well_formed(row.operation)),)
+        return (word,), (SampleFrame(shown(row.operation)),)
     return stack_frames(found)
 
 
@@ -135,4 +135,9 @@ def _frame(frame: tuple[int, Optional[str], Optional[int], Optional[str]]) -> Sa
     if name is None:
         known = module is not None and offset is not None
         name = f"{module}+{offset:#x}" if known else f"{address:#x}"
-    return SampleFrame(well_formed(name), module and well_formed(module), address)
+    return SampleFrame(shown(name), module and shown(module), address)
+
+
+def shown(name: str) -> str:
+    """A name that formats can take: it is well formed, and there is one."""
+    return well_formed(name) or "?"

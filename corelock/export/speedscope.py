@@ -11,7 +11,7 @@ from corelock.analysis.source import Source
 from corelock.export.fields import well_formed
 from corelock.export.jsonout import write_object
 from corelock.export.remarks import missing_in_words
-from corelock.export.samples import Sample, SampleFrame, What, samples
+from corelock.export.samples import Sample, SampleFrame, What, samples, shown
 from corelock.version import VERSION
 
 BINARY = False
@@ -38,8 +38,8 @@ def write(
 
 def _stack(sample: Sample, *, with_host: bool) -> Iterable[SampleFrame]:
     if with_host:
-        yield SampleFrame(well_formed(sample.source.label))
-    yield SampleFrame(well_formed(sample.row.comm))
+        yield SampleFrame(shown(sample.source.label))
+    yield SampleFrame(shown(sample.row.comm))
     yield from sample.user
     yield from sample.kernel
 
@@ -67,8 +67,8 @@ def _frame(name: str, module: Optional[str]) -> dict[str, str]:
 
 
 def _profile(what: What, sums: dict[tuple[int, ...], int]) -> dict[str, Any]:
-    # The longest first: that is the order in which the time view of speedscope shows them.
-    ordered = sorted(sums.items(), key=lambda each: (-each[1], each[0]))
+    # Stacks that begin alike one after the other: speedscope's first view keeps this order.
+    ordered = sorted(sums.items())
     return {
         "type": "sampled",
         "name": f"{what} time",

@@ -8,7 +8,7 @@ from typing import Optional
 from corelock.blame import Blame, ResolvedBlame
 from corelock.model import Report
 from corelock.render import units
-from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_holders, pairs
+from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_holders, largest_pairs
 from corelock.render.columns import (
     OUTSIDE_LEGEND,
     Label,
@@ -40,22 +40,22 @@ def blame_lines(report: Report, *, by: str, top: int, stacks: int, width: int) -
     assert report.blame is not None
     blame = report.blame.blame
     open_waits = report.accounting.open_waits if report.accounting else 0
-    yield from _summary(blame, open_waits, width)
+    yield from summary_lines(blame, open_waits, width)
     foreign = [each for each in foreign_holders(blame) if each.charged_ns]
     for holder in foreign[:_FOREIGN]:
         yield from flow(_sentence(holder, report), width, indent="  ")
-    found = pairs(blame, by)
-    shown = found[:top] if top else found
+    shown, found = largest_pairs(blame, by, top)
     if shown:
         yield ""
         yield from _table(shown, blame.wait_ns, width)
-        if len(found) > len(shown):
-            yield f"... and {len(found) - len(shown):,} more (use -n)"
+        if found > len(shown):
+            yield f"... and {found - len(shown):,} more (use -n)"
         yield from _legend(shown)
     yield from _examples(report.blame, report.start_ns, stacks, width)
 
 
-def _summary(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
+def summary_lines(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
+    """How much was waited, and what of it was charged or is unknown, and why."""
     waits = sum(row.wait.count for row in blame.rows)
     if open_waits:
         yield from flow(

@@ -26,7 +26,7 @@ def histograms(groups: Sequence[Group], width: int) -> Iterator[str]:
 
 
 def _bars(histogram: Histogram) -> Iterator[str]:
-    counts = _by_power_of_two(histogram)
+    counts = by_power_of_two(histogram)
     most = max(counts.values())
     for power in range(min(counts), max(counts) + 1):
         count = counts.get(power, 0)
@@ -34,7 +34,7 @@ def _bars(histogram: Histogram) -> Iterator[str]:
         yield f"{_bounds(power):<{_BOUNDS_WIDTH}}{count:>{_COUNT_WIDTH}} |{bar:<{_BAR_WIDTH}}|"
 
 
-def _by_power_of_two(histogram: Histogram) -> dict[int, int]:
+def by_power_of_two(histogram: Histogram) -> dict[int, int]:
     """Counts by ``n`` where the times are in ``[2**(n-1), 2**n)``, 0 for the time 0."""
     counts: dict[int, int] = {}
     for index, count in histogram:

@@ -118,8 +118,7 @@ static int write_block(struct recfile *file, struct block_head *head, struct iov
 	int error = keep_room ? reserve(file, end + KEPT_BYTES) : 0;
 
 	head->sequence = file->sequence;
-	head->head_crc =
-		crc32(0, (const Bytef *)head, sizeof(*head) - sizeof(head->head_crc));
+	head->head_crc = crc32(0, (const Bytef *)head, sizeof(*head) - sizeof(head->head_crc));
 	if (!error)
 		error = write_parts(file, parts, count);
 	if (!error)
@@ -129,8 +128,8 @@ static int write_block(struct recfile *file, struct block_head *head, struct iov
 	return error;
 }
 
-int recfile_block(struct recfile *file, enum corelock_block type, const struct iovec *parts, int count,
-		  bool keep_room)
+int recfile_block(struct recfile *file, enum corelock_block type, const struct iovec *parts,
+		  int count, bool keep_room)
 {
 	static const char zeros[BLOCK_ALIGN];
 	struct block_head head = {.type = type};
@@ -142,8 +141,7 @@ int recfile_block(struct recfile *file, enum corelock_block type, const struct i
 		return EINVAL;
 	memcpy(head.magic, block_magic, sizeof(block_magic));
 	for (int i = 0; i < count; i++) {
-		head.payload_crc =
-			crc32_z(head.payload_crc, parts[i].iov_base, parts[i].iov_len);
+		head.payload_crc = crc32_z(head.payload_crc, parts[i].iov_base, parts[i].iov_len);
 		bytes += parts[i].iov_len;
 		all[1 + i] = parts[i];
 	}

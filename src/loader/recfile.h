@@ -30,8 +30,8 @@ int recfile_begin(struct recfile *file, int fd);
  * Writes a block of these parts, whole or not at all. keep_room: refuses while there would still
  * be room for the tables and the accounting that come last. May be called by several threads.
  */
-int recfile_block(struct recfile *file, enum corelock_block type, const struct iovec *parts, int count,
-		  bool keep_room);
+int recfile_block(struct recfile *file, enum corelock_block type, const struct iovec *parts,
+		  int count, bool keep_room);
 
 /* Gives back the room that was kept, and what else was made by recfile_begin; not the fd. */
 void recfile_end(struct recfile *file);

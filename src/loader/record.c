@@ -217,10 +217,9 @@ static bool fits_block(const struct cycles_head *head, uint64_t end_ns)
 
 static bool fits_file(const struct recorder *recorder)
 {
-	return !recorder->max_bytes ||
-	       recorder->file.bytes + block_bytes(&recorder->head) + CYCLE_BYTES + STACKED_BYTES +
-			       LONG_BYTES <=
-		       recorder->max_bytes;
+	return !recorder->max_bytes || recorder->file.bytes + block_bytes(&recorder->head) +
+						       CYCLE_BYTES + STACKED_BYTES + LONG_BYTES <=
+					       recorder->max_bytes;
 }
 
 static int take_cycle(void *context, void *data, size_t size)

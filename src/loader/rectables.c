@@ -107,8 +107,8 @@ static void update(struct written *written, const struct table *table, uint32_t 
 	for (uint32_t i = 0; i < entries; i++) {
 		char *known = (char *)written->entries + (start + i) * size;
 		char *entry = fresh + *count * size;
-		bool complete = table->convert(
-			entry, values + i * bpf_map__value_size(table->map), start + i);
+		bool complete = table->convert(entry, values + i * bpf_map__value_size(table->map),
+					       start + i);
 
 		if (!complete && written->first_incomplete > start + i)
 			written->first_incomplete = start + i;
@@ -155,8 +155,8 @@ static int write_table(struct written *written, const struct table *table, struc
 	return error;
 }
 
-int rectables_write(struct rectables *tables, const corelock_session *session,
-		    struct recfile *file, bool all)
+int rectables_write(struct rectables *tables, const corelock_session *session, struct recfile *file,
+		    bool all)
 {
 	const struct mmap_lock_bpf__data *data = session->skel->data;
 	/* Rows name processes: what a row is read to name is in the file already. */

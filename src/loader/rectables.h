@@ -21,8 +21,8 @@ struct rectables {
  * Writes the entries that are new, or with `all` also those that have changed. Returns 0 or an
  * errno.
  */
-int rectables_write(struct rectables *tables, const corelock_session *session,
-		    struct recfile *file, bool all);
+int rectables_write(struct rectables *tables, const corelock_session *session, struct recfile *file,
+		    bool all);
 void rectables_free(struct rectables *tables);
 
 #endif

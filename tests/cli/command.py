@@ -119,7 +119,7 @@ class Corelock:
     def wait_attached(self) -> Corelock:
         """Wait until it says that it traces."""
         line = self.line("err")
-        if not line.startswith("Tracing "):
+        if not line.startswith(("Tracing ", "Recording ")):
             raise RuntimeError(f"{self.command} said: {line}{self.finish().err}")
         return self
 

@@ -12,20 +12,32 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
 
+import corelock
 from corelock.histogram import Histogram
 from corelock.model import Row, Times
 from corelock.tracer import ATTACH
 from tests.blame_witness import Due, blame
 from tests.cli.command import Result
 from tests.kernel.test_against_ftrace import assert_same_counts, assert_seen, differing_times
+from tests.recorded import cycles_of, totals_of
 from tests.vm.guest import TIMEOUT_S, Boot, Check, Kernel
 from tests.vm.preemption import Switch, SwitchFormat, preempted_ns
-from tests.witness import KINDS, Event, RecordFormat, decode_page, on_process
+from tests.witness import (
+    KINDS,
+    Event,
+    RecordFormat,
+    Totals,
+    by_threads,
+    decode_page,
+    on_process,
+    recompute,
+)  # fmt: skip
 
 WAYS = ATTACH
 HOLD_TIMES = (
@@ -35,6 +47,7 @@ HOLD_TIMES = (
     "fork_large:64:10",
 )
 BLAME = ("mprotect_large:128:40", "smaps_reader:128:20:1:0:smaps_rollup")
+RECORD = ("storm:2:300", "mprotect_large:64:30")
 MODES = ("write", "read")
 TARGETS = ("all", "comm", "cgroup")
 STORM = "storm:2:100"
@@ -43,6 +56,7 @@ CHECKS = [
     "doctor",
     *(f"traced:hold-times:{way}:{workload}" for way in WAYS for workload in HOLD_TIMES),
     *(f"traced:blame:{way}:{workload}" for way in WAYS for workload in BLAME),
+    *(f"traced:record:{way}:{workload}" for way in WAYS for workload in RECORD),
     *(f"chain:{way}:{mode}" for way in WAYS for mode in MODES),
     *(f"holders:{mode}" for mode in MODES),
     *(f"target:{kind}:{way}:{STORM}" for way in WAYS for kind in TARGETS),
@@ -339,6 +353,39 @@ def test_blame(kernel: Kernel, booted: Boot, way: str, workload: str, record_pro
         assert (holder["operation"], holder["mode"]) == ("read", "read")
     else:
         assert (holder["operation"], holder["mode"]) == ("mprotect", "write")
+
+
+@pytest.mark.feature("record, {way}")
+@pytest.mark.parametrize("workload", RECORD)
+@pytest.mark.parametrize("way", WAYS)
+def test_record(
+    kernel: Kernel, booted: Boot, way: str, workload: str, tmp_path: Path, record_property: Any
+) -> None:
+    """Every cycle, and for the slow ones a stack with names."""
+    check = check_of(booted, f"traced:record:{way}:{workload}")
+    if refused(kernel, "record", check, record_property):
+        return
+    path = tmp_path / "recording"
+    path.write_bytes(check.files["recording"])
+    with corelock.open_recording(path) as recording:
+        found, stacks = recording.footer, list(recording.stacks.values())
+    assert found is not None
+    if dropped(kernel, check, found):
+        record_property("drops", "counted")
+        return
+    assert_accounted(found)
+    tids = {int(tid) for name in ("pids", "tids") for tid in check.text(name).split()}
+    witness = recompute(by_threads(_recorded(check)[0], tids))
+    assert not witness.unmatched
+    ours = totals_of(cycles_of(path))
+    theirs = {key: totals for key, totals in witness.totals.items() if totals != Totals()}
+    assert ours.keys() == theirs.keys()
+    for key, want in theirs.items():
+        for count in ("acquisitions", "holds", "downgrades", "failures"):
+            assert getattr(ours[key], count) == getattr(want, count), (key, count)
+    names = {frame[1] for stack in stacks for frame in (*stack.kernel, *stack.user)}
+    if workload.startswith("mprotect_large"):
+        assert {"do_mprotect_pkey", "main"} <= names or "start_thread" in names, names
 
 
 @pytest.mark.feature("blame, tp_btf")

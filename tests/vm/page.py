@@ -13,7 +13,7 @@ from corelock.tracer import ATTACH
 from tests.vm.guest import BUILD, ROOT
 
 PAGE = ROOT / "docs" / "kernels.md"
-TRACED = ("hold-times", "blame", "targets", "pid namespaces")
+TRACED = ("hold-times", "blame", "record", "targets", "pid namespaces")
 FEATURES = ("doctor", *(f"{what}, {way}" for what in TRACED for way in ATTACH), "holders")
 
 _INTRODUCTION = """\

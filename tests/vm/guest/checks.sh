@@ -93,7 +93,7 @@ start_corelock()
 	while IFS= read -r line <&5; do
 		echo "$line" >>err
 		case "$line" in
-		"Tracing "*)
+		"Tracing "* | "Recording "*)
 			cat <&5 >>err 3>&- 4<&- &
 			exec 5<&-
 			return 0
@@ -169,12 +169,14 @@ check_traced()
 {
 	command=$1 way=$2
 	shift 2
+	has_command "$command" || return 100
 	[ "$command" != hold-times ] || pinned=$one_cpu
 	start_workload "$@" || return 1
-	set -- --pid "$pid" --attach "$way" --json --verbose
+	set -- --pid "$pid" --attach "$way" --verbose
 	case "$command" in
-	hold-times) set -- "$@" --slow-us off ;;
-	blame) set -- "$@" -n 1 ;;
+	hold-times) set -- "$@" --json --slow-us off ;;
+	blame) set -- "$@" --json -n 1 ;;
+	record) set -- "$@" -o recording --slow-us 100 ;;
 	esac
 	if ! start_corelock "$command" "$@"; then
 		# It was refused, or failed: its exit code and its words say which.

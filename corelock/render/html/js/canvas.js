@@ -1,0 +1,52 @@
+// A canvas that is as sharp as the screen, drawn at most once a frame.
+
+class Chart {
+  /** `draw(pen, width, height)` in CSS pixels; `height` of the canvas is the style sheet's. */
+  constructor(canvas, theme) {
+    this.canvas = canvas;
+    this.theme = theme;
+    this.pending = false;
+    this.width = 0;
+    this.height = 0;
+    new ResizeObserver(() => this.redraw()).observe(canvas);
+    theme.onChange(() => this.redrawNow());
+  }
+
+  redraw() {
+    if (this.pending) return;
+    this.pending = true;
+    requestAnimationFrame(() => this.redrawNow());
+  }
+
+  redrawNow() {
+    this.pending = false;
+    const ratio = Math.min(devicePixelRatio || 1, 2);
+    this.width = this.canvas.clientWidth;
+    this.height = this.canvas.clientHeight;
+    if (!this.width || !this.height) return;
+    const size = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
+    if (this.canvas.width !== size[0] || this.canvas.height !== size[1]) {
+      [this.canvas.width, this.canvas.height] = size;
+    }
+    const pen = this.canvas.getContext("2d");
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.clearRect(0, 0, this.width, this.height);
+    this.draw(pen, this.width, this.height);
+  }
+}
+
+/** A scratch image of `width` x `height` pixels: its colours as numbers; `bitmap()` to draw it. */
+function pixels(width, height) {
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  const pen = canvas.getContext("2d");
+  const image = pen.createImageData(width, height);
+  return {
+    colors: new Uint32Array(image.data.buffer),
+    bitmap() {
+      pen.putImageData(image, 0, 0);
+      return canvas;
+    },
+  };
+}
