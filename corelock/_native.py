@@ -328,7 +328,7 @@ class Session:
         )
         form = _activity.layout(self._ffi)
         packed = self._ffi.buffer(groups)[0 : count * form.size]
-        return tuple(_activity.convert(packed, form, by, _name, self._machine))
+        return tuple(_activity.convert(packed, form, by, kernel_name, self._machine))
 
     def slow_batch(
         self, min_wait_ns: int, min_hold_ns: int, longest_only: bool = False
