@@ -150,7 +150,7 @@ class _Report:
                 from corelock.analysis.blame import with_blame
 
                 report = with_blame(source, report, selection, census, progress)
-            yield Recorded(source.label, _period(source), report, census, _clock_notes(source))
+            yield Recorded(source.label, period(source), report, census, _clock_notes(source))
 
     def write_format(self, name: str) -> None:
         """For other programs."""
@@ -187,7 +187,7 @@ class _Report:
                 say(f"corelock: incomplete: {where}{words}.")
 
 
-def _period(source: Source) -> str:
+def period(source: Source) -> str:
     """When a recording was made, on local clocks."""
     first, last = (
         datetime.datetime.fromtimestamp(wall_ns(source, at) // 1_000_000_000)
