@@ -227,7 +227,7 @@ def test_a_wait_leads_to_the_hold_that_kept_it(page: Page, storm: Path, storm_pa
         kept_by = int(blocking_holds(recording)[number])
         holds = [int(ns) for each in recording for ns in each.hold_ns]
     assert f"held {duration(holds[kept_by])}," in keeper
-    assert keeper.startswith("Kept by: *smaps-reader[1878] read")
+    assert keeper.startswith("Kept longest by: *smaps-reader[1878] read")
     page.one("#timeline").send_keys(Keys.ENTER)
     assert page.selected[0] == blocker
     assert "Its hold kept" in page.one("#selected").text

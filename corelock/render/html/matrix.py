@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Optional
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from corelock.blame import Blame
-from corelock.render.blame_grouping import Pair, Side, pairs
+from corelock.blame import Blame, Certainty
+from corelock.model import Row, RowKey
+from corelock.render.blame_grouping import process_names, side_of
 from corelock.render.columns import process_label, thread_label
 from corelock.render.units import count, duration
 
+OTHERS = "others"
 _SHADES = 5
-_MARKS = {"observed": "", "convoy": "c", "owner-word": "?"}
+_MARKS: Mapping[Certainty, str] = {"observed": "", "convoy": "c", "owner-word": "?"}
 
 
 @dataclass
@@ -21,14 +22,30 @@ class Cell:
     """What the waits of one side were charged with to the holds of another."""
 
     charged_ns: int = 0
-    mark: str = ""
+    charges: int = 0
+    waits: int = 0
+    longest_ns: int = 0
+    certainties: set[Certainty] = field(default_factory=set)
     shade: int = 0
-    words: str = ""
+
+    @property
+    def mark(self) -> str:
+        """How far it is to be trusted; nothing: fully."""
+        return "".join(sorted(_MARKS[certainty] for certainty in self.certainties))
+
+    @property
+    def words(self) -> str:
+        """What its number does not say."""
+        about = "" if self.charges == 1 else "at most "
+        return f"in {about}{count(self.waits)} waits, {duration(self.longest_ns)} in one"
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Sides with the most first; what has no line or column of its own is in the last."""
+    """Sides with the most first; what has no line or column of its own is in the last.
+
+    ``lines`` are waiters, each with a cell for each of ``holders``, and their sum.
+    """
 
     holders: list[str]
     lines: list[tuple[str, list[Cell], int]]
@@ -36,83 +53,85 @@ class Matrix:
     charged_ns: int
 
 
-def side_name(side: Side) -> str:
-    """A side in words."""
-    words = []
-    if side.who is not None:
-        label = process_label(side.who) if side.operation is None else None
-        star = "*" if side.foreign else ""
-        words.append(
-            star + "".join(label) if label else "".join(thread_label(side.who, side.foreign))
-        )
-    elif side.foreign:
-        words.append("*")
-    if side.operation is not None:
-        words.append(side.operation)
-    return " ".join([*words, "W" if side.mode == "write" else "R"]).replace("* ", "*")
-
-
-class _Names(dict[Side, str]):
-    def __missing__(self, side: Side) -> str:
-        self[side] = side_name(side)
-        return self[side]
-
-
 def matrix(blame: Blame, by: str, most: int = 12) -> Matrix:
-    """Charges between the ``most`` waiters and holders with the largest sums, and the others."""
-    found = pairs(blame, by)
-    # There may be a hundred thousand pairs of a few hundred sides.
-    name = _Names()
-    waiters = _largest(((name[p.waiter], p.charged_ns) for p in found), most)
-    holders = _largest(((name[p.holder], p.charged_ns) for p in found), most)
-    rest = "others"
+    """Charges between the ``most`` waiters and holders with the largest sums, and the others.
+
+    ``by`` is one of ``BLAME_BY``.
+    """
+    name = _Names(by, process_names(blame.rows, blame.charges))
+    waited: dict[str, int] = defaultdict(int)
+    held: dict[str, int] = defaultdict(int)
+    for charge in blame.charges:
+        waited[name.of(charge.waiter)] += charge.charged_ns
+        held[name.of(charge.holder)] += charge.charged_ns
+    waiters, holders = _largest(waited, most), _largest(held, most)
+    down, across = {*waiters}, {*holders}
     cells: dict[tuple[str, str], Cell] = defaultdict(Cell)
-    details: dict[tuple[str, str], list[Pair]] = defaultdict(list)
-    for pair in found:
-        waiter, holder = name[pair.waiter], name[pair.holder]
-        key = (waiter if waiter in waiters else rest, holder if holder in holders else rest)
-        cells[key].charged_ns += pair.charged_ns
-        details[key].append(pair)
-    largest = max((cell.charged_ns for cell in cells.values()), default=0)
-    for key, cell in cells.items():
-        cell.shade = _shade(cell.charged_ns, largest)
-        marks = {_MARKS[pair.certainty] for pair in details[key]}
-        cell.mark = "".join(sorted(marks))
-        cell.words = _words(key, cell, details[key])
-    down = _with_rest(waiters, rest, (key[0] for key in cells))
-    across = _with_rest(holders, rest, (key[1] for key in cells))
+    for charge in blame.charges:
+        waiter, holder = name.of(charge.waiter), name.of(charge.holder)
+        key = (waiter if waiter in down else OTHERS, holder if holder in across else OTHERS)
+        cell = cells[key]
+        cell.charged_ns += charge.charged_ns
+        cell.charges += 1
+        cell.waits += charge.waits
+        cell.longest_ns = max(cell.longest_ns, charge.longest_ns)
+        cell.certainties.add(charge.certainty)
+    _shade(cells)
+    return _laid_out(
+        _with_others(waiters, (key[0] for key in cells)),
+        _with_others(holders, (key[1] for key in cells)),
+        cells,
+    )
+
+
+class _Names:
+    """What rows are called, each worked out once: there may be a hundred thousand charges."""
+
+    def __init__(self, by: str, processes: dict[int, str]) -> None:
+        self._by = by
+        self._processes = processes
+        self._names: dict[RowKey, str] = {}
+
+    def of(self, row: Row) -> str:
+        name = self._names.get(row.key)
+        if name is None:
+            name = self._names[row.key] = self._name(row)
+        return name
+
+    def _name(self, row: Row) -> str:
+        side = side_of(row, self._by, self._processes)
+        mode = "W" if side.mode == "write" else "R"
+        if side.who is None:
+            return ("*" if side.foreign else "") + f"{side.operation} {mode}"
+        if side.operation is None:
+            return ("*" if side.foreign else "") + "".join(process_label(side.who)) + f" {mode}"
+        return "".join(thread_label(side.who, side.foreign)) + f" {side.operation} {mode}"
+
+
+def _largest(sums: Mapping[str, int], most: int) -> list[str]:
+    return sorted(sums, key=lambda name: (-sums[name], name))[:most]
+
+
+def _with_others(shown: Sequence[str], used: Iterable[str]) -> list[str]:
+    return [*shown, OTHERS] if OTHERS in set(used) else list(shown)
+
+
+def _shade(cells: Mapping[tuple[str, str], Cell]) -> None:
+    """1 to 5 by the share of the largest of single pairs; a step is a factor of three."""
+    single = [cell.charged_ns for key, cell in cells.items() if OTHERS not in key]
+    largest = max(single, default=1)
+    for cell in cells.values():
+        cell.shade, bound = _SHADES, largest
+        while cell.shade > 1 and cell.charged_ns * 3 <= bound:
+            cell.shade, bound = cell.shade - 1, bound // 3
+
+
+def _laid_out(
+    down: Sequence[str], across: Sequence[str], cells: Mapping[tuple[str, str], Cell]
+) -> Matrix:
     lines = []
     for waiter in down:
         line = [cells.get((waiter, holder), Cell()) for holder in across]
         lines.append((waiter, line, sum(cell.charged_ns for cell in line)))
     totals = [sum(line[at].charged_ns for _, line, _ in lines) for at in range(len(across))]
-    return Matrix(across, lines, totals, sum(totals))
-
-
-def _largest(sides: Iterable[tuple[str, int]], most: int) -> list[str]:
-    sums: dict[str, int] = defaultdict(int)
-    for side, charged_ns in sides:
-        sums[side] += charged_ns
-    return sorted(sums, key=lambda side: (-sums[side], side))[:most]
-
-
-def _with_rest(shown: Sequence[str], rest: str, used: Iterable[str]) -> list[str]:
-    return [*shown, rest] if rest in set(used) else list(shown)
-
-
-def _shade(charged_ns: int, largest: int) -> int:
-    """1 to 5 by the share of the largest; a step is a factor of three."""
-    shade, bound = _SHADES, largest
-    while shade > 1 and charged_ns * 3 <= bound:
-        shade, bound = shade - 1, bound // 3
-    return shade
-
-
-def _words(key: tuple[str, str], cell: Cell, charges: Sequence[Pair]) -> str:
-    waits = sum(pair.waits for pair in charges)
-    about = "" if len(charges) == 1 and charges[0].exact else "at most "
-    longest: Optional[int] = max(pair.longest_ns for pair in charges)
-    return (
-        f"{key[0]} waited {duration(cell.charged_ns)} for {key[1]}, "
-        f"in {about}{count(waits)} waits, {duration(longest)} in one"
-    )
+    return Matrix(list(across), lines, totals, sum(totals))

@@ -1,13 +1,14 @@
 // A canvas that is as sharp as the screen, drawn at most once a frame.
 
 class Chart {
-  /** `draw(pen, width, height)` in CSS pixels; `height` of the canvas is the style sheet's. */
+  /** `draw(pen, width, height)` is the chart's own, in CSS pixels. */
   constructor(canvas, theme) {
     this.canvas = canvas;
     this.theme = theme;
     this.pending = false;
     this.width = 0;
     this.height = 0;
+    this.plot = { x: 0, y: 0, width: 1, height: 1 }; // where time is drawn, once it is
     new ResizeObserver(() => this.redraw()).observe(canvas);
     theme.onChange(() => this.redrawNow());
   }
