@@ -379,6 +379,25 @@ def test_it_fits_its_window(page: Page, storm_page: Path, width: int, scheme: st
         emulate("Emulation.setEmulatedMedia", {"features": []})
 
 
+def test_a_part_of_a_recording(page: Page, storm: Path, tmp_path: Path) -> None:
+    options = ("--from", "0.05", "--to", "0.1", "--operation", "munmap", "--min-us", "20")
+    made = report(storm, to=tmp_path / "page.html", options=options)
+    page.open(made)
+    page.check(made)
+    assert page.shown == (0, 50_000_000)
+    assert "only from +0.050s, to +0.100s, operation munmap" in page.one(".meta").text
+    done = run("report", "--format", "json", storm, *options)
+    (recording,) = done.json["recordings"]
+    waited = sum(row["wait_ns"]["total"] for row in recording["rows"])
+    assert exact(page.one("#accounting tbody td:nth-child(8)")) == waited > 0
+    drawn = page.driver.execute_async_script(UNPACK)
+    assert drawn["wait_heat"] == sum(row["wait_ns"]["count"] for row in recording["rows"])
+    assert "at its edge" in page.one("#accounting").text
+    (button, *_) = page.all("#worst [data-kind=wait]")
+    button.click()
+    assert page.selected[0] == int(button.get_attribute("data-slice"))
+
+
 def test_html_goes_alone(storm: Path, tmp_path: Path) -> None:
     done = run("report", storm, "--html", tmp_path / "page.html", "-o", tmp_path / "other")
     assert done.code == 2 and "--html" in done.err

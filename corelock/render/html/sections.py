@@ -242,8 +242,8 @@ def _operation(g: Group, low: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def aggregated(gathered: Gathered, details: Details, limits: Limits) -> list[str]:
-    """What stands for more than is shown."""
+def aggregated(gathered: Gathered, details: Details, limits: Limits, whole: bool) -> list[str]:
+    """What stands for more than is shown. ``whole``: not only a part of a recording's time."""
     width = duration(round(gathered.clock.span_ns / gathered.columns))
     heat = duration(round(gathered.clock.span_ns / limits.columns))
     lines = [
@@ -261,6 +261,11 @@ def aggregated(gathered: Gathered, details: Details, limits: Limits) -> list[str
         lines.append(
             f"Of {len(gathered.lanes):,} lanes, the last of a recording has the {together:,} "
             "threads that waited least and were least in the way."
+        )
+    if not whole:
+        lines.append(
+            "A cycle that lies only partly in the time that was chosen is counted whole; in heat "
+            "maps what ended before or after it is at its edge."
         )
     if details.stacks.left_out:
         lines.append(f"{details.stacks.left_out:,} single cycles are shown without their stacks.")

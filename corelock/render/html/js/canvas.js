@@ -36,18 +36,25 @@ class Chart {
   }
 }
 
-/** A scratch image of `width` x `height` pixels: its colours as numbers; `bitmap()` to draw it. */
-function pixels(width, height) {
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
-  const pen = canvas.getContext("2d");
-  const image = pen.createImageData(width, height);
-  return {
-    colors: new Uint32Array(image.data.buffer),
-    bitmap() {
-      pen.putImageData(image, 0, 0);
-      return canvas;
-    },
-  };
+/** A small image that is drawn pixel by pixel, and then onto a chart at any size. */
+class Scratch {
+  constructor() {
+    this.canvas = document.createElement("canvas");
+    this.pen = this.canvas.getContext("2d", { willReadFrequently: true });
+  }
+
+  /** Its pixels as numbers, none of them set, for an image of this size. */
+  colors(width, height) {
+    if (!this.image || this.image.width !== width || this.image.height !== height) {
+      [this.canvas.width, this.canvas.height] = [width, height];
+      this.image = this.pen.createImageData(width, height);
+    }
+    return new Uint32Array(this.image.data.buffer).fill(0);
+  }
+
+  /** What was set, to be drawn. */
+  bitmap() {
+    this.pen.putImageData(this.image, 0, 0);
+    return this.canvas;
+  }
 }

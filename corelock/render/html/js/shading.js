@@ -4,6 +4,7 @@ class Shading {
   /** `levels`: 0 to 255 by plane (waits, holds for reading, for writing), lane and column. */
   constructor(levels, facts, view) {
     Object.assign(this, { levels, view, columns: facts.columns, lanes: facts.lanes.length });
+    this.scratch = new Scratch();
   }
 
   /** Shares (0..1) of waiting, holding for reading and for writing in pixel `x` of `across`. */
@@ -30,18 +31,18 @@ class Shading {
     const [panel, wait, write, read] = ["panel", "wait", "write", "read"].map((name) =>
       theme.rgb(name),
     );
-    const image = pixels(across, 2 * lanes.length);
+    const colors = this.scratch.colors(across, 2 * lanes.length);
     const shares = new Float32Array(3);
     lanes.forEach((entry, row) => {
       for (let x = 0; x < across; x++) {
         this.shares(entry.lane, x, across, shares);
         const [waits, reads, writes] = shares;
         const holds = writes > reads ? write : read;
-        image.colors[2 * row * across + x] = blended(panel, holds, strength(reads + writes));
-        image.colors[(2 * row + 1) * across + x] = blended(panel, wait, strength(waits));
+        colors[2 * row * across + x] = blended(panel, holds, strength(reads + writes));
+        colors[(2 * row + 1) * across + x] = blended(panel, wait, strength(waits));
       }
     });
-    const scratch = image.bitmap();
+    const scratch = this.scratch.bitmap();
     pen.imageSmoothingEnabled = false;
     lanes.forEach((entry, row) => {
       const { hold, wait: waits } = timeline.bands(entry);
