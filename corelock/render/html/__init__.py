@@ -30,6 +30,7 @@ from corelock.render.html.gather import LIMITS, Gathered, Limits, gather
 from corelock.render.html.lanes import Lane
 from corelock.render.html.lead import lead
 from corelock.render.html.links import linked
+from corelock.render.html.operations import operations
 from corelock.render.html.page import rendered
 from corelock.render.html.shading import WAIT
 from corelock.render.html.stacks import flame_trees
@@ -127,7 +128,7 @@ def _sections(
         "worst": sections.worst(details, names),
         "blame": sections.blame(sources, reports),
         "flames": {kind: sections.flame_note(kind, tree) for kind, tree in trees.items()},
-        **sections.operations(reports),
+        **operations(reports),
         "rows": listed,
         "rows_left": rows_left,
         "recordings": recordings,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from corelock.blame import Blame, Certainty
 from corelock.model import Row, RowKey
-from corelock.render.blame_grouping import process_names, side_of
+from corelock.render.blame_grouping import Side, process_names, side_of
 from corelock.render.columns import process_label, thread_label
 from corelock.render.units import count, duration
 
@@ -25,13 +27,8 @@ class Cell:
     charges: int = 0
     waits: int = 0
     longest_ns: int = 0
-    certainties: set[Certainty] = field(default_factory=set)
+    mark: str = ""  # how far it is to be trusted; nothing: fully
     shade: int = 0
-
-    @property
-    def mark(self) -> str:
-        """How far it is to be trusted; nothing: fully."""
-        return "".join(sorted(_MARKS[certainty] for certainty in self.certainties))
 
     @property
     def words(self) -> str:
@@ -53,85 +50,107 @@ class Matrix:
     charged_ns: int
 
 
-def matrix(blame: Blame, by: str, most: int = 12) -> Matrix:
+class Charges:
+    """The charges of a blame as arrays: there may be a million."""
+
+    def __init__(self, blame: Blame) -> None:
+        numbers: dict[RowKey, int] = {}
+        self.rows: list[Row] = []
+
+        def number(row: Row) -> int:
+            found = numbers.setdefault(row.key, len(numbers))
+            if found == len(self.rows):
+                self.rows.append(row)
+            return found
+
+        self.processes = process_names(blame.rows, blame.charges)
+        certainties = list(_MARKS)
+        columns = [
+            (
+                number(charge.waiter), number(charge.holder), charge.charged_ns, charge.waits,
+                charge.longest_ns, certainties.index(charge.certainty),
+            )
+            for charge in blame.charges
+        ]  # fmt: skip
+        self.columns = np.array(columns, np.int64).reshape(-1, 6).T
+
+    def names(self, by: str) -> tuple[list[str], Any]:
+        """Names of sides, and for each of :attr:`rows` the number of its side."""
+        sides: dict[str, int] = {}
+        of_rows = [
+            sides.setdefault(_name(side_of(row, by, self.processes)), len(sides))
+            for row in self.rows
+        ]
+        return list(sides), np.array(of_rows, np.int64)
+
+
+def matrix(charges: Charges, by: str, most: int = 12) -> Matrix:
     """Charges between the ``most`` waiters and holders with the largest sums, and the others.
 
     ``by`` is one of ``BLAME_BY``.
     """
-    name = _Names(by, process_names(blame.rows, blame.charges))
-    waited: dict[str, int] = defaultdict(int)
-    held: dict[str, int] = defaultdict(int)
-    for charge in blame.charges:
-        waited[name.of(charge.waiter)] += charge.charged_ns
-        held[name.of(charge.holder)] += charge.charged_ns
-    waiters, holders = _largest(waited, most), _largest(held, most)
-    down, across = {*waiters}, {*holders}
-    cells: dict[tuple[str, str], Cell] = defaultdict(Cell)
-    for charge in blame.charges:
-        waiter, holder = name.of(charge.waiter), name.of(charge.holder)
-        key = (waiter if waiter in down else OTHERS, holder if holder in across else OTHERS)
-        cell = cells[key]
-        cell.charged_ns += charge.charged_ns
-        cell.charges += 1
-        cell.waits += charge.waits
-        cell.longest_ns = max(cell.longest_ns, charge.longest_ns)
-        cell.certainties.add(charge.certainty)
-    _shade(cells)
-    return _laid_out(
-        _with_others(waiters, (key[0] for key in cells)),
-        _with_others(holders, (key[1] for key in cells)),
-        cells,
-    )
+    names, side = charges.names(by)
+    waiter, holder, charged_ns, waits, longest_ns, certainty = charges.columns
+    down, waiters = _places(names, side[waiter], charged_ns, most)
+    across, holders = _places(names, side[holder], charged_ns, most)
+    # A place beyond the names is that of the others.
+    width = len(across) + 1
+    at = waiters * width + holders
+    sums = np.zeros((5, (len(down) + 1) * width), np.int64)
+    np.add.at(sums[0], at, charged_ns)
+    np.add.at(sums[1], at, 1)
+    np.add.at(sums[2], at, waits)
+    np.maximum.at(sums[3], at, longest_ns)
+    np.bitwise_or.at(sums[4], at, 1 << certainty)
+    cells = [
+        Cell(ns, number, waited, longest, _mark(certainties))
+        for ns, number, waited, longest, certainties in sums.T.tolist()
+    ]
+    lines = [cells[first : first + width] for first in range(0, len(cells), width)]
+    _shade(lines)
+    return _laid_out(down, across, lines)
 
 
-class _Names:
-    """What rows are called, each worked out once: there may be a hundred thousand charges."""
-
-    def __init__(self, by: str, processes: dict[int, str]) -> None:
-        self._by = by
-        self._processes = processes
-        self._names: dict[RowKey, str] = {}
-
-    def of(self, row: Row) -> str:
-        name = self._names.get(row.key)
-        if name is None:
-            name = self._names[row.key] = self._name(row)
-        return name
-
-    def _name(self, row: Row) -> str:
-        side = side_of(row, self._by, self._processes)
-        mode = "W" if side.mode == "write" else "R"
-        if side.who is None:
-            return ("*" if side.foreign else "") + f"{side.operation} {mode}"
-        if side.operation is None:
-            return ("*" if side.foreign else "") + "".join(process_label(side.who)) + f" {mode}"
-        return "".join(thread_label(side.who, side.foreign)) + f" {side.operation} {mode}"
+def _places(names: Sequence[str], side: Any, ns: Any, most: int) -> tuple[list[str], Any]:
+    """The largest sides by name, and the place of each charge's side among them."""
+    sums = np.zeros(len(names), np.int64)
+    np.add.at(sums, side, ns)
+    order = sorted(np.flatnonzero(sums).tolist(), key=lambda one: (-sums[one], names[one]))[:most]
+    place = np.full(len(names), len(order))
+    place[order] = np.arange(len(order))
+    return [names[one] for one in order], place[side]
 
 
-def _largest(sums: Mapping[str, int], most: int) -> list[str]:
-    return sorted(sums, key=lambda name: (-sums[name], name))[:most]
+def _mark(certainties: int) -> str:
+    return "".join(mark for at, mark in enumerate(_MARKS.values()) if certainties >> at & 1)
 
 
-def _with_others(shown: Sequence[str], used: Iterable[str]) -> list[str]:
-    return [*shown, OTHERS] if OTHERS in set(used) else list(shown)
+def _name(side: Side) -> str:
+    """A side in words."""
+    mode = "W" if side.mode == "write" else "R"
+    if side.who is None:
+        return ("*" if side.foreign else "") + f"{side.operation} {mode}"
+    if side.operation is None:
+        return ("*" if side.foreign else "") + "".join(process_label(side.who)) + f" {mode}"
+    return "".join(thread_label(side.who, side.foreign)) + f" {side.operation} {mode}"
 
 
-def _shade(cells: Mapping[tuple[str, str], Cell]) -> None:
+def _shade(lines: Sequence[Sequence[Cell]]) -> None:
     """1 to 5 by the share of the largest of single pairs; a step is a factor of three."""
-    single = [cell.charged_ns for key, cell in cells.items() if OTHERS not in key]
-    largest = max(single, default=1)
-    for cell in cells.values():
+    largest = max((cell.charged_ns for line in lines[:-1] for cell in line[:-1]), default=1)
+    for cell in (cell for line in lines for cell in line if cell.charges):
         cell.shade, bound = _SHADES, largest
         while cell.shade > 1 and cell.charged_ns * 3 <= bound:
             cell.shade, bound = cell.shade - 1, bound // 3
 
 
-def _laid_out(
-    down: Sequence[str], across: Sequence[str], cells: Mapping[tuple[str, str], Cell]
-) -> Matrix:
-    lines = []
-    for waiter in down:
-        line = [cells.get((waiter, holder), Cell()) for holder in across]
-        lines.append((waiter, line, sum(cell.charged_ns for cell in line)))
-    totals = [sum(line[at].charged_ns for _, line, _ in lines) for at in range(len(across))]
-    return Matrix(list(across), lines, totals, sum(totals))
+def _laid_out(down: list[str], across: list[str], lines: Sequence[Sequence[Cell]]) -> Matrix:
+    """With the line and the column of others only if there are any."""
+    if any(line[-1].charges for line in lines):
+        across = [*across, OTHERS]
+    if any(cell.charges for cell in lines[-1]):
+        down = [*down, OTHERS]
+    shown = [list(line[: len(across)]) for line in lines[: len(down)]]
+    totals = [sum(line[at].charged_ns for line in shown) for at in range(len(across))]
+    named = [(name, line, sum(c.charged_ns for c in line)) for name, line in zip(down, shown)]
+    return Matrix(across, named, totals, sum(totals))
