@@ -178,7 +178,7 @@ $(BUILD)/workloads/%: tests/workloads/%.c tests/workloads/workload.h $(BUILD)/.p
 	$(call say,CC,$<)$(CC) $(WORKLOAD_FLAGS) $< -o $@
 
 # As programs are compiled by default.
-$(BUILD)/workloads/call_chain: WORKLOAD_FLAGS := -O2 -g -fomit-frame-pointer -pthread $(WARNINGS)
+$(BUILD)/workloads/call_chain $(BUILD)/workloads/two_callers: WORKLOAD_FLAGS := -O2 -g -fomit-frame-pointer -pthread $(WARNINGS)
 
 $(BUILD)/.vm_packages: tools/packages.sh Makefile | $(BUILD)
 	$(Q)sh tools/packages.sh $(VM_PACKAGES)

@@ -22,13 +22,25 @@ from typing import NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from contenders import Bpftrace, Corelock, Floor, Perf, Unmeasurable, corelock_command, tracefs
-from measure import EVENTS, Cost, Load, Spread, blame_cost, program_cost, start_up, throughput
+from measure import (
+    EVENTS,
+    Cost,
+    Load,
+    Recorded,
+    Spread,
+    blame_cost,
+    program_cost,
+    recordings,
+    start_up,
+    throughput,
+)  # fmt: skip
 
 #: The reaches of the project: not to be exceeded.
 REACH_LOSS = 0.40  # of what bpftrace loses of the load's throughput
 REACH_COST = 1.35  # of a program that only reads the clock
 REACH_BLAME = 1.10  # of the same events without blame
 REACH_START = 1 / 3  # of bpftrace's start-up
+REACH_BYTES = 1 / 3  # of perf's file for the same events
 
 
 def main() -> int:
@@ -92,6 +104,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, object]:
         cost_ratio = _print_cost(costs)
         blame_costs = blame_cost(load, arguments.rounds, _progress)
         blame_ratio = _print_blame_cost(blame_costs)
+        recorded = recordings(load, arguments.rounds, _progress)
+        reaches = _print_recordings(recorded)
         times = start_up(2 * arguments.rounds, _progress)
         start_ratio = _print_start_up(times)
     print()
@@ -99,12 +113,18 @@ def _measure(arguments: argparse.Namespace) -> dict[str, object]:
     _print_reach("program cost, of the floor's", cost_ratio, REACH_COST)
     _print_reach("cost of blame, uncontended", blame_ratio, REACH_BLAME)
     _print_reach("start-up, of bpftrace's", start_ratio, REACH_START)
+    for what, value, reach in reaches:
+        _print_reach(what, value, reach)
     return {
         "machine": machine,
         "load": {"threads": load.threads, "iterations": load.iterations},
         "throughput_kept": kept,
         "program_cost": [_cost(cost) for cost in costs],
         "blame_cost": [_cost(cost) for cost in blame_costs],
+        "recordings": {
+            name: [{"throughput_kept": run.throughput, **run.kept._asdict()} for run in runs]
+            for name, runs in recorded.items()
+        },
         "start_up_s": [{"corelock": ours, "bpftrace": theirs} for ours, theirs in times],
         "ratios": {"lost": loss_ratio, "cost": cost_ratio, "blame": blame_ratio,
                    "start_up": start_ratio},
@@ -164,8 +184,34 @@ def _print_start_up(times: list[tuple[float, float]]) -> float:
     return ratio.median
 
 
+def _print_recordings(recorded: dict[str, list[Recorded]]) -> list[tuple[str, float, float]]:
+    """The two recorders beside each other; each reach by its name, value and limit."""
+    print("\nrecordings of every event")
+    for name, runs in recorded.items():
+        lost = [run.kept.lost for run in runs]
+        _print_line(f"{name}, throughput", Spread.of([run.throughput for run in runs]))
+        _print_line(f"{name}, bytes/event", Spread.of(list(map(_bytes_each, runs))))
+        _print_line(f"{name}, lost", Spread.of(lost), 0)
+    ours, theirs = recorded["corelock record"], recorded["perf"]
+    kept = Spread.of([b.throughput / a.throughput for a, b in zip(ours, theirs)])
+    size = Spread.of([_bytes_each(a) / _bytes_each(b) for a, b in zip(ours, theirs)])
+    _print_line("perf / corelock, throughput", kept)
+    _print_line("corelock / perf, bytes", size, 3)
+    if not any(run.kept.lost for run in theirs):
+        print("  perf has lost nothing: this load is no test of what is lost")
+    return [
+        ("recording's losses", float(max(run.kept.lost for run in ours)), 0.0),
+        ("perf's throughput, of ours", kept.median, 1.0),
+        ("recording's bytes, of perf's", size.median, REACH_BYTES),
+    ]
+
+
+def _bytes_each(run: Recorded) -> float:
+    return run.kept.file_bytes / run.kept.events
+
+
 def _print_line(name: str, spread: Spread, digits: int = 2) -> None:
-    print(f"  {name:24} {spread.median:8.{digits}f}   ", end="")
+    print(f"  {name:28} {spread.median:8.{digits}f}   ", end="")
     print(f"{spread.least:.{digits}f}..{spread.most:.{digits}f}", flush=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -14,7 +15,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
+
+import corelock
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 60.0
@@ -22,6 +25,14 @@ TIMEOUT_S = 60.0
 
 class Unmeasurable(Exception):
     """Something that the benchmark needs is missing or does not work."""
+
+
+class Kept(NamedTuple):
+    """What a recorder has kept of a run, and what it says that it has lost."""
+
+    events: int
+    lost: int
+    file_bytes: int
 
 
 class Contender(ABC):
@@ -87,7 +98,8 @@ class Contender(ABC):
         self.process.send_signal(signal.SIGINT)
 
     def _end(self) -> None:
-        self.stop()
+        if self.process.poll() is None:
+            self.stop()
         try:
             self.process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -128,6 +140,35 @@ class Blame(Corelock):
         return [str(corelock_command()), "blame", "--pid", str(self._target)]
 
 
+class Record(Corelock):
+    """``corelock record`` as it is without options."""
+
+    name = "corelock record"
+    ready = b"Recording "
+
+    def __enter__(self) -> Contender:
+        folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="corelock-bench-"))
+        self._output = Path(folder) / "recording"
+        return super().__enter__()
+
+    def command(self) -> list[str]:
+        output = ["-o", str(self._output), "--pid", str(self._target)]
+        return [str(corelock_command()), "record", *output]
+
+    def kept(self) -> Kept:
+        """What is in the file; ends the recording."""
+        self._end()
+        with corelock.open_recording(self._output) as recording:
+            footer, damage = recording.footer, recording.damage
+        if footer is None or damage:
+            raise Unmeasurable(f"{self.name}: the recording is damaged: {damage}")
+        accounting = footer["accounting"]
+        lost = {**accounting["lost"], **accounting["slow_lost"], **footer["cycles"]["lost"]}
+        return Kept(
+            sum(accounting["events"].values()), sum(lost.values()), self._output.stat().st_size
+        )
+
+
 class Bpftrace(Contender):
     """The same job as a bpftrace script, which says so when its last probe is attached."""
 
@@ -164,6 +205,20 @@ class Perf(Contender):
     def wait_attached(self) -> None:
         os.write(self._control[1], b"enable\n")
         await_word(self._answer[0], b"ack\n", self.name, self.process)
+
+    def kept(self) -> Kept:
+        """What is in the file; ends the recording."""
+        self._end()
+        said = subprocess.run(
+            ["perf", "report", "--stats", "-i", str(self._output)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        counts = {name: int(count) for name, count in re.findall(r"(\w+) events: +(\d+)", said)}
+        if not counts.get("SAMPLE"):
+            raise Unmeasurable(f"perf recorded nothing: {said!r}")
+        return Kept(counts["SAMPLE"], counts.get("LOST_SAMPLES", 0), self._output.stat().st_size)
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe()

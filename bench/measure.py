@@ -1,4 +1,4 @@
-"""The four measurements. All compare neighbours in time, and yield ratios."""
+"""The measurements. All compare neighbours in time, and yield ratios."""
 
 from __future__ import annotations
 
@@ -12,9 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
-from contenders import Blame, Bpftrace, ByRecords, Contender, Corelock, Floor, Perf, Unmeasurable
+from contenders import (
+    Blame,
+    Bpftrace,
+    ByRecords,
+    Contender,
+    Corelock,
+    Floor,
+    Kept,
+    Perf,
+    Record,
+    Unmeasurable,
+)  # fmt: skip
 
 from tests.workloads import Workload
 
@@ -79,6 +90,39 @@ def throughput(load: Load, rounds: int, say: Progress) -> dict[str, list[float]]
             before = after
         say(f"throughput {number + 1}/{rounds}")
     return kept
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run that was recorded: what was left of the load's throughput, and what was kept."""
+
+    throughput: float
+    kept: Kept
+
+
+def recordings(load: Load, rounds: int, say: Progress) -> dict[str, list[Recorded]]:
+    """corelock's and perf's recordings of the same load, in turns (A B A C A), by round."""
+    recorders: tuple[type[Union[Record, Perf]], ...] = (Record, Perf)
+    found: dict[str, list[Recorded]] = {recorder.name: [] for recorder in recorders}
+    before = _rate(load, None)
+    for number in range(rounds):
+        for recorder in recorders[:: 1 if number % 2 else -1]:
+            rate, kept = _recorded(load, recorder)
+            after = _rate(load, None)
+            found[recorder.name].append(Recorded(rate / ((before + after) / 2), kept))
+            before = after
+        say(f"recordings {number + 1}/{rounds}")
+    return found
+
+
+def _recorded(load: Load, recorder: type[Union[Record, Perf]]) -> tuple[float, Kept]:
+    with load.workload() as storm, recorder(storm.pid) as running:
+        start_s = time.monotonic()
+        storm.run()
+        elapsed_s = time.monotonic() - start_s
+        kept = running.kept()  # type: ignore[attr-defined]
+        storm.finish()
+    return load.threads * load.iterations / elapsed_s, kept
 
 
 def _rate(load: Load, contender: Optional[type[Contender]]) -> float:

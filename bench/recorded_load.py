@@ -112,7 +112,8 @@ def _block(
     columns = (end - end[0], wait, hold, row)
     return b"".join(
         (
-            np.array([base, base, last, 0, 0], np.uint64).tobytes(),
+            np.array([base, base, last], np.uint64).tobytes(),
+            np.array([recordings.REALTIME_OFFSET_NS, 0], np.int64).tobytes(),
             np.array([len(end), 0, 0, 0, 0, 0], np.uint32).tobytes(),
             *(column.astype(np.uint32).tobytes() for column in columns),
             recordings.padded(kind.astype(np.uint8).tobytes()),

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-from corelock.errors import (
-    CommandError,
-    CorelockError,
-    InvalidArgument,
-    LibraryError,
-    LoadError,
-    MissingPrivilege,
-    NoSuchTarget,
-    Unsupported,
-)
-from corelock.histogram import Histogram
-from corelock.model import Accounting, Cgroup, Row, SlowEvent, Snapshot, Times
-from corelock.tracer import Tracer
 from corelock.version import VERSION
 
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from corelock.aio import AsyncTracer
     from corelock.blame import Blame, Charge, Contention
     from corelock.checks import doctor
     from corelock.diagnosis import Check, Diagnosis
+    from corelock.errors import (
+        CommandError,
+        CorelockError,
+        InvalidArgument,
+        LibraryError,
+        LoadError,
+        MissingPrivilege,
+        NoSuchTarget,
+        Unsupported,
+    )
+    from corelock.histogram import Histogram
     from corelock.locks import (
         Holder,
         HoldersSnapshot,
@@ -34,52 +34,51 @@ if TYPE_CHECKING:
         SeenLock,
         Waiter,
     )
+    from corelock.model import Accounting, Cgroup, Row, SlowEvent, Snapshot, Times
     from corelock.recorder import Recorder, RecordingResult, record
     from corelock.recording import NotARecording, Recording, open_recording
-    from corelock.sampler import HolderSampler, holders
+    from corelock.sampler import HolderSampler, HoldWatch, holders
+    from corelock.tracer import Tracer
 
 __all__ = [
-    "Accounting", "Blame", "Cgroup", "Charge", "Check", "CommandError", "Contention",
-    "CorelockError", "Diagnosis", "Histogram", "Holder", "HolderSampler", "HoldersSnapshot",
-    "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread", "MissingPrivilege",
-    "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording", "RecordingResult", "Row",
-    "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported", "Waiter", "doctor",
-    "holders", "open_recording", "record",
+    "Accounting", "AsyncTracer", "Blame", "Cgroup", "Charge", "Check", "CommandError",
+    "Contention", "CorelockError", "Diagnosis", "Histogram", "Holder", "HoldWatch", "HolderSampler",
+    "HoldersSnapshot", "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread",
+    "MissingPrivilege", "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording",
+    "RecordingResult", "Row", "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported",
+    "Waiter", "doctor", "holders", "open_recording", "record",
 ]  # fmt: skip
 
-_IN_LOCKS = (
-    "Holder", "HoldersSnapshot", "LockState", "LockThread", "Process", "SeenLock", "Waiter",
-)  # fmt: skip
+#: By module, what is imported from it on first use: nobody pays for what they do not need.
+_NAMES = {
+    "aio": ("AsyncTracer",),
+    "blame": ("Blame", "Charge", "Contention"),
+    "checks": ("doctor",),
+    "diagnosis": ("Check", "Diagnosis"),
+    "errors": (
+        "CommandError", "CorelockError", "InvalidArgument", "LibraryError", "LoadError",
+        "MissingPrivilege", "NoSuchTarget", "Unsupported",
+    ),
+    "histogram": ("Histogram",),
+    "locks": (
+        "Holder", "HoldersSnapshot", "LockState", "LockThread", "Process", "SeenLock", "Waiter",
+    ),
+    "model": ("Accounting", "Cgroup", "Row", "SlowEvent", "Snapshot", "Times"),
+    "recorder": ("Recorder", "RecordingResult", "record"),
+    "recording": ("NotARecording", "Recording", "open_recording"),
+    "sampler": ("HoldWatch", "HolderSampler", "holders"),
+    "tracer": ("Tracer",),
+}  # fmt: skip
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    """Imported on first use: tracing does not pay for what it does not need."""
-    if name in ("Blame", "Charge", "Contention"):
-        from corelock import blame
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(f"corelock.{_MODULES[name]}"), name)
+    globals()[name] = found  # once: from here on Python finds it by itself
+    return found
 
-        return getattr(blame, name)
-    if name in ("Check", "Diagnosis"):
-        from corelock import diagnosis
 
-        return getattr(diagnosis, name)
-    if name == "doctor":
-        from corelock import checks
-
-        return checks.doctor
-    if name in _IN_LOCKS:
-        from corelock import locks
-
-        return getattr(locks, name)
-    if name in ("Recorder", "RecordingResult", "record"):
-        from corelock import recorder
-
-        return getattr(recorder, name)
-    if name in ("NotARecording", "Recording", "open_recording"):
-        from corelock import recording
-
-        return getattr(recording, name)
-    if name in ("HolderSampler", "holders"):
-        from corelock import sampler
-
-        return getattr(sampler, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -69,7 +69,8 @@ def charge_rows(
             continue
         waiter, holder = row_of[one.waiter], row_of[one.holder]
         charge = Charge(waiter, holder, one.certainty, one.charged_ns, one.waits, one.longest_ns)
-        same = charges.get(charge.key)
-        charges[charge.key] = charge if same is None else same.plus(charge)
+        key = charge.key
+        same = charges.get(key)
+        charges[key] = charge if same is None else same.plus(charge)
     contentions = (Contention(row, *numbers) for row, numbers in sums.values())
     return tuple(contentions), tuple(charges.values())

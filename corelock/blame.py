@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from corelock.model import ResolvedSlowEvent, Row, RowKey, SlowEvent, SlowKind
+from corelock.model import ResolvedSlowEvent, Row, RowKey, Shown, SlowEvent, SlowKind
 
 #: How it is known who was waited for: from a hold that was seen to overlap the
 #: wait; so, and it was a reader that waited behind readers because a writer was
@@ -69,7 +69,7 @@ class Contention:
 
 
 @dataclass(frozen=True)
-class Blame:
+class Blame(Shown):
     """Every wait, charged to the holds that overlapped it.
 
     ``wait_ns`` (all waits in ``rows``) is always ``charged_ns`` plus

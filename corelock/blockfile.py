@@ -79,8 +79,7 @@ class BlockFile:
         self._blocks = list(self._find())
 
     def _map(self) -> mmap.mmap:
-        # Opening a pipe that nobody writes to would never return.
-        with open(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(self.path, "rb", opener=_opener) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise self._is_none(f"{self.path} is no regular file")
@@ -174,6 +173,11 @@ class BlockFile:
         with suppress(BufferError):
             self._view.release()
             self._mapping.close()
+
+
+def _opener(path: str, flags: int) -> int:
+    # Opening a pipe that nobody writes to would never return.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _aligned(at: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from corelock.model import Host
+from corelock.model import Host, Shown
 
 Verdict = Literal["pass", "warn", "fail"]
 EventLayout = Literal["memcg_id", "memcg_path"]
@@ -46,7 +46,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """All checks of a host. ``event_cost_ns`` is what tracing adds to an event, about."""
 
     host: Host

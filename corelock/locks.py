@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from corelock.model import Cgroup, Frame, Host, Mode, Target
+from corelock.model import Cgroup, Frame, Host, Mode, Shown, Target
 
 #: How far the name of a lock's holder can be trusted; see :class:`Holder`.
 Certainty = Literal["owner", "hint", "gone", "not-visible", "unknown"]
@@ -122,7 +122,7 @@ class LockState:
 
 
 @dataclass(frozen=True)
-class HoldersSnapshot:
+class HoldersSnapshot(Shown):
     """The locks that were held or waited for, one for each address space.
 
     ``mms`` address spaces were looked at, by way of ``tasks`` threads;

@@ -23,6 +23,18 @@ SlowKind = Literal["wait", "hold"]
 RowKey = tuple[int, int, Mode, str]
 
 
+class Shown:
+    """A result that a Jupyter notebook shows as a table."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        # What a value looks like is not known here, only who knows.
+        from corelock.render.notebook import html
+
+        return html(self)
+
+
 @dataclass(frozen=True)
 class Times:
     """Waits or holds: how many, their sum, the longest, and their distribution.
@@ -256,7 +268,7 @@ class Symbolization:
 
 
 @dataclass(frozen=True)
-class Accounting:
+class Accounting(Shown):
     """Where every event went.
 
     ``events`` counts what reached corelock's programs by tracepoint, those
@@ -327,7 +339,7 @@ class Accounting:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Shown):
     """All rows at one moment.
 
     ``sequence`` numbers the snapshots of a tracer from 1, if it keeps

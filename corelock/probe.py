@@ -6,6 +6,7 @@ import time
 from typing import Optional
 
 from corelock._native import LockReader
+from corelock.errors import CorelockError
 
 
 class LockProbe:
@@ -34,6 +35,17 @@ class LockProbe:
                 return True
             time.sleep(for_s / 10)
         return False
+
+    def may_be_waited_for(self, pid: int) -> bool:
+        """Whether to read of this process now could mean to wait for its lock.
+
+        False if that cannot be told: then only patience helps, and reading is given up
+        after a while.
+        """
+        try:
+            return self.stays_held(pid)
+        except CorelockError:
+            return False
 
     def close(self) -> None:
         """Free everything. Repeating it does nothing."""

@@ -36,6 +36,8 @@ def check_header(value: Any) -> None:
     """Raise ValueError if ``value`` is no header."""
     _check(value, _HEADER)
     target, cgroup = value.get("target"), value.get("cgroup")
+    for optional in (target, cgroup):
+        _check({} if optional is None else optional, {})
     if target is not None:
         _check({"host_pid": 0, **target}, {"pid": int, "comm": str, "host_pid": int})
     if cgroup is not None:

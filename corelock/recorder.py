@@ -101,7 +101,7 @@ class Recorder(Tracer):
         self._owner = 0
         self._probe = LockProbe(self._btf)
         #: Names what is slow; its notes say what could not be read.
-        self.symbols = Symbolizer(lock_is_held=self._lock_is_held)
+        self.symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
         self._stacks = StackTable()
         self._pending: deque[SlowRecord] = deque()
         self._thread: Optional[threading.Thread] = None
@@ -292,13 +292,6 @@ class Recorder(Tracer):
         block = self._stacks.take_block()
         if block is not None:
             session.record_block("STACKS", block)
-
-    def _lock_is_held(self, pid: int) -> bool:
-        try:
-            return self._probe.stays_held(pid)
-        except CorelockError:
-            # Then only patience helps: reading is given up after a while.
-            return False
 
     def _finish(self, session: Session, ended_by: EndedBy) -> RecordingResult:
         """Write what comes last: stacks, and where everything went."""

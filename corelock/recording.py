@@ -56,7 +56,7 @@ ROW_TYPE = np.dtype(
     ]
 )  # fmt: skip
 #: Rows are numbered from 1 to below this.
-_MOST_ROWS = 1 << 24
+_MOST_ROWS = 1 << 23
 
 _Frame = tuple[int, Optional[str], Optional[int], Optional[str]]
 _Made = TypeVar("_Made")
@@ -256,6 +256,17 @@ def _clocks(said: Mapping[str, int]) -> Clocks:
 
 def open_recording(path: FileName) -> Recording:
     """Open a recording made by ``corelock record`` or :func:`corelock.record`.
+
+    Blocks come as they lie in the file, and their columns are not copied:
+
+    >>> import corelock, mmap, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "here.corelock")
+    >>> with corelock.record(path, pid=os.getpid()) as recorder:
+    ...     region = mmap.mmap(-1, 1 << 24)
+    >>> with corelock.open_recording(path) as recording:
+    ...     longest_ns = max(int(block.hold_ns.max()) for block in recording)
+    ...     longest_ns > 0, recording.damage.cut
+    (True, False)
 
     Raises:
         NotARecording: it is none, is empty, or is of a newer version.

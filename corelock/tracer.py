@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Optional, get_args
+from typing import TYPE_CHECKING, Literal, Optional, TypeVar, get_args
 
 from corelock import arguments, target
 from corelock._native import SLOW_BATCH_BYTES, Options, Session
@@ -22,6 +22,8 @@ from corelock.model import Accounting, Cgroup, RowKey, SlowEvent, SlowKind, Snap
 
 if TYPE_CHECKING:
     from corelock.blame import Blame
+
+_Self = TypeVar("_Self", bound="Tracer")
 
 DEFAULT_SLOW_NS = 100_000
 
@@ -252,7 +254,7 @@ class Tracer:
         self_tgid = 0 if self.pid == own else own
         return Options("PROCESS", self.pid, self_tgid=self_tgid, max_rows=rows)
 
-    def __enter__(self) -> Tracer:
+    def __enter__(self: _Self) -> _Self:
         self.start()
         return self
 

@@ -44,7 +44,7 @@ sdist: $(WHEEL_VENV)/.installed
 	$(call say,SDIST,dist)$(PACK) sh packaging/sdist.sh $(WHEEL_VENV)
 	$(SUMS)
 
-wheeltest: wheel workloads $(BUILD)/.test_packages
+wheeltest: wheel workloads $(BUILD)/.test_packages $(BUILD)/npm/.installed
 	$(Q)sh packaging/wheeltest.sh dist/corelock-*-manylinux_*_$(ARCH).whl $(WHEEL_PYTHON_FULL) \
 		$(WHEEL_PYTHONS)
 

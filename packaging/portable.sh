@@ -34,16 +34,21 @@ PYTHONHASHSEED=0 "$inside" packaging/append_python.py "build/$ARCH/program" \
 	--modules "$ROOT/build/python/Lib" "$stage/site" "$stage/corelock" \
 	--licenses LICENSES/* "$stage/parts" "$stage/python-packages"
 
-# What the package imports must be there. Two modules are in the program, not in this Python.
+# What the package imports must be there, but for what is an extra's. Two modules are in the
+# program, not in this Python.
 "$inside" -I -S - "$stage/corelock-$ARCH" <<'END' || {
 import sys, types, zipfile
 archive = sys.argv[1]
 sys.path[:] = [archive]
 sys.modules["_cffi_backend"] = types.ModuleType("_cffi_backend")
 sys.modules["_cffi_backend"].FFI = lambda *_, **__: None
+from corelock.extras import MissingExtra
 for name in zipfile.ZipFile(archive).namelist():
-    if name.startswith("corelock/"):
-        __import__(name[: -len(".pyc")].replace("/", ".").removesuffix(".__init__"))
+    if name.startswith("corelock/") and name.endswith(".pyc"):
+        try:
+            __import__(name[: -len(".pyc")].replace("/", ".").removesuffix(".__init__"))
+        except MissingExtra:
+            pass
 END
 	echo "corelock: the file lacks a module (packaging/python-modules, append_python.py)" >&2
 	exit 1

@@ -88,8 +88,7 @@ def _take(trace: Trace, packet: Any, events: list[Any], interned: Any) -> None:
         trace.kernel = packet.system_info.utsname.release
     elif packet.HasField("track_event"):
         event = packet.track_event
-        if event.type != Event.TYPE_SLICE_END:
-            assert packet.sequence_flags & protos.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+        assert packet.sequence_flags & protos.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
         # Named now: what comes later in the file is not known yet.
         made = Slice(
             trace.tracks[event.track_uuid],

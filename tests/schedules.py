@@ -82,27 +82,27 @@ def simulated(cycles: int, threads: int, seed: int, reads: float = 0.6) -> list[
 
 
 def write(
-    path: Path, cycles: Sequence[Cycle], *, block: int = 4, kind: int = CONTENDED, **footer: object
+    path: Path, history: Sequence[Cycle], *, block: int = 4, kind: int = CONTENDED, **footer: object
 ) -> Path:
     """A recording of the cycles in blocks of ``block``, in this order."""
-    first = min((cycle.asked_ns for cycle in cycles), default=0)
-    rows = {cycle.row: cycle for cycle in cycles}
+    first = min((cycle.asked_ns for cycle in history), default=0)
+    rows = {cycle.row: cycle for cycle in history}
     blocks = [
         (1, recordings.as_json(recordings.header(start_ns=recordings.START_NS + first))),
         (2, b"".join(recordings.process(lock, 4000 + lock, f"of-{lock}")
-                     for lock in sorted({cycle.lock for cycle in cycles}))),
+                     for lock in sorted({cycle.lock for cycle in history}))),
         (3, b"".join(recordings.row(row, c.lock, row, 4000 + c.lock, 5000 + row, f"t{row}",
                                     11 if c.write else 0x20000, int(c.write))
                      for row, c in sorted(rows.items()))),
     ]  # fmt: skip
-    for at in range(0, len(cycles), block):
+    for at in range(0, len(history), block):
         some = [
             recordings.Cycle(c.row, c.end_ns, c.had_ns - c.asked_ns, c.end_ns - c.had_ns, kind)
-            for c in cycles[at : at + block]
+            for c in history[at : at + block]
         ]
         blocks.append((4, recordings.cycles(some)))
-    end = max((cycle.end_ns for cycle in cycles), default=0)
-    said = {**recordings.footer(len(cycles), end), **footer}
+    end = max((cycle.end_ns for cycle in history), default=0)
+    said = {**recordings.footer(len(history), end), **footer}
     blocks.append((6, recordings.as_json(said)))
     return recordings.write(path, blocks)
 

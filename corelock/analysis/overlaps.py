@@ -80,8 +80,22 @@ def overlaps(
 ) -> Iterator[Overlaps]:
     """Each contended wait of the chosen cycles once, with the holds of all cycles it is due to."""
     sweep = _Sweep(recording)
+    pending: list[Period] = []
     for period in periods(recording, chosen, progress, cycles):
-        yield from sweep.advance(period)
+        pending.append(period)
+        # What is carried on is copied each time: so more at a time, the more that is.
+        if sum(len(each.cycle) for each in pending) >= sweep.carries:
+            yield from sweep.advance(_together(pending))
+            pending = []
+    if pending:
+        yield from sweep.advance(_together(pending))
+
+
+def _together(some: list[Period]) -> Period:
+    """Periods that follow each other, the latest first, as one."""
+    if len(some) == 1:
+        return some[0]
+    return Period(some[-1].after_ns, *map(np.concatenate, zip(*(each[1:] for each in some))))
 
 
 class _Tables(NamedTuple):
@@ -202,6 +216,11 @@ class _Sweep:
         self._carried = _Carried(waits, *(Stretches.none() for _ in range(3)))
         self._earliest = np.full(self._tables.locks, NEVER)
         self._earliest_write = np.full(self._tables.locks, NEVER)
+
+    @property
+    def carries(self) -> int:
+        """How many stretches are left over from later periods."""
+        return len(self._carried.holders.lock)
 
     def advance(self, period: Period) -> Iterator[Overlaps]:
         """The waits that began in this period, the next earlier one."""

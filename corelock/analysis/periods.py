@@ -10,7 +10,7 @@ import numpy as np
 from corelock.recording import Block, Recording
 
 #: About so many cycles are in memory at a time, however long the recording.
-CYCLES = 1 << 20
+CYCLES = 1 << 18
 
 #: Is told how many cycles of how many are done.
 Progress = Callable[[int, int], None]

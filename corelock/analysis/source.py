@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -74,7 +75,7 @@ class Source:
     def end_ns(self) -> int:
         """When counting ended; of a recording that was cut, when its last cycle did."""
         if self.recording.footer is not None:
-            return int(self.recording.footer["end_ns"])
+            return max(self.start_ns, int(self.recording.footer["end_ns"]))
         return max([self.start_ns, *(int(block.last_ns) for block in self.recording)])
 
     @property
@@ -227,6 +228,6 @@ def _opened(path: FileName) -> Recording:
         return open_recording(path)
     except OSError as error:
         raise CorelockError(
-            f"cannot read {error.filename or path}: {error.strerror}",
+            f"cannot read {os.fsdecode(path)}: {error.strerror}",
             "Name a recording that you may read.",
         ) from error

@@ -24,6 +24,7 @@ from corelock.version import VERSION
 #: Command, its module in this package, and its line in the overview.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "blame": ("blame", "Whose holds of mmap_lock each wait was due to."),
+    "diff": ("diff", "What changed from one recording to another, what got worse first."),
     "doctor": ("doctor", "Whether corelock works on this host, and what is in its way."),
     "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
     "holders": ("holders", "Who holds mmap_lock now, and who waits for it."),

@@ -144,15 +144,16 @@ def json_option(more: str = "") -> _Decorator:
 
 def target_options(*, tid: bool) -> _Decorator:
     """What is traced, and for how long. ``tid``: one thread makes sense, too."""
-    return _all(option for name, option in _TARGET.items() if tid or name != "tid")
+    return all_of(option for name, option in _TARGET.items() if tid or name != "tid")
 
 
 def common_options(function: _Function) -> _Function:
     """The options that help shows last, and the command to run."""
-    return _all(_REST.values())(function)
+    return all_of(_REST.values())(function)
 
 
-def _all(decorators: Iterable[_Decorator]) -> _Decorator:
+def all_of(decorators: Iterable[_Decorator]) -> _Decorator:
+    """These options together, as help shows them in order."""
     in_order = list(decorators)
 
     def decorate(function: _Function) -> _Function:

@@ -96,7 +96,7 @@ class TracedRun(ABC):
         self._traced = options
         self.tracer = tracer
         self._probe = LockProbe(options.btf)
-        self.symbols = Symbolizer(lock_is_held=self._lock_is_held)
+        self.symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
         self.host = Host.this()
         #: The one process that is traced, if it is one.
         self.target: Optional[Target] = None
@@ -165,14 +165,6 @@ class TracedRun(ABC):
         failure = reap(tracer.pid) if options.command and tracer.pid else None
         if failure:
             self.say(f"{options.command[0]} {failure}")
-
-    def _lock_is_held(self, pid: int) -> bool:
-        """Whether reading of a process would mean to wait for its lock."""
-        try:
-            return self._probe.stays_held(pid)
-        except CorelockError:
-            # Then only patience helps: reading is given up after a while.
-            return False
 
     def _lifetime(self) -> Lifetime:
         """Of the target, from before it is traced: nobody can take its id in between."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 
+from corelock.analysis.batches import Progress
 from corelock.analysis.source import Source
 from corelock.export._perfetto_trace import TraceWriter
 from corelock.export._perfetto_tracks import Lanes, Tracks
@@ -25,6 +26,8 @@ from corelock.recording import (
     WAITING,
 )
 
+_SLICES_AT_A_TIME = 4096  # between two looks at how far it is
+_COLUMNS = ("wait_ns", "hold_ns", "row", "wait_stack", "hold_stack", "kind")
 _WAIT, _HOLD, _TRYLOCK = "wait", "hold", "trylock"
 #: What is unusual about how a wait ended, and a hold.
 _WAIT_ENDED = {FAILED: "failed", ABORTED: "aborted", WAITING: "not when recording did"}
@@ -52,7 +55,7 @@ class Slices:
     ) -> None:
         self._source = source
         self._cycles = cycles
-        self._columns = {name: cycles[name].tolist() for name in cycles.dtype.names}
+        self._columns = {name: cycles[name].tolist() for name in _COLUMNS}
         self._blockers = blockers.tolist()
         self._shift_ns = shift_ns
         self._first_flow = first_flow
@@ -62,11 +65,15 @@ class Slices:
             if holder >= 0:
                 self._flows.setdefault(holder, []).append(first_flow + waiter)
 
-    def write(self, writer: TraceWriter, tracks: Tracks) -> None:
+    def write(
+        self, writer: TraceWriter, tracks: Tracks, progress: Optional[Progress] = None
+    ) -> None:
         """Write all slices, thread by thread."""
         thread: Optional[int] = None
         lanes = Lanes(writer, 0)
-        for slice_ in self._in_order():
+        for at, slice_ in enumerate(self._in_order()):
+            if progress is not None and at % _SLICES_AT_A_TIME == 0:
+                progress(at, 2 * len(self._cycles))
             if slice_.thread != thread:
                 lanes.close()
                 thread, lanes = slice_.thread, Lanes(writer, tracks.thread(self._row(slice_.cycle)))

@@ -35,13 +35,21 @@ class TraceWriter:
     def flush(self) -> None:
         """Write what is pending."""
         self._stream.write(self._trace.SerializeToString())
-        self._trace.Clear()
+        # A new one: what is cleared keeps its memory.
+        self._trace = protos.Trace()
 
     def _packet(self) -> Any:
         if len(self._trace.packet) >= _PACKETS_AT_A_TIME:
             self.flush()
         packet = self._trace.packet.add()
         packet.trusted_packet_sequence_id = _SEQUENCE
+        return packet
+
+    def _timed(self, ns: int) -> Any:
+        packet = self._packet()
+        packet.timestamp = ns
+        # Its clock, and the names in it, are said by earlier packets.
+        packet.sequence_flags = protos.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
         return packet
 
     def clocks(self, monotonic_ns: int, realtime_ns: int, boottime_ns: int) -> None:
@@ -98,9 +106,7 @@ class TraceWriter:
 
     def end(self, track: int, ns: int) -> None:
         """The track's slice that began last ends."""
-        packet = self._packet()
-        packet.timestamp = ns
-        event = packet.track_event
+        event = self._timed(ns).track_event
         event.type = protos.TrackEvent.TYPE_SLICE_END
         event.track_uuid = track
 
@@ -111,9 +117,7 @@ class TraceWriter:
     def _event(
         self, track: int, ns: int, type_: int, category: str, name: str, args: Args
     ) -> Any:  # fmt: skip
-        packet = self._packet()
-        packet.timestamp = ns
-        packet.sequence_flags = protos.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+        packet = self._timed(ns)
         event = packet.track_event
         event.type = type_
         event.track_uuid = track

@@ -18,6 +18,7 @@ from corelock.export._perfetto_tracks import Tracks
 from corelock.export.fields import well_formed
 from corelock.export.remarks import missing_in_words
 from corelock.export.timeline import Timeline, longest_cycles
+from corelock.render.units import duration
 
 BINARY = True
 
@@ -55,7 +56,7 @@ def write(
         prefix = f"{well_formed(source.label)}: " if len(sources) > 1 else ""
         tracks = Tracks(writer, source, at * _PIDS, prefix)
         slices = Slices(source, cycles, _blockers(source, cycles, progress), shifts[at], first_flow)
-        slices.write(writer, tracks)
+        slices.write(writer, tracks, progress)
         first_flow += len(cycles)
         args = _about(source, timeline, len(cycles))
         name = f"recording of {well_formed(source.label)}"
@@ -114,7 +115,8 @@ def _about(source: Source, timeline: Timeline, shown: int) -> dict[str, Union[st
 def _remarks(timeline: Timeline, most: int) -> list[str]:
     if not timeline.left_out:
         return []
+    length = duration(timeline.longest_left_out_ns)
     return [
-        f"{timeline.left_out} cycles of {timeline.longest_left_out_ns} ns and less are left out: "
-        f"the trace has the {most} longest"
+        f"{timeline.left_out:,} cycles of {length} and less are left out: the trace has the "
+        f"{most:,} longest"
     ]

@@ -8,7 +8,7 @@ from typing import Optional
 from corelock.blame import Blame, ResolvedBlame
 from corelock.model import Report
 from corelock.render import units
-from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_holders, pairs
+from corelock.render.blame_grouping import ForeignHolder, Pair, Side, foreign_holders, largest_pairs
 from corelock.render.columns import (
     OUTSIDE_LEGEND,
     Label,
@@ -24,7 +24,8 @@ from corelock.render.text import flow, printable
 
 _FOREIGN = 5  # processes worth a line of their own
 
-_MARKS = {"observed": "", "convoy": "c", "owner-word": "?"}
+#: What is put behind a holder, by how sure it is.
+MARKS = {"observed": "", "convoy": "c", "owner-word": "?"}
 _LEGEND = {
     "convoy": "c convoy: readers behind readers, because a writer was queued between them",
     "owner-word": "? the lock's owner when the wait began; its hold was not seen whole",
@@ -40,22 +41,21 @@ def blame_lines(report: Report, *, by: str, top: int, stacks: int, width: int) -
     assert report.blame is not None
     blame = report.blame.blame
     open_waits = report.accounting.open_waits if report.accounting else 0
-    yield from summary_lines(blame, open_waits, width)
+    yield from summary(blame, open_waits, width)
     foreign = [each for each in foreign_holders(blame) if each.charged_ns]
     for holder in foreign[:_FOREIGN]:
         yield from flow(_sentence(holder, report), width, indent="  ")
-    found = pairs(blame, by)
-    shown = found[:top] if top else found
+    shown, found = largest_pairs(blame, by, top)
     if shown:
         yield ""
         yield from _table(shown, blame.wait_ns, width)
-        if len(found) > len(shown):
-            yield f"... and {len(found) - len(shown):,} more (use -n)"
-        yield from _legend(shown)
+        if found > len(shown):
+            yield f"... and {found - len(shown):,} more (use -n)"
+        yield from legend(shown)
     yield from _examples(report.blame, report.start_ns, stacks, width)
 
 
-def summary_lines(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
+def summary(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
     """How much was waited, and what of it was charged or is unknown, and why."""
     waits = sum(row.wait.count for row in blame.rows)
     if open_waits:
@@ -70,7 +70,7 @@ def summary_lines(blame: Blame, open_waits: int, width: int) -> Iterator[str]:
     if not waits:
         yield "no wait ended meanwhile" if open_waits else "no lock was waited for"
         return
-    share = f" ({_percent(blame.charged_ns, blame.wait_ns)})" if blame.wait_ns else ""
+    share = f" ({percent(blame.charged_ns, blame.wait_ns)})" if blame.wait_ns else ""
     yield from flow(
         (
             f"waited {units.duration(blame.wait_ns)} in {units.count(waits)} waits:",
@@ -122,10 +122,10 @@ def _sentence(holder: ForeignHolder, report: Report) -> tuple[str, ...]:
 
 
 def _table(shown: Sequence[Pair], wait_ns: int, width: int) -> Iterator[str]:
-    waiters = _side_columns([pair.waiter for pair in shown])
-    holders = _side_columns([pair.holder for pair in shown])
+    waiters = side_columns([pair.waiter for pair in shown])
+    holders = side_columns([pair.holder for pair in shown])
     if any(pair.certainty != "observed" for pair in shown):
-        holders.append([Label(""), *(Label(_MARKS[pair.certainty]) for pair in shown)])
+        holders.append([Label(""), *(Label(MARKS[pair.certainty]) for pair in shown)])
     names = [*waiters, *holders]
     between = "  "
     numbers = _number_block(shown, wait_ns)
@@ -144,7 +144,7 @@ def _number_block(shown: Sequence[Pair], wait_ns: Optional[int]) -> list[str]:
     for pair in shown:
         charged, longest = units.duration(pair.charged_ns), units.duration(pair.longest_ns)
         waits = ("" if pair.exact else "~") + units.count(pair.waits)
-        lines.append([charged, _percent(pair.charged_ns, wait_ns or 0)[:-1], waits, longest])
+        lines.append([charged, percent(pair.charged_ns, wait_ns or 0)[:-1], waits, longest])
     if wait_ns is None:
         lines = [[charged, waits, longest] for charged, _, waits, longest in lines]
     return number_block("", lines)
@@ -155,7 +155,8 @@ def _room(numbers: Sequence[str], names: Sequence[object], width: int) -> int:
     return width - len(numbers[0]) - len(names) - 1
 
 
-def _side_columns(sides: Sequence[Side]) -> list[list[Label]]:
+def side_columns(sides: Sequence[Side]) -> list[list[Label]]:
+    """Who waited or held: columns, the first label of each its title."""
     columns = []
     if sides[0].who:
         title = "PROCESS" if sides[0].operation is None else "THREAD"
@@ -174,7 +175,8 @@ def _titled(title: str, columns: Sequence[list[Label]], widths: Sequence[int]) -
     return [f" {title} ".center(len(lines[0]), "-"), *lines[1:]]
 
 
-def _legend(shown: Sequence[Pair]) -> Iterator[str]:
+def legend(shown: Sequence[Pair]) -> Iterator[str]:
+    """What the marks in these pairs mean."""
     if any(pair.holder.foreign or pair.waiter.foreign for pair in shown):
         yield "* foreign: another process's thread"
     sides = (side.who for pair in shown for side in (pair.waiter, pair.holder))
@@ -200,5 +202,6 @@ def _examples(resolved: ResolvedBlame, start_ns: int, stacks: int, width: int) -
             yield from event_lines(example, start_ns, width, with_process=False)
 
 
-def _percent(part: int, whole: int) -> str:
+def percent(part: int, whole: int) -> str:
+    """A share, "-" of nothing."""
     return f"{100 * part / whole:.1f}%" if whole else "-"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,17 +64,36 @@ def pairs(blame: Blame, by: str) -> list[Pair]:
     Raises:
         ValueError: ``by`` is not in ``BLAME_BY``.
     """
+    return largest_pairs(blame, by, 0)[0]
+
+
+def largest_pairs(blame: Blame, by: str, top: int) -> tuple[list[Pair], int]:
+    """The ``top`` largest groups of charges (0: all), the largest first, and how many there are.
+
+    Raises:
+        ValueError: ``by`` is not in ``BLAME_BY``.
+    """
     if by not in BLAME_BY:
         raise ValueError(f"cannot group by {by!r}, only by {', '.join(BLAME_BY)}")
-    names = process_names(blame.rows, blame.charges)
     groups: dict[tuple[object, ...], list[Charge]] = defaultdict(list)
     for charge in blame.charges:
         sides = _identity(charge.waiter, by), _identity(charge.holder, by)
         groups[(*sides, charge.certainty)].append(charge)
-    merged = [_pair(charges, by, names) for charges in groups.values()]
-    return sorted(
-        merged, key=lambda pair: (-pair.charged_ns, pair.waiter, pair.holder, pair.certainty)
+    of_pairs: Iterable[list[Charge]] = groups.values()
+    if top:
+        # Of 100,000 pairs only those that are shown are worth a name; equal ones are ordered below.
+        least = heapq.nlargest(top, map(_charged_ns, of_pairs))[-1:]
+        of_pairs = (charges for charges in of_pairs if [_charged_ns(charges)] >= least)
+    names = process_names(blame.rows, blame.charges)
+    merged = sorted(
+        (_pair(charges, by, names) for charges in of_pairs),
+        key=lambda pair: (-pair.charged_ns, pair.waiter, pair.holder, pair.certainty),
     )
+    return merged[:top] if top else merged, len(groups)
+
+
+def _charged_ns(charges: Iterable[Charge]) -> int:
+    return sum(charge.charged_ns for charge in charges)
 
 
 def foreign_holders(blame: Blame) -> list[ForeignHolder]:
@@ -95,7 +115,7 @@ def foreign_holders(blame: Blame) -> list[ForeignHolder]:
                 sum(hold.count for hold in held),
                 max((hold.max_ns for hold in held), default=0),
                 _waits(charges),
-                sum(charge.charged_ns for charge in charges),
+                _charged_ns(charges),
             )
         )
     return sorted(found, key=lambda each: (-each.charged_ns, each.name))
@@ -132,7 +152,7 @@ def _pair(charges: list[Charge], by: str, names: dict[int, str]) -> Pair:
         side_of(first.waiter, by, names),
         side_of(first.holder, by, names),
         first.certainty,
-        sum(charge.charged_ns for charge in charges),
+        _charged_ns(charges),
         most,
         max(charge.longest_ns for charge in charges),
         least == most,

@@ -11,7 +11,7 @@ from corelock.render.table import MIN_WIDTH
 from corelock.render.text import flow, pad, printable
 
 # FAIL is to be found at a glance.
-_VERDICTS = {"pass": "pass", "warn": "warn", "fail": "FAIL"}
+VERDICTS = {"pass": "pass", "warn": "warn", "fail": "FAIL"}
 _COLUMN = max(map(len, TITLES.values()))
 _INDENT = " " * (len("pass") + 2 + _COLUMN + 2)
 
@@ -27,11 +27,11 @@ def doctor_lines(diagnosis: Diagnosis, width: int = MIN_WIDTH) -> Iterator[str]:
     for check in diagnosis.checks:
         yield from _check(check, width)
     yield ""
-    yield _verdict(diagnosis)
+    yield verdict(diagnosis)
 
 
 def _check(check: Check, width: int) -> Iterator[str]:
-    head = f"{_VERDICTS[check.verdict]}  {pad(check.title, _COLUMN)} "
+    head = f"{VERDICTS[check.verdict]}  {pad(check.title, _COLUMN)} "
     yield from flow([head, *printable(check.found).split()], width, indent=_INDENT)
     remedy = ["->", *printable(check.remedy).split()]
     if check.remedy:
@@ -39,7 +39,8 @@ def _check(check: Check, width: int) -> Iterator[str]:
         yield from (_INDENT + line for line in lines)
 
 
-def _verdict(diagnosis: Diagnosis) -> str:
+def verdict(diagnosis: Diagnosis) -> str:
+    """Whether it works, in a sentence."""
     if not diagnosis.works:
         first = next(check for check in diagnosis.checks if check.verdict == "fail")
         return f"hold-times does not work here: see {first.title}."

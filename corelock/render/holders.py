@@ -6,7 +6,14 @@ import shutil
 from collections.abc import Iterator
 from typing import Optional, TextIO
 
-from corelock.locks import HoldersReport, LockState, LockThread, SeenLock
+from corelock.locks import (
+    HoldersReport,
+    HoldersSnapshot,
+    LockState,
+    LockThread,
+    SeenLock,
+    Waiter,
+)
 from corelock.render.columns import cgroup_label, process_label, thread_label
 from corelock.render.grouping import Name
 from corelock.render.slow import stack_lines
@@ -14,8 +21,8 @@ from corelock.render.table import MIN_WIDTH
 from corelock.render.text import cells, cut, flow, pad
 from corelock.render.units import duration
 
-# What is said of each name, so that nobody takes a hint for a fact.
-_CERTAINTY = {
+#: What is said of each name, so that nobody takes a hint for a fact.
+CERTAINTY = {
     "owner": "certain: the lock names it",
     "hint": "hint: the last reader that came",
     "gone": "it has exited since",
@@ -70,16 +77,15 @@ def _title(report: HoldersReport) -> Iterator[str]:
 
 def _lock(seen: SeenLock, report: HoldersReport, width: int) -> Iterator[str]:
     lock = seen.lock
-    yield _two_sided(_processes(lock), _seen_held(seen), width)
+    yield _two_sided(processes(lock), _seen_held(seen), width)
     yield from _holder(lock, report, width)
     if lock.waiter_count:
         more = "" if lock.waiters_counted else "more than "
         yield f"  waiting: {more}{lock.waiter_count:,}"
-    left = _LEFT if report.snapshot.whole_host else _LEFT_OR_NOT_VISIBLE
     for place, waiter in enumerate(lock.waiters, 1):
         yield _two_sided(
-            f"  {place:>2}  {waiter.mode:<5}  {_thread(waiter.thread, lock)}",
-            _QUEUED if waiter.thread else left,
+            f"  {place:>2}  {waiter.mode:<5}  {_thread_words(waiter.thread, lock)}",
+            waiter_certainty(waiter, report.snapshot),
             width,
         )
         yield from _stack(waiter.thread, report, width)
@@ -89,7 +95,8 @@ def _lock(seen: SeenLock, report: HoldersReport, width: int) -> Iterator[str]:
         yield "  it kept changing while it was read: these may be of different moments"
 
 
-def _processes(lock: LockState) -> str:
+def processes(lock: LockState) -> str:
+    """Whose lock it is, in words."""
     names = ["".join(process_label(Name(p.comm, p.pid))) for p in lock.processes]
     return " = ".join(names) or "a process that has exited"
 
@@ -105,19 +112,35 @@ def _holder(lock: LockState, report: HoldersReport, width: int) -> Iterator[str]
     if lock.mode is None:
         yield "  free, about to be taken by the first that waits"
         return
-    who = _thread(lock.holder.thread, lock)
+    who = _thread_words(lock.holder.thread, lock)
     if lock.mode == "read":
-        readers = "1 reader" if lock.readers == 1 else f"{lock.readers:,} readers"
-        who = f"{readers}, {who}"
-    yield _two_sided(f"  held {lock.mode:<5}  {who}", _CERTAINTY[lock.holder.certainty], width)
+        who = f"{readers(lock)}, {who}"
+    yield _two_sided(f"  held {lock.mode:<5}  {who}", CERTAINTY[lock.holder.certainty], width)
     yield from _stack(lock.holder.thread, report, width)
 
 
-def _thread(thread: Optional[LockThread], lock: LockState) -> str:
+def readers(lock: LockState) -> str:
+    """How many are inside of a lock that is held for reading."""
+    return "1 reader" if lock.readers == 1 else f"{lock.readers:,} readers"
+
+
+def waiter_certainty(waiter: Waiter, snapshot: HoldersSnapshot) -> str:
+    """What is known of who waits."""
+    left = _LEFT if snapshot.whole_host else _LEFT_OR_NOT_VISIBLE
+    return _QUEUED if waiter.thread else left
+
+
+def thread_name(thread: Optional[LockThread], lock: LockState) -> str:
+    """A thread in words, with a star if it is another process's; "?" if it is not known."""
     if thread is None:
         return "?"
     foreign = thread.pid not in {process.pid for process in lock.processes}
-    return "".join(thread_label(Name(thread.comm, thread.tid), foreign)) + f"  {thread.operation}"
+    return "".join(thread_label(Name(thread.comm, thread.tid), foreign))
+
+
+def _thread_words(thread: Optional[LockThread], lock: LockState) -> str:
+    name = thread_name(thread, lock)
+    return name if thread is None else f"{name}  {thread.operation}"
 
 
 def _stack(thread: Optional[LockThread], report: HoldersReport, width: int) -> Iterator[str]:

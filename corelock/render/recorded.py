@@ -74,12 +74,12 @@ def _several(
         yield "no lock was taken"
     else:
         yield from hold_times_table(
-            merged, by=(HOST,), sort=sort, top=top, width=width, hosts=hosts, totals=False
+            merged, by=(HOST,), sort=sort, top=top, width=width, hosts=hosts, with_totals=False
         )
         yield ""
         yield "all together"
         yield from hold_times_table(
-            merged, by=("operation", "mode"), sort=sort, top=top, width=width, totals=False
+            merged, by=("operation", "mode"), sort=sort, top=top, width=width, with_totals=False
         )
         yield ""
         yield "each by itself"

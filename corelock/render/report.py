@@ -22,6 +22,7 @@ from corelock.render.units import duration
 # pipe gets the very same text.
 _STYLES = (
     (r"^mmap_lock .*|.* total +(p50 +)?p99 +max .*max$|^ *-+ WAIT -+ -+ HOLD -+$", "bold"),
+    (r"^(all together|each by itself|on \S+)$", "bold"),
     (r"^CHARGED .*|^ +-+ WAITER -+ +-+ HOLDER -+$", "bold"),
     (r"^(wait|hold) +\d\S+", "bold"),
     (r"(?<= )(-|0n?)(?= |$)", "dim"),

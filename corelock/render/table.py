@@ -74,33 +74,39 @@ def hold_times_table(
     top: int = 20,
     width: int = MIN_WIDTH,
     hosts: Optional[Mapping[int, str]] = None,
-    totals: bool = True,
+    with_totals: bool = True,
 ) -> list[str]:
     """Lines of at most ``width`` columns (never fewer than 80) for the first ``top`` groups.
 
     COUNT is the number of holds that ended. Times are written as
     :func:`corelock.render.units.duration` does. ``top`` 0 shows all. ``hosts`` is as of
-    :func:`corelock.render.grouping.group`. ``totals``: with the counts of all below.
+    :func:`corelock.render.grouping.group`. ``with_totals``: and the counts of all below.
     """
     width = max(width, MIN_WIDTH)
     groups = sorted_groups(report.rows, by, sort, hosts)
     shown = groups[:top] if top > 0 else groups
     if not shown:
         return ["no lock was taken"]
-    names = _name_columns(shown, with_process=several_processes(groups))
+    names = name_columns(shown, with_process=several_processes(groups))
     lines = list(_layout(names, shown, width))
     if len(groups) > len(shown):
         lines.append(f"... and {len(groups) - len(shown):,} more (use -n)")
-    if any(g.foreign for g in shown):
-        lines.append("* foreign: another process's thread")
-    if any(name and name.id < 0 for g in shown for name in (g.process, g.thread)):
-        lines.append(OUTSIDE_LEGEND)
-    if totals:
-        lines += _totals(groups, width)
+    lines += legend(shown)
+    if with_totals:
+        lines += totals(groups, width)
     return lines
 
 
-def _name_columns(groups: list[Group], *, with_process: bool) -> list[list[Label]]:
+def legend(shown: Sequence[Group]) -> Iterator[str]:
+    """What the marks in the names of these groups mean."""
+    if any(g.foreign for g in shown):
+        yield "* foreign: another process's thread"
+    if any(name and name.id < 0 for g in shown for name in (g.process, g.thread)):
+        yield OUTSIDE_LEGEND
+
+
+def name_columns(groups: list[Group], *, with_process: bool) -> list[list[Label]]:
+    """What the groups are called: columns, the first label of each its title."""
     columns = []
     if groups[0].host is not None:
         columns.append([Label("HOST"), *(Label(printable(g.host or "")) for g in groups)])
@@ -131,8 +137,8 @@ def _room(blocks: list[list[str]], names: list[list[Label]], width: int) -> int:
 
 def _number_blocks(groups: list[Group], quantiles: tuple[str, ...]) -> list[list[str]]:
     header = ["total", *quantiles, "max"]
-    waits = [header, *(_times(g.wait, quantiles) for g in groups)]
-    holds = [header, *(_times(g.hold, quantiles) for g in groups)]
+    waits = [header, *(time_cells(g.wait, quantiles) for g in groups)]
+    holds = [header, *(time_cells(g.hold, quantiles) for g in groups)]
     counts = [["COUNT"], *([units.count(g.holds)] for g in groups)]
     return [
         number_block("", counts),
@@ -141,7 +147,8 @@ def _number_blocks(groups: list[Group], quantiles: tuple[str, ...]) -> list[list
     ]
 
 
-def _times(times: Times, quantiles: tuple[str, ...]) -> list[str]:
+def time_cells(times: Times, quantiles: tuple[str, ...]) -> list[str]:
+    """The total, these quantiles ("p99") and the longest."""
     some = times.count > 0
     numbers = (
         times.total_ns if some else None,
@@ -151,7 +158,8 @@ def _times(times: Times, quantiles: tuple[str, ...]) -> list[str]:
     return [units.duration(number) for number in numbers]
 
 
-def _totals(groups: list[Group], width: int) -> Iterator[str]:
+def totals(groups: list[Group], width: int) -> Iterator[str]:
+    """What the table has no columns for, of all groups together."""
     pieces = (
         f"downgrades {sum(g.downgrades for g in groups):,} ",
         f"trylock failures {sum(g.trylock_failures for g in groups):,} ",

@@ -37,6 +37,13 @@ def operation_name(code: int, comm: str, machine: str) -> str:
     return _table(machine, compat).get(number, unknown)
 
 
+def is_operation(name: str, machine: str) -> bool:
+    """Whether a thread of a process can be doing what is called so."""
+    tables = _table(machine, False), _table(machine, True)
+    known = {"page-fault", "exit", "unknown"}
+    return name in known or any(name in table.values() for table in tables)
+
+
 @cache
 def _table(machine: str, compat: bool) -> dict[int, str]:
     from corelock.symbolize import _syscall_tables as tables

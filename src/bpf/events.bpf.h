@@ -191,16 +191,6 @@ out:
 	return 0;
 }
 
-/* A slow wait or hold; the id of its stacks where cycles are recorded. */
-static __always_inline __u32 note_slow(void *ctx, __u32 row, enum corelock_slow_kind kind,
-				       __u64 since_ns, __u64 ns)
-{
-	if (record_cycles)
-		return stack_intern(ctx, row, kind, since_ns, ns);
-	send_slow(ctx, row, kind, since_ns, ns);
-	return 0;
-}
-
 /*
  * A wait ended with the lock, in whose slot the hold goes on. Its start counts as lost if the wait
  * cannot be kept.
@@ -210,24 +200,31 @@ static __always_inline void end_wait(void *ctx, struct corelock_row *row,
 				     __u64 now)
 {
 	__u64 ns = now - waited->since_ns;
-	__u32 stack = 0;
 	int sent = 0;
 
 	held->since_ns = now;
-	held->no_wait = 0;
+	if (record_cycles) {
+		held->wait_ns = ns;
+		held->wait_stack = 0;
+		held->no_wait = 0;
+	}
 	if (!times_add(&row->wait, ns)) {
-		held->no_wait = 1;
+		if (record_cycles) {
+			held->wait_ns = 0;
+			held->no_wait = 1;
+		}
 		count(&counters.lost[CORELOCK_LOST_MAP_FULL]);
 		return;
 	}
 	if (charge_waits && unlikely(waited->contended || ns >= LONG_WAIT_NS))
 		sent = charge_wait(ctx, row, waited, now);
-	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_WAIT]) && !sent)
-		stack = note_slow(ctx, waited->row, CORELOCK_SLOW_WAIT, waited->since_ns, ns);
-	if (record_cycles) {
-		held->wait_ns = ns;
-		held->wait_stack = stack;
-	}
+	if (likely(ns < hot.slow_ns[CORELOCK_SLOW_WAIT]) || sent)
+		return;
+	if (record_cycles)
+		held->wait_stack =
+			stack_intern(ctx, waited->row, CORELOCK_SLOW_WAIT, waited->since_ns, ns);
+	else
+		send_slow(ctx, waited->row, CORELOCK_SLOW_WAIT, waited->since_ns, ns);
 }
 
 /* False if the hold could not be kept. */
@@ -238,16 +235,22 @@ static __always_inline bool end_hold(void *ctx, struct mm_struct *mm, struct cor
 	__u64 ns = now - held->since_ns;
 	__u32 stack = 0;
 	int sent = 0;
+	bool slow;
 
 	if (!times_add(&row->hold, ns))
 		return false;
 	if (charge_waits && unlikely(lock_is_wanted(mm)))
 		sent = record_hold(ctx, held->row, held->since_ns, now,
 				   CORELOCK_CERTAINTY_OBSERVED);
-	if (unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_HOLD]) && !sent)
-		stack = note_slow(ctx, held->row, CORELOCK_SLOW_HOLD, held->since_ns, ns);
-	if (record_cycles)
+	slow = unlikely(ns >= hot.slow_ns[CORELOCK_SLOW_HOLD]);
+	if (record_cycles) {
+		if (slow)
+			stack = stack_intern(ctx, held->row, CORELOCK_SLOW_HOLD, held->since_ns,
+					     ns);
 		record_cycle(held, ending, now, stack);
+	} else if (slow && !sent) {
+		send_slow(ctx, held->row, CORELOCK_SLOW_HOLD, held->since_ns, ns);
+	}
 	return true;
 }
 
@@ -324,10 +327,11 @@ static __always_inline int on_acquire(void *ctx, struct mm_struct *mm, __u32 mod
 	} else if (transition == LOCK_DOWNGRADED) {
 		open->since_ns = now;
 		open->row = downgrade(ctx, thread, mm, row, &closed, now);
-		open->no_wait = 1;
-		open->contended = 0;
-		if (record_cycles)
+		if (record_cycles) {
 			open->wait_ns = open->wait_stack = 0;
+			open->no_wait = 1;
+			open->contended = 0;
+		}
 	} else {
 		settle_failure(row, &closed, now);
 	}

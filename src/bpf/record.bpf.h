@@ -30,15 +30,14 @@ struct {
 
 /*
  * What tells stacks apart before they are unwound. Without frame pointers the user trace is no
- * more than where the thread is, so where its stack ends and who called the system call's
- * function (which pushes no frame) belong to it.
+ * more than where the thread is; who called it is then told by the return addresses on its stack.
  */
 struct stack_key {
 	__s64 kernel_trace; /* or a negative errno, as is the next */
 	__s64 user_trace;
 	__u64 user_ip;
 	__u64 user_sp;
-	__u64 user_caller;
+	__u64 user_callers;
 };
 
 struct {
@@ -48,6 +47,60 @@ struct {
 	__type(key, struct stack_key);
 	__type(value, __u32);
 } stack_ids SEC(".maps");
+
+/* How much of a user stack is searched for return addresses, and in what pieces. */
+#define CALLERS_BYTES 2048
+#define CALLERS_WORDS 8
+
+/* User addresses below this are none of code's, and none reaches the bits above. */
+#define CODE_LEAST (1ULL << 16)
+#define CODE_BITS 48
+#define STACK_BYTES (1 << 20)
+
+/* Whether what comes before an address is a call, so that a callee may return to it. */
+static __always_inline bool follows_call(__u64 address)
+{
+	struct pt_regs___x86 *x86 = NULL;
+	__u8 code[8];
+
+	/* Code that has just called is in memory. */
+	if (bpf_probe_read_user(code, sizeof(code), (void *)(address - sizeof(code))))
+		return false;
+	/* bl, and blr with or without a signed address */
+	if (!bpf_core_field_exists(x86->orig_ax))
+		return code[7] >> 2 == 0x25 || (code[7] == 0xd6 || code[7] == 0xd7);
+	/* call rel32; call of 2 to 7 bytes through a register or memory */
+	return code[3] == 0xe8 || (code[6] == 0xff && (code[7] & 0x38) == 0x10) ||
+	       (code[5] == 0xff && (code[6] & 0x38) == 0x10) ||
+	       (code[4] == 0xff && (code[5] & 0x38) == 0x10) ||
+	       (code[2] == 0xff && (code[3] & 0x38) == 0x10) ||
+	       (code[1] == 0xff && (code[2] & 0x38) == 0x10);
+}
+
+/*
+ * A number for the return addresses on the user stack, and where they are. There may be old ones
+ * among them, so that stacks may be taken for different ones that are alike, not the other way
+ * round. Global, so that its loop is verified once and not for each way to get here.
+ */
+__noinline __u64 hash_callers(__u64 sp)
+{
+	__u64 words[CALLERS_WORDS], hash = 0;
+
+	for (__u32 at = 0; at < CALLERS_BYTES; at += sizeof(words)) {
+		if (bpf_probe_read_user(words, sizeof(words), (void *)(sp + at)))
+			break;
+		for (__u32 i = 0; i < CALLERS_WORDS; i++) {
+			__u64 word = words[i] & ((1ULL << CODE_BITS) - 1);
+
+			/* A place on this stack is no code. */
+			if (word < CODE_LEAST || word - sp < STACK_BYTES || !follows_call(word))
+				continue;
+			hash = (hash ^ word ^ (at + i)) * 0x9e3779b97f4a7c15;
+			hash ^= hash >> 32;
+		}
+	}
+	return hash;
+}
 
 /* What tells the stacks of current apart; false if that cannot be told. */
 static __noinline bool stack_identify(void *ctx, __u32 operation, struct stack_key *key)
@@ -59,9 +112,7 @@ static __noinline bool stack_identify(void *ctx, __u32 operation, struct stack_k
 		return key->kernel_trace != -EEXIST;
 	key->user_trace = bpf_get_stackid(ctx, &traces, BPF_F_USER_STACK);
 	user_position(bpf_get_current_task_btf(), &key->user_ip, &key->user_sp);
-	if (operation < CORELOCK_OPERATION_PAGE_FAULT)
-		bpf_probe_read_user(&key->user_caller, sizeof(key->user_caller),
-				    (void *)key->user_sp);
+	key->user_callers = hash_callers(key->user_sp);
 	/* The number that it would have is another trace's. */
 	return key->kernel_trace != -EEXIST && key->user_trace != -EEXIST;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Recording: a thread takes cycles out of a ring for each CPU, and writes them to a file as
- * columns. It waits for nothing but time, as a program that woke it would pay for that.
+ * Recording: a thread takes cycles out of a ring for each CPU, and writes them to a file. It waits
+ * for nothing but time, as a program that woke it would pay for that.
  */
 #include <errno.h>
 #include <poll.h>
@@ -11,14 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "reccycles.h"
 #include "recfile.h"
 #include "rectables.h"
 #include "session.h"
 
-#define MAX_BLOCK_CYCLES 65536
 /* A recording that is killed lacks what is younger. */
 #define BLOCK_AGE_NS 1000000000ULL
 
@@ -31,51 +30,13 @@
 #define BUSY_MS 5
 #define IDLE_MS 50
 
-#define LONG_NS UINT32_MAX
-
-/* What is before the columns. */
-struct cycles_head {
-	uint64_t base_ns;
-	uint64_t first_ns;
-	uint64_t last_ns;
-	int64_t realtime_offset_ns;
-	int64_t boottime_offset_ns;
-	uint32_t count;
-	uint32_t stacked;
-	uint32_t longer;
-	uint32_t reserved[3];
-};
-
-_Static_assert(sizeof(struct cycles_head) == 64, "as docs/format.md has it");
-
-/* A block in the making. Each column has room for what pads it to a multiple of 8 bytes. */
-struct columns {
-	uint32_t end[MAX_BLOCK_CYCLES];
-	uint32_t wait[MAX_BLOCK_CYCLES];
-	uint32_t hold[MAX_BLOCK_CYCLES];
-	uint32_t row[MAX_BLOCK_CYCLES];
-	uint8_t kind[MAX_BLOCK_CYCLES];
-	uint32_t stacked_index[MAX_BLOCK_CYCLES];
-	uint32_t wait_stack[MAX_BLOCK_CYCLES];
-	uint32_t hold_stack[MAX_BLOCK_CYCLES + 1];
-	uint64_t long_wait[MAX_BLOCK_CYCLES];
-	uint64_t long_hold[MAX_BLOCK_CYCLES];
-	uint32_t long_index[MAX_BLOCK_CYCLES + 1];
-};
-
-#define CYCLE_BYTES (4 * sizeof(uint32_t) + 1)
-#define STACKED_BYTES (3 * sizeof(uint32_t))
-#define LONG_BYTES (2 * sizeof(uint64_t) + sizeof(uint32_t))
-
 struct recorder {
 	corelock_session *session;
 	struct ring_buffer *rings;
 	struct recfile file;
 	struct rectables tables;
-	struct cycles_head head;
-	struct columns *columns;
-	uint64_t begun_ns;  /* of the block */
-	uint64_t max_bytes; /* 0: no limit */
+	struct cycles *cycles; /* the block in the making */
+	uint64_t max_bytes;    /* 0: no limit */
 	struct corelock_recording status;
 	pthread_t thread;
 	int stop_fd;  /* written to: the thread is to end */
@@ -84,15 +45,6 @@ struct recorder {
 	bool running; /* the thread */
 	bool ended;   /* corelock_record_end was there */
 };
-
-static int64_t clock_offset(clockid_t clock)
-{
-	struct timespec there;
-	uint64_t here = now_ns();
-
-	clock_gettime(clock, &there);
-	return there.tv_sec * 1000000000LL + there.tv_nsec - (int64_t)here;
-}
 
 static bool has_ended(const struct recorder *recorder)
 {
@@ -115,55 +67,19 @@ static void end_early(struct recorder *recorder, int sys_errno)
 	(void)ignored;
 }
 
-static uint64_t block_bytes(const struct cycles_head *head)
-{
-	return BLOCK_HEAD_BYTES + sizeof(*head) + head->count * CYCLE_BYTES +
-	       head->stacked * STACKED_BYTES + head->longer * LONG_BYTES + 3 * BLOCK_ALIGN;
-}
-
-static int write_cycles(struct recorder *recorder)
-{
-	struct cycles_head *head = &recorder->head;
-	struct columns *columns = recorder->columns;
-	uint32_t count = head->count, stacked = head->stacked, longer = head->longer;
-	uint32_t kind_bytes = (count + BLOCK_ALIGN - 1) & ~(BLOCK_ALIGN - 1);
-	struct iovec parts[] = {
-		{head, sizeof(*head)},
-		{columns->end, count * sizeof(uint32_t)},
-		{columns->wait, count * sizeof(uint32_t)},
-		{columns->hold, count * sizeof(uint32_t)},
-		{columns->row, count * sizeof(uint32_t)},
-		{columns->kind, kind_bytes},
-		{columns->stacked_index, stacked * sizeof(uint32_t)},
-		{columns->wait_stack, stacked * sizeof(uint32_t)},
-		{columns->hold_stack, (stacked + stacked % 2) * sizeof(uint32_t)},
-		{columns->long_wait, longer * sizeof(uint64_t)},
-		{columns->long_hold, longer * sizeof(uint64_t)},
-		{columns->long_index, (longer + longer % 2) * sizeof(uint32_t)},
-	};
-
-	memset(columns->kind + count, 0, kind_bytes - count);
-	columns->hold_stack[stacked] = 0;
-	columns->long_index[longer] = 0;
-	head->realtime_offset_ns = clock_offset(CLOCK_REALTIME);
-	head->boottime_offset_ns = clock_offset(CLOCK_BOOTTIME);
-	return recfile_block(&recorder->file, CORELOCK_BLOCK_CYCLES, parts,
-			     sizeof(parts) / sizeof(parts[0]), true);
-}
-
 /* Writes the block, after whatever its cycles name. */
 static void flush(struct recorder *recorder)
 {
 	struct corelock_recording *status = &recorder->status;
-	uint32_t count = recorder->head.count;
+	uint32_t count = cycles_count(recorder->cycles);
 	int error;
 
 	if (!count)
 		return;
 	error = rectables_write(&recorder->tables, recorder->session, &recorder->file, false);
 	if (!error)
-		error = write_cycles(recorder);
-	recorder->head = (struct cycles_head){};
+		error = cycles_write(recorder->cycles, &recorder->file);
+	cycles_clear(recorder->cycles);
 	if (error) {
 		__atomic_fetch_add(&status->not_written, count, __ATOMIC_RELAXED);
 		end_early(recorder, error);
@@ -172,54 +88,10 @@ static void flush(struct recorder *recorder)
 	__atomic_fetch_add(&status->cycles, count, __ATOMIC_RELAXED);
 }
 
-static void begin_block(struct recorder *recorder, uint64_t end_ns)
-{
-	struct cycles_head *head = &recorder->head;
-
-	/* So that cycles of other CPUs, from before this one, fit in, too. */
-	head->base_ns = end_ns > LONG_NS / 2 ? end_ns - LONG_NS / 2 : 0;
-	head->first_ns = head->last_ns = end_ns;
-	recorder->begun_ns = now_ns();
-}
-
-static void add_cycle(struct recorder *recorder, const struct corelock_cycle *cycle)
-{
-	struct cycles_head *head = &recorder->head;
-	struct columns *columns = recorder->columns;
-	uint32_t at = head->count++;
-
-	columns->end[at] = cycle->end_ns - head->base_ns;
-	columns->wait[at] = cycle->wait_ns < LONG_NS ? cycle->wait_ns : LONG_NS;
-	columns->hold[at] = cycle->hold_ns < LONG_NS ? cycle->hold_ns : LONG_NS;
-	columns->row[at] = cycle->row;
-	columns->kind[at] = cycle->kind;
-	if (cycle->wait_ns >= LONG_NS || cycle->hold_ns >= LONG_NS) {
-		columns->long_wait[head->longer] = cycle->wait_ns;
-		columns->long_hold[head->longer] = cycle->hold_ns;
-		columns->long_index[head->longer++] = at;
-	}
-	if (cycle->wait_stack || cycle->hold_stack) {
-		columns->wait_stack[head->stacked] = cycle->wait_stack;
-		columns->hold_stack[head->stacked] = cycle->hold_stack;
-		columns->stacked_index[head->stacked++] = at;
-	}
-	if (cycle->end_ns < head->first_ns)
-		head->first_ns = cycle->end_ns;
-	if (cycle->end_ns > head->last_ns)
-		head->last_ns = cycle->end_ns;
-}
-
-static bool fits_block(const struct cycles_head *head, uint64_t end_ns)
-{
-	return head->count < MAX_BLOCK_CYCLES && end_ns >= head->base_ns &&
-	       end_ns - head->base_ns <= UINT32_MAX;
-}
-
 static bool fits_file(const struct recorder *recorder)
 {
-	return !recorder->max_bytes || recorder->file.bytes + block_bytes(&recorder->head) +
-						       CYCLE_BYTES + STACKED_BYTES + LONG_BYTES <=
-					       recorder->max_bytes;
+	return !recorder->max_bytes ||
+	       recorder->file.bytes + cycles_bytes(recorder->cycles) <= recorder->max_bytes;
 }
 
 static int take_cycle(void *context, void *data, size_t size)
@@ -229,7 +101,7 @@ static int take_cycle(void *context, void *data, size_t size)
 
 	if (size < sizeof(*cycle))
 		return 0;
-	if (recorder->head.count && !fits_block(&recorder->head, cycle->end_ns))
+	if (!cycles_fit(recorder->cycles, cycle))
 		flush(recorder);
 	if (!has_ended(recorder) && !fits_file(recorder)) {
 		flush(recorder);
@@ -239,9 +111,7 @@ static int take_cycle(void *context, void *data, size_t size)
 		__atomic_fetch_add(&recorder->status.not_written, 1, __ATOMIC_RELAXED);
 		return 0;
 	}
-	if (!recorder->head.count)
-		begin_block(recorder, cycle->end_ns);
-	add_cycle(recorder, cycle);
+	cycles_add(recorder->cycles, cycle);
 	return 0;
 }
 
@@ -250,7 +120,7 @@ static int take_cycles(struct recorder *recorder)
 {
 	int taken = ring_buffer__consume(recorder->rings);
 
-	if (recorder->head.count && now_ns() - recorder->begun_ns >= BLOCK_AGE_NS)
+	if (cycles_age_ns(recorder->cycles) >= BLOCK_AGE_NS)
 		flush(recorder);
 	return taken;
 }
@@ -338,10 +208,10 @@ int record_open(corelock_session *session)
 	if (!recorder)
 		return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot record");
 	recorder->session = session;
-	recorder->columns = malloc(sizeof(*recorder->columns));
+	recorder->cycles = cycles_new();
 	recorder->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	recorder->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (!recorder->columns || recorder->stop_fd < 0 || recorder->ended_fd < 0)
+	if (!recorder->cycles || recorder->stop_fd < 0 || recorder->ended_fd < 0)
 		return session_fail(session, CORELOCK_E_SYSTEM, errno, "", "cannot record");
 	error = add_rings(recorder);
 	if (error)
@@ -483,7 +353,7 @@ void record_free(corelock_session *session)
 		close(recorder->stop_fd);
 	if (recorder->ended_fd >= 0)
 		close(recorder->ended_fd);
-	free(recorder->columns);
+	cycles_free(recorder->cycles);
 	free(recorder);
 	session->recorder = NULL;
 }

@@ -1,9 +1,10 @@
-"""The examples in the docstrings of the public API are run."""
+"""The examples in the docstrings of the public API and in docs/embedding.md are run."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,6 +15,16 @@ PURE = [
     "corelock.render.text",
     "corelock.symbolize.maps",
 ]
+TRACING = [
+    "corelock.aio",
+    "corelock.checks",
+    "corelock.limits",
+    "corelock.recorder",
+    "corelock.recording",
+    "corelock.sampler",
+    "corelock.tracer",
+]
+EMBEDDING = Path(__file__).resolve().parents[2] / "docs" / "embedding.md"
 
 
 def run_examples(module: ModuleType) -> int:
@@ -28,5 +39,13 @@ def test_examples() -> None:
 
 
 @pytest.mark.kernel
-def test_the_tracer_example() -> None:
-    assert run_examples(importlib.import_module("corelock.tracer")) >= 2
+@pytest.mark.parametrize("name", TRACING)
+def test_examples_that_trace(name: str) -> None:
+    assert run_examples(importlib.import_module(name)) >= 2
+
+
+@pytest.mark.kernel
+def test_the_page_on_embedding() -> None:
+    result = doctest.testfile(str(EMBEDDING), module_relative=False)
+    assert result.failed == 0
+    assert result.attempted >= 6

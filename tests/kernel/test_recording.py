@@ -219,16 +219,23 @@ def test_stacks(tmp_path: Path) -> None:
     ]
 
 
-def test_stacks_of_programs_without_frame_pointers(tmp_path: Path) -> None:
-    """They are told apart by who called, though they wait and hold in the same system call."""
-    path = tmp_path / "a.corelock"
-    Recorded(path, "call_chain", slow_ns=0)
+def test_callers_without_frame_pointers(tmp_path: Path) -> None:
+    """They are told apart by what is on the stack, where all else about them is the same."""
+    path, times = tmp_path / "a.corelock", 300
+    run = Recorded(path, "two_callers", times, slow_ns=0)
     with corelock.open_recording(path) as recording:
-        chains = {
-            tuple(frame[1] for frame in stack.user if frame[1])
-            for stack in recording.stacks.values()
-        }
-    assert len(chains) == len(set(recording.stacks.values())) or len(chains) > 1
+        stacks = dict(recording.stacks)
+    callers: Counter[str] = Counter()
+    in_turn = []
+    for cycle in sorted(run.cycles, key=lambda cycle: cycle.end_ns):
+        if cycle.operation == "mmap":
+            names = [frame[1] for frame in stacks[cycle.hold_stack].user]
+            callers.update({"first", "second"} & set(names))
+            in_turn += [name for name in names if name in ("first", "second")]
+    assert callers == {"first": times, "second": times}
+    assert in_turn == ["first", "second"] * times
+    # What changes in their frames makes no new stacks.
+    assert run.accounting.slow_recorded < 40
 
 
 def test_new_names_are_the_last_ones(tmp_path: Path) -> None:

@@ -27,7 +27,13 @@ from corelock.export.blame import write_blame_json
 from corelock.export.jsonout import hold_times_object, write_json
 from corelock.model import Mode, Report, ResolvedSlowEvent, Row, SlowKind
 from corelock.render.blame import blame_lines
-from corelock.render.blame_grouping import BLAME_BY, foreign_holders, pairs, process_names
+from corelock.render.blame_grouping import (
+    BLAME_BY,
+    foreign_holders,
+    largest_pairs,
+    pairs,
+    process_names,
+)
 from corelock.render.report import BlameOptions, TextOptions, render_blame, text_lines
 from corelock.render.text import cells
 from tests import reports
@@ -272,11 +278,14 @@ def test_certainties_stay_apart() -> None:
 @given(st.randoms(use_true_random=False), st.sampled_from(BLAME_BY))
 def test_order_does_not_depend_on_the_tables(chance: Any, by: str) -> None:
     sides = [WORKER, SERVER_MAIN, FREER, HTOP]
-    charges = [charge(w, h, MS, certainty=c) for w in sides for h in sides
-               for c in CERTAINTIES]  # fmt: skip
+    charges = [charge(w, h, MS * (1 + n % 3), certainty=c) for w in sides
+               for n, h in enumerate(sides) for c in CERTAINTIES]  # fmt: skip
     shuffled = charges[:]
     chance.shuffle(shuffled)
-    assert pairs(blame(charges, sides), by) == pairs(blame(shuffled, sides), by)
+    ordered = pairs(blame(charges, sides), by)
+    assert ordered == pairs(blame(shuffled, sides), by)
+    for top in range(1, len(ordered) + 2):
+        assert largest_pairs(blame(shuffled, sides), by, top) == (ordered[:top], len(ordered))
 
 
 def test_unknown_grouping() -> None:
@@ -542,7 +551,7 @@ def test_colour_changes_no_character() -> None:
 # --- JSON ---------------------------------------------------------------------------------------
 
 MEMBERS = ["wait_ns", "charged_ns", "unknown_ns", "uncontended_ns", "unheld_ns", "unaccounted_ns",
-           "waiters", "charges", "examples"]  # fmt: skip
+           "missing_holds", "waiters", "charges", "examples"]  # fmt: skip
 IDENTITY = ["mm_pid", "mm_comm", "pid", "tid", "comm", "foreign", "mode", "operation"]
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corelock.analysis.source import open_sources
+from corelock.errors import CorelockError
 from corelock.export import perfetto
+from corelock.export.timeline import longest_cycles
 from tests import perfetto_reader, recordings
 from tests.exported import ALL, DOWNGRADED, FAILED, HOLDING, RELEASED, exported
 from tests.made_recordings import plans
@@ -199,12 +202,18 @@ def test_the_longest_are_kept_and_the_rest_is_counted(tmp_path: Path) -> None:
     remarks = perfetto.write(stream, open_sources([path]), ALL, most=8)
     trace = perfetto_reader.read(stream.getvalue())
     assert sorted(s.args["hold_ns"] for s in of(trace, "hold")) == list(range(142, 150))
-    assert remarks == ["42 cycles of 151 ns and less are left out: the trace has the 8 longest"]
+    assert remarks == ["42 cycles of 151n and less are left out: the trace has the 8 longest"]
     (about,) = trace.instants
     assert about.name == "recording of db7"
     assert about.args["cycles_shown"] == 8
     assert about.args["cycles_left_out_of_all_recordings"] == 42
     assert about.args["longest_left_out_ns"] == 151
+
+
+def test_more_recordings_than_can_be_told_apart(tmp_path: Path) -> None:
+    sources = open_sources([convoy().write(tmp_path / "r")])
+    with pytest.raises(CorelockError, match="up to 512 recordings, and these are 513"):
+        perfetto.write(io.BytesIO(), sources * 513, ALL)
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
@@ -224,3 +233,27 @@ def test_names_come_through(tmp_path: Path, name: str) -> None:
     path = Plan(PROCESSES, rows, [[Cycle(1, 1000, 1, 2)]]).write(tmp_path / "r")
     (thread,) = (t for t in trace_of(path).tracks.values() if t.tid)
     assert thread.name == name.replace("\t", "\\x09")
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=30), max_size=4),
+    st.integers(1, 40),
+)
+def test_the_longest_of_several_recordings(times: list[list[tuple[int, int]]], most: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for number, each in enumerate(times):
+            some = [Cycle(1, i * 1000, *waited_and_held) for i, waited_and_held in enumerate(each)]
+            blocks = [some[:10], some[10:]] if len(some) > 10 else [some] if some else []
+            plan = Plan(PROCESSES, ROWS, blocks)
+            paths.append(plan.write(Path(folder, str(number)), id=str(number)))
+        sources = open_sources(paths)
+        kept = longest_cycles(sources, ALL, most)
+    lengths = sorted((wait + hold for each in times for wait, hold in each), reverse=True)
+    found = [c["wait_ns"] + c["hold_ns"] for c in kept.cycles]
+    assert sorted((int(ns) for each in found for ns in each), reverse=True) == lengths[:most]
+    assert kept.left_out == len(lengths[most:])
+    assert kept.longest_left_out_ns == max(lengths[most:], default=0)
+    for cycles, each in zip(kept.cycles, times):
+        for cycle in cycles:
+            assert each[cycle["number"]] == (cycle["wait_ns"], cycle["hold_ns"])

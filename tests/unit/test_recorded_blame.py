@@ -56,6 +56,22 @@ def test_each_hold_is_charged_as_the_witness_says(
         assert charged(cycles, period, block)[0] == by_row(cycles)
 
 
+@given(schedules.histories(locks=2), st.integers(1, 3), st.integers(1, 40))
+@settings(max_examples=200, deadline=None)
+def test_waits_behind_very_many_holds(cycles: list[Cycle], rows: int, at_once: int) -> None:
+    shared = [
+        cycle._replace(row=1 + 2 * (cycle.row % rows) + cycle.write + 10 * cycle.lock)
+        for cycle in cycles
+    ]
+    if shared:
+        # Row by row wherever there are more holds than rows, in parts of few.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("corelock.analysis.charges._MANY", 0)
+            patch.setattr("corelock.analysis.charges._AT_ONCE", at_once)
+            patch.setattr("corelock.analysis.charges._ROW_BY_ROW", 1)
+            assert charged(shared)[0] == by_row(shared)
+
+
 @given(schedules.histories(), st.integers(1, 4), PERIODS)
 @settings(max_examples=200, deadline=None)
 def test_waits_of_a_row_are_added_up(cycles: list[Cycle], rows: int, period: int) -> None:

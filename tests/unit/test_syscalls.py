@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corelock.symbolize.syscalls import operation_name
+from corelock.symbolize.syscalls import is_operation, operation_name
 
 COMPAT = 0x10000
 PAGE_FAULT, KERNEL_THREAD, EXIT, UNKNOWN = 0x20000, 0x20001, 0x20002, 0x20003
@@ -84,3 +84,14 @@ def test_import_does_not_split_the_tables() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert output.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("name", ["munmap", "clone3", "page-fault", "exit"])
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_what_operations_are_called(name: str, machine: str) -> None:
+    assert is_operation(name, machine)
+
+
+@pytest.mark.parametrize("name", ["", "mumap", "MUNMAP", "ksmd", "syscall-5"])
+def test_what_no_operation_is_called(name: str) -> None:
+    assert not is_operation(name, "x86_64")

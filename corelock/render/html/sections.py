@@ -14,7 +14,7 @@ from corelock.blame import Blame
 from corelock.export.fields import times_fields
 from corelock.model import Report, Row
 from corelock.render.accounting import accounting_lines
-from corelock.render.blame import summary_lines
+from corelock.render.blame import summary as summary_lines
 from corelock.render.blame_grouping import BLAME_BY
 from corelock.render.columns import cgroup_label, process_label
 from corelock.render.grouping import Name

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Cycles as columns, as docs/format.md has them. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "reccycles.h"
+#include "session.h"
+
+#define MAX_CYCLES 65536
+
+#define LONG_NS UINT32_MAX
+
+/* What is before the columns. */
+struct cycles_head {
+	uint64_t base_ns;
+	uint64_t first_ns;
+	uint64_t last_ns;
+	int64_t realtime_offset_ns;
+	int64_t boottime_offset_ns;
+	uint32_t count;
+	uint32_t stacked;
+	uint32_t longer;
+	uint32_t reserved[3];
+};
+
+_Static_assert(sizeof(struct cycles_head) == 64, "as docs/format.md has it");
+
+#define CYCLE_BYTES (4 * sizeof(uint32_t) + 1)
+#define STACKED_BYTES (3 * sizeof(uint32_t))
+#define LONG_BYTES (2 * sizeof(uint64_t) + sizeof(uint32_t))
+/* Columns of bytes, of stacked and of long ones are padded. */
+#define PADDING_BYTES (3 * BLOCK_ALIGN)
+
+/* Each column has room for what pads it. */
+struct cycles {
+	struct cycles_head head;
+	uint64_t begun_ns;
+	uint32_t end[MAX_CYCLES];
+	uint32_t wait[MAX_CYCLES];
+	uint32_t hold[MAX_CYCLES];
+	uint32_t row[MAX_CYCLES];
+	uint8_t kind[MAX_CYCLES];
+	uint32_t stacked_index[MAX_CYCLES];
+	uint32_t wait_stack[MAX_CYCLES];
+	uint32_t hold_stack[MAX_CYCLES + 1];
+	uint64_t long_wait[MAX_CYCLES];
+	uint64_t long_hold[MAX_CYCLES];
+	uint32_t long_index[MAX_CYCLES + 1];
+};
+
+_Static_assert(MAX_CYCLES % BLOCK_ALIGN == 0, "the last kind needs no padding");
+
+struct cycles *cycles_new(void)
+{
+	return calloc(1, sizeof(struct cycles));
+}
+
+void cycles_free(struct cycles *cycles)
+{
+	free(cycles);
+}
+
+uint32_t cycles_count(const struct cycles *cycles)
+{
+	return cycles->head.count;
+}
+
+uint64_t cycles_age_ns(const struct cycles *cycles)
+{
+	return cycles->head.count ? now_ns() - cycles->begun_ns : 0;
+}
+
+uint64_t cycles_bytes(const struct cycles *cycles)
+{
+	const struct cycles_head *head = &cycles->head;
+
+	return BLOCK_HEAD_BYTES + sizeof(*head) + (head->count + 1) * CYCLE_BYTES +
+	       (head->stacked + 1) * STACKED_BYTES + (head->longer + 1) * LONG_BYTES +
+	       PADDING_BYTES;
+}
+
+bool cycles_fit(const struct cycles *cycles, const struct corelock_cycle *cycle)
+{
+	const struct cycles_head *head = &cycles->head;
+
+	return !head->count || (head->count < MAX_CYCLES && cycle->end_ns >= head->base_ns &&
+				cycle->end_ns - head->base_ns <= UINT32_MAX);
+}
+
+static void begin(struct cycles *cycles, uint64_t end_ns)
+{
+	struct cycles_head *head = &cycles->head;
+
+	/* So that cycles of other CPUs, from before this one, fit in, too. */
+	head->base_ns = end_ns > UINT32_MAX / 2 ? end_ns - UINT32_MAX / 2 : 0;
+	head->first_ns = head->last_ns = end_ns;
+	cycles->begun_ns = now_ns();
+}
+
+void cycles_add(struct cycles *cycles, const struct corelock_cycle *cycle)
+{
+	struct cycles_head *head = &cycles->head;
+	uint32_t at = head->count;
+
+	if (!at)
+		begin(cycles, cycle->end_ns);
+	head->count++;
+	cycles->end[at] = cycle->end_ns - head->base_ns;
+	cycles->wait[at] = cycle->wait_ns < LONG_NS ? cycle->wait_ns : LONG_NS;
+	cycles->hold[at] = cycle->hold_ns < LONG_NS ? cycle->hold_ns : LONG_NS;
+	cycles->row[at] = cycle->row;
+	cycles->kind[at] = cycle->kind;
+	if (cycle->wait_ns >= LONG_NS || cycle->hold_ns >= LONG_NS) {
+		cycles->long_wait[head->longer] = cycle->wait_ns;
+		cycles->long_hold[head->longer] = cycle->hold_ns;
+		cycles->long_index[head->longer++] = at;
+	}
+	if (cycle->wait_stack || cycle->hold_stack) {
+		cycles->wait_stack[head->stacked] = cycle->wait_stack;
+		cycles->hold_stack[head->stacked] = cycle->hold_stack;
+		cycles->stacked_index[head->stacked++] = at;
+	}
+	if (cycle->end_ns < head->first_ns)
+		head->first_ns = cycle->end_ns;
+	if (cycle->end_ns > head->last_ns)
+		head->last_ns = cycle->end_ns;
+}
+
+static int64_t clock_offset(clockid_t clock)
+{
+	struct timespec there;
+	uint64_t here = now_ns();
+
+	clock_gettime(clock, &there);
+	return there.tv_sec * 1000000000LL + there.tv_nsec - (int64_t)here;
+}
+
+int cycles_write(struct cycles *cycles, struct recfile *file)
+{
+	struct cycles_head *head = &cycles->head;
+	uint32_t count = head->count, stacked = head->stacked, longer = head->longer;
+	uint32_t kind_bytes = (count + BLOCK_ALIGN - 1) & ~(BLOCK_ALIGN - 1);
+	struct iovec parts[] = {
+		{head, sizeof(*head)},
+		{cycles->end, count * sizeof(uint32_t)},
+		{cycles->wait, count * sizeof(uint32_t)},
+		{cycles->hold, count * sizeof(uint32_t)},
+		{cycles->row, count * sizeof(uint32_t)},
+		{cycles->kind, kind_bytes},
+		{cycles->stacked_index, stacked * sizeof(uint32_t)},
+		{cycles->wait_stack, stacked * sizeof(uint32_t)},
+		{cycles->hold_stack, (stacked + stacked % 2) * sizeof(uint32_t)},
+		{cycles->long_wait, longer * sizeof(uint64_t)},
+		{cycles->long_hold, longer * sizeof(uint64_t)},
+		{cycles->long_index, (longer + longer % 2) * sizeof(uint32_t)},
+	};
+
+	memset(cycles->kind + count, 0, kind_bytes - count);
+	cycles->hold_stack[stacked] = 0;
+	cycles->long_index[longer] = 0;
+	head->realtime_offset_ns = clock_offset(CLOCK_REALTIME);
+	head->boottime_offset_ns = clock_offset(CLOCK_BOOTTIME);
+	return recfile_block(file, CORELOCK_BLOCK_CYCLES, parts, sizeof(parts) / sizeof(parts[0]),
+			     true);
+}
+
+void cycles_clear(struct cycles *cycles)
+{
+	cycles->head = (struct cycles_head){};
+}
