@@ -93,8 +93,9 @@ def test_numbers_are_those_of_the_json(page: Page, storm: Path, storm_page: Path
         cells = page.all(f"#worst [data-kind={kind}]")
         assert [exact(cell) for cell in cells] == times[: len(cells)]
         assert len(cells) == 12
-    assert exact(page.one("#blame .tab tr:last-child td:last-child")) == (
-        recording["blame"]["charged_ns"]
+    assert (
+        exact(page.one("#blame .tab tr:last-child td:last-child"))
+        == (recording["blame"]["charged_ns"])
     )
     accounting = page.one("#accounting pre").text
     assert f"events {sum(recording['accounting']['events'].values()):,} =" in accounting
