@@ -56,7 +56,7 @@ ROW_TYPE = np.dtype(
     ]
 )  # fmt: skip
 #: Rows are numbered from 1 to below this.
-_MOST_ROWS = 1 << 24
+_MOST_ROWS = 1 << 23
 
 _Frame = tuple[int, Optional[str], Optional[int], Optional[str]]
 _Made = TypeVar("_Made")

@@ -60,7 +60,10 @@ class _Counts:
 
     def __init__(self, source: Source, slowest: int) -> None:
         self._source = source
-        size = len(source.row_table)
+        known = source.row_table.known
+        # Numbers of rows may be high and far between.
+        self._slot = (np.cumsum(known) - 1).astype(np.int32)
+        size = int(np.count_nonzero(known))
         self._waits, self._holds = TimesByRow(size), TimesByRow(size)
         self._endings = {
             ending: np.zeros(size, np.int64) for ending in (DOWNGRADED, FAILED, ABORTED)
@@ -69,24 +72,24 @@ class _Counts:
         self.slow_holds = Slowest(source, "hold", slowest)
 
     def add(self, batch: Batch) -> None:
-        ending = batch.kind & ENDING
+        ending, slot = batch.kind & ENDING, self._slot[batch.row]
         held = (ending == RELEASED) | (ending == DOWNGRADED)
         waited = (held | (ending == HOLDING)) & ((batch.kind & NO_WAIT) == 0)
-        self._add(self._waits, batch.row, batch.wait_ns, waited)
-        self._add(self._holds, batch.row, batch.hold_ns, held)
+        self._add(self._waits, slot, batch.wait_ns, waited)
+        self._add(self._holds, slot, batch.hold_ns, held)
         self.slow_waits.add(batch, np.flatnonzero(waited))
         self.slow_holds.add(batch, np.flatnonzero(held))
         for which, counts in self._endings.items():
-            rows = batch.row[ending == which]
-            if len(rows):
-                counts += np.bincount(rows, minlength=len(counts))
+            slots = slot[ending == which]
+            if len(slots):
+                counts += np.bincount(slots, minlength=len(counts))
 
     @staticmethod
-    def _add(times: TimesByRow, row: Any, values_ns: Any, mask: Any) -> None:
+    def _add(times: TimesByRow, slot: Any, values_ns: Any, mask: Any) -> None:
         if mask.all():
-            times.add(row, values_ns)
+            times.add(slot, values_ns)
         else:
-            times.add(row[mask], values_ns[mask])
+            times.add(slot[mask], values_ns[mask])
 
     def rows(self) -> tuple[Row, ...]:
         """The rows in which anything was counted, under their final names."""
@@ -95,13 +98,14 @@ class _Counts:
         return tuple(merged(active, self._source.names).values())
 
     def _reading(self, number: int, reading: Reading) -> Reading:
+        slot = int(self._slot[number])
         row = replace(
             reading.row,
-            downgrades=int(self._endings[DOWNGRADED][number]),
-            trylock_failures=int(self._endings[FAILED][number]),
-            aborted_waits=int(self._endings[ABORTED][number]),
-            wait=self._waits.times(number),
-            hold=self._holds.times(number),
+            downgrades=int(self._endings[DOWNGRADED][slot]),
+            trylock_failures=int(self._endings[FAILED][slot]),
+            aborted_waits=int(self._endings[ABORTED][slot]),
+            wait=self._waits.times(slot),
+            hold=self._holds.times(slot),
         )
         return reading._replace(row=row)
 

@@ -149,8 +149,8 @@ def _pair(charges: list[Charge], by: str, names: dict[int, str]) -> Pair:
     first = charges[0]
     least, most = _waits(charges)
     return Pair(
-        _side(first.waiter, by, names),
-        _side(first.holder, by, names),
+        side_of(first.waiter, by, names),
+        side_of(first.holder, by, names),
         first.certainty,
         _charged_ns(charges),
         most,
@@ -159,7 +159,8 @@ def _pair(charges: list[Charge], by: str, names: dict[int, str]) -> Pair:
     )
 
 
-def _side(row: Row, by: str, names: dict[int, str]) -> Side:
+def side_of(row: Row, by: str, names: dict[int, str]) -> Side:
+    """The side that a row is on; ``names`` of :func:`process_names`."""
     thread = Name(row.comm, shown_id(row.tid, row.host_tid))
     process = Name(names[_process(row)], _process(row))
     who = {"thread": thread, "process": process}.get(by)

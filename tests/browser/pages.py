@@ -11,6 +11,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.cli.command import TIMEOUT_S
+
 
 class Page:
     """A page in the browser."""
@@ -28,7 +30,7 @@ class Page:
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """Wait for something to be so."""
-        return WebDriverWait(self.driver, 20, 0.02).until(lambda _: condition())
+        return WebDriverWait(self.driver, TIMEOUT_S, 0.02).until(lambda _: condition())
 
     def js(self, code: str, *arguments: Any) -> Any:
         """What code in the page returns."""

@@ -93,6 +93,10 @@ def test_numbers_are_those_of_the_json(page: Page, storm: Path, storm_page: Path
         cells = page.all(f"#worst [data-kind={kind}]")
         assert [exact(cell) for cell in cells] == times[: len(cells)]
         assert len(cells) == 12
+    assert (
+        exact(page.one("#blame .tab tr:last-child td:last-child"))
+        == (recording["blame"]["charged_ns"])
+    )
     accounting = page.one("#accounting pre").text
     assert f"events {sum(recording['accounting']['events'].values()):,} =" in accounting
 
@@ -227,7 +231,7 @@ def test_a_wait_leads_to_the_hold_that_kept_it(page: Page, storm: Path, storm_pa
         kept_by = int(blocking_holds(recording)[number])
         holds = [int(ns) for each in recording for ns in each.hold_ns]
     assert f"held {duration(holds[kept_by])}," in keeper
-    assert keeper.startswith("Kept by: *smaps-reader[1878] read")
+    assert keeper.startswith("Kept longest by: *smaps-reader[1878] read")
     page.one("#timeline").send_keys(Keys.ENTER)
     assert page.selected[0] == blocker
     assert "Its hold kept" in page.one("#selected").text
@@ -377,6 +381,25 @@ def test_it_fits_its_window(page: Page, storm_page: Path, width: int, scheme: st
     finally:
         emulate("Emulation.clearDeviceMetricsOverride", {})
         emulate("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_part_of_a_recording(page: Page, storm: Path, tmp_path: Path) -> None:
+    options = ("--from", "0.05", "--to", "0.1", "--operation", "munmap", "--min-us", "20")
+    made = report(storm, to=tmp_path / "page.html", options=options)
+    page.open(made)
+    page.check(made)
+    assert page.shown == (0, 50_000_000)
+    assert "only from +0.050s, to +0.100s, operation munmap" in page.one(".meta").text
+    done = run("report", "--format", "json", storm, *options)
+    (recording,) = done.json["recordings"]
+    waited = sum(row["wait_ns"]["total"] for row in recording["rows"])
+    assert exact(page.one("#accounting tbody td:nth-child(8)")) == waited > 0
+    drawn = page.driver.execute_async_script(UNPACK)
+    assert drawn["wait_heat"] == sum(row["wait_ns"]["count"] for row in recording["rows"])
+    assert "at its edge" in page.one("#accounting").text
+    (button, *_) = page.all("#worst [data-kind=wait]")
+    button.click()
+    assert page.selected[0] == int(button.get_attribute("data-slice"))
 
 
 def test_html_goes_alone(storm: Path, tmp_path: Path) -> None:

@@ -386,3 +386,16 @@ def test_names_are_those_read_last(path: Path) -> None:
         assert len(report.rows) == 4
         assert source.row_table.mm_pid.tolist() == [0, 50, 50, 50, 51, 0]
         assert source.row_table.known.tolist() == [False] + [True] * 5
+
+
+def test_high_numbers_of_rows_take_little_memory(path: Path) -> None:
+    number = (1 << 23) - 1
+    plan = Plan(
+        [recordings.process(1, 4021, "postgres")],
+        [recordings.row(n, 1, n, 4021, 4021, "postgres", 11, 1) for n in (1, number)],
+        [[Cycle(1, 1, 5, 7), Cycle(number, 2, 6, 9)]],
+    )
+    [source] = open_sources([plan.write(path)])
+    with source:
+        [(_, report)] = summarize([source], Selection())
+        assert [(row.wait.total_ns, row.hold.total_ns) for row in report.rows] == [(5, 7), (6, 9)]

@@ -30,6 +30,7 @@ from corelock.render.html.gather import LIMITS, Gathered, Limits, gather
 from corelock.render.html.lanes import Lane
 from corelock.render.html.lead import lead
 from corelock.render.html.links import linked
+from corelock.render.html.operations import operations
 from corelock.render.html.page import rendered
 from corelock.render.html.shading import WAIT
 from corelock.render.html.stacks import flame_trees
@@ -52,18 +53,19 @@ def write_html(
     ]
     gathered = gather(sources, reports, selection, limits, progress)
     blockers = [blocking_holds(source.recording, progress) for source in sources]
-    page = _page(sources, reports, gathered, blockers, chosen, limits)
+    whole = selection.from_ns is None and selection.to_ns is None
+    page = _page(sources, reports, gathered, blockers, chosen, whole, limits)
     while len(page) > MOST_BYTES and limits.slices > 1:
         # Names and stacks may be of any length: then there are fewer cycles one by one.
         limits = replace(limits, slices=limits.slices // 2, stacks=limits.stacks // 2)
         gathered.longest.keep(limits.slices)
-        page = _page(sources, reports, gathered, blockers, chosen, limits)
+        page = _page(sources, reports, gathered, blockers, chosen, whole, limits)
     stream.write(page)
 
 
 def _page(
     sources: Sequence[Source], reports: Sequence[Report], gathered: Gathered,
-    blockers: Sequence[Any], chosen: str, limits: Limits,
+    blockers: Sequence[Any], chosen: str, whole: bool, limits: Limits,
 ) -> str:  # fmt: skip
     cycles, kept_by = linked(sources, gathered, blockers)
     details = details_of(sources, gathered, cycles, kept_by, limits.stacks)
@@ -97,7 +99,7 @@ def _page(
     }  # fmt: skip
     return rendered(
         script_json(facts), payload,
-        _sections(sources, reports, gathered, details, limits, trees, chosen),
+        _sections(sources, reports, gathered, details, limits, trees, chosen, whole),
     )  # fmt: skip
 
 
@@ -110,7 +112,7 @@ def _lane_facts(lane: Lane) -> dict[str, Any]:
 
 def _sections(
     sources: Sequence[Source], reports: Sequence[Report], gathered: Gathered, details: Details,
-    limits: Limits, trees: Mapping[str, Node], chosen: str,
+    limits: Limits, trees: Mapping[str, Node], chosen: str, whole: bool,
 ) -> dict[str, Any]:  # fmt: skip
     recordings = sections.recordings(sources, reports)
     names = [source.label for source in sources]
@@ -126,9 +128,9 @@ def _sections(
         "worst": sections.worst(details, names),
         "blame": sections.blame(sources, reports),
         "flames": {kind: sections.flame_note(kind, tree) for kind, tree in trees.items()},
-        **sections.operations(reports),
+        **operations(reports),
         "rows": listed,
         "rows_left": rows_left,
         "recordings": recordings,
-        "aggregated": sections.aggregated(gathered, details, limits),
+        "aggregated": sections.aggregated(gathered, details, limits, whole),
     }

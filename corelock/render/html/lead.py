@@ -67,12 +67,12 @@ def _who_held(reports: Sequence[Report], named: _Named) -> Answer:
     worst = max(charged, key=lambda each: charged[each])
     at, row = rows[worst]
     waited = sum(each.wait.total_ns for report in reports for each in report.rows)
-    share = f" ({100 * charged[worst] / waited:.0f}% of all)" if waited else ""
+    share = f" ({100 * charged[worst] / waited:.0f}%)" if waited else ""
     return Answer(
         "hold", question, named(at, row),
         (
             _what(row) + (", another process" if row.foreign else ""),
-            f"kept others waiting for {duration(charged[worst])}{share}",
+            f"others waited {duration(charged[worst])} for it{share}",
             f"longest of its holds {duration(row.hold.max_ns)}",
         ),
     )  # fmt: skip

@@ -20,7 +20,7 @@ _FOLDER = Path(__file__).parent
 #: Parts of one script, in this order: what is below may use what is above.
 SCRIPTS = (
     "units", "data", "theme", "view", "tooltip", "axis", "canvas", "gestures", "slices",
-    "timeline", "overview", "heatmap", "selection", "flame", "main",
+    "shading", "marks", "picking", "timeline", "overview", "heatmap", "selection", "flame", "main",
 )  # fmt: skip
 
 

@@ -10,26 +10,24 @@ from typing import Any
 from corelock.analysis.census import take_census
 from corelock.analysis.clocks import drift, wall_ns
 from corelock.analysis.source import Source
+from corelock.blame import Blame
 from corelock.export.fields import times_fields
 from corelock.model import Report, Row
 from corelock.render.accounting import accounting_lines
 from corelock.render.blame import summary
 from corelock.render.blame_grouping import BLAME_BY
 from corelock.render.columns import cgroup_label, process_label
-from corelock.render.grouping import Group, Name, group
-from corelock.render.histogram import by_power_of_two
+from corelock.render.grouping import Name
 from corelock.render.html.details import Details
 from corelock.render.html.flames import Node
 from corelock.render.html.gather import Gathered, Limits
 from corelock.render.html.lanes import thread_name
-from corelock.render.html.matrix import matrix
+from corelock.render.html.matrix import Charges, Matrix, matrix
 from corelock.render.recorded import census_lines, loss_words
 from corelock.render.text import printable
-from corelock.render.units import count, duration
+from corelock.render.units import duration
 
 _WIDE = 10_000  # the browser breaks lines
-_BAR = 10
-_HEIGHT = 46  # of the tallest bar, on each side of the line at 51
 
 
 def target_of(report: Report) -> str:
@@ -159,10 +157,17 @@ def blame(sources: Sequence[Source], reports: Sequence[Report]) -> list[dict[str
                 "number": number,
                 "label": source.label,
                 "lines": list(summary(found, open_waits, _WIDE)),
-                "matrices": {by: matrix(found, by) for by in BLAME_BY} if found.charges else {},
+                "matrices": _matrices(found),
             }
         )
     return sections
+
+
+def _matrices(found: Blame) -> dict[str, Matrix]:
+    if not found.charges:
+        return {}
+    charges = Charges(found)
+    return {by: matrix(charges, by) for by in BLAME_BY}
 
 
 def rows(
@@ -186,64 +191,8 @@ def _row(host: str, row: Row) -> dict[str, Any]:
     }
 
 
-def operations(reports: Sequence[Report], most: int = 12) -> dict[str, Any]:
-    """A histogram for each operation and mode, all on one axis of durations."""
-    groups = group([row for report in reports for row in report.rows], ("operation", "mode"))
-    groups.sort(key=lambda g: -(g.wait.total_ns + g.hold.total_ns))
-    shown = groups[:most]
-    powers = [
-        power
-        for g in shown
-        for times in (g.wait, g.hold)
-        for power in by_power_of_two(times.histogram)
-    ]
-    low, high = min(powers, default=0), max(powers, default=0)
-    return {
-        "operations": [_operation(g, low) for g in shown],
-        "operations_left": len(groups) - len(shown),
-        "axis": _axis(low, high),
-    }
-
-
-def _axis(low: int, high: int) -> dict[str, Any]:
-    width = (high - low + 1) * _BAR
-    ticks = [
-        {"x": x, "text": duration(2 ** max(0, power - 1)), "anchor": anchor}
-        for x, power, anchor in (
-            (0, low, "start"),
-            (width // 2, (low + high + 1) // 2, "middle"),
-            (width, high + 1, "end"),
-        )
-    ]
-    return {"width": width, "bar": _BAR, "ticks": ticks}
-
-
-def _operation(g: Group, low: int) -> dict[str, Any]:
-    bars = []
-    for kind, times in (("wait", g.wait), ("hold", g.hold)):
-        counts = by_power_of_two(times.histogram)
-        tallest = max(counts.values(), default=1)
-        for power, number in sorted(counts.items()):
-            height = max(1.0, round(_HEIGHT * number / tallest, 1))
-            bounds = f"{duration(2 ** (power - 1) if power else 0)} to {duration(2**power)}"
-            bars.append(
-                {
-                    "kind": kind, "x": (power - low) * _BAR + 1, "height": height,
-                    "y": 50 - height if kind == "wait" else 52,
-                    "words": f"{count(number)} {kind}s of {bounds}",
-                }
-            )  # fmt: skip
-    wait_p99, hold_p99 = g.wait.quantile(0.99), g.hold.quantile(0.99)
-    return {
-        "operation": g.operation, "mode": g.mode, "bars": bars,
-        "wait_count": g.wait.count, "wait_ns": g.wait.total_ns, "wait_p99": wait_p99,
-        "wait_max": g.wait.max_ns, "hold_count": g.hold.count, "hold_ns": g.hold.total_ns,
-        "hold_p99": hold_p99, "hold_max": g.hold.max_ns,
-    }  # fmt: skip
-
-
-def aggregated(gathered: Gathered, details: Details, limits: Limits) -> list[str]:
-    """What stands for more than is shown."""
+def aggregated(gathered: Gathered, details: Details, limits: Limits, whole: bool) -> list[str]:
+    """What stands for more than is shown. ``whole``: not only a part of a recording's time."""
     width = duration(round(gathered.clock.span_ns / gathered.columns))
     heat = duration(round(gathered.clock.span_ns / limits.columns))
     lines = [
@@ -261,6 +210,11 @@ def aggregated(gathered: Gathered, details: Details, limits: Limits) -> list[str
         lines.append(
             f"Of {len(gathered.lanes):,} lanes, the last of a recording has the {together:,} "
             "threads that waited least and were least in the way."
+        )
+    if not whole:
+        lines.append(
+            "A cycle that lies only partly in the time that was chosen is counted whole; in heat "
+            "maps what ended before or after it is at its edge."
         )
     if details.stacks.left_out:
         lines.append(f"{details.stacks.left_out:,} single cycles are shown without their stacks.")

@@ -1,13 +1,14 @@
 // A canvas that is as sharp as the screen, drawn at most once a frame.
 
 class Chart {
-  /** `draw(pen, width, height)` in CSS pixels; `height` of the canvas is the style sheet's. */
+  /** `draw(pen, width, height)` is the chart's own, in CSS pixels. */
   constructor(canvas, theme) {
     this.canvas = canvas;
     this.theme = theme;
     this.pending = false;
     this.width = 0;
     this.height = 0;
+    this.plot = { x: 0, y: 0, width: 1, height: 1 }; // where time is drawn, once it is
     new ResizeObserver(() => this.redraw()).observe(canvas);
     theme.onChange(() => this.redrawNow());
   }
@@ -35,18 +36,25 @@ class Chart {
   }
 }
 
-/** A scratch image of `width` x `height` pixels: its colours as numbers; `bitmap()` to draw it. */
-function pixels(width, height) {
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
-  const pen = canvas.getContext("2d");
-  const image = pen.createImageData(width, height);
-  return {
-    colors: new Uint32Array(image.data.buffer),
-    bitmap() {
-      pen.putImageData(image, 0, 0);
-      return canvas;
-    },
-  };
+/** A small image that is drawn pixel by pixel, and then onto a chart at any size. */
+class Scratch {
+  constructor() {
+    this.canvas = document.createElement("canvas");
+    this.pen = this.canvas.getContext("2d", { willReadFrequently: true });
+  }
+
+  /** Its pixels as numbers, none of them set, for an image of this size. */
+  colors(width, height) {
+    if (!this.image || this.image.width !== width || this.image.height !== height) {
+      [this.canvas.width, this.canvas.height] = [width, height];
+      this.image = this.pen.createImageData(width, height);
+    }
+    return new Uint32Array(this.image.data.buffer).fill(0);
+  }
+
+  /** What was set, to be drawn. */
+  bitmap() {
+    this.pen.putImageData(this.image, 0, 0);
+    return this.canvas;
+  }
 }

@@ -4,6 +4,7 @@ class HeatMap extends Chart {
   constructor(canvas, theme, view, tooltip, counts, shape, kind) {
     super(canvas, theme);
     Object.assign(this, { view, counts, shape, kind });
+    this.scratch = new Scratch();
     this.note = document.getElementById(`${kind}-heat-note`);
     [this.lowest, this.highest] = this.usedRows();
     view.onChange(() => this.redraw());
@@ -56,13 +57,13 @@ class HeatMap extends Chart {
     const hold = this.kind === "hold" ? "-hold" : "";
     const [low, high] = [this.theme.rgb(`heat${hold}-low`), this.theme.rgb(`heat${hold}-high`)];
     const ramp = Array.from({ length: 65 }, (_, i) => blended(low, high, i / 64));
-    const image = pixels(across, down);
+    const colors = this.scratch.colors(across, down);
     const scale = 64 / Math.log(1 + most);
     for (let i = 0; i < cells.length; i++) {
-      if (cells[i]) image.colors[i] = ramp[Math.round(Math.log(1 + cells[i]) * scale)];
+      if (cells[i]) colors[i] = ramp[Math.round(Math.log(1 + cells[i]) * scale)];
     }
     pen.imageSmoothingEnabled = false;
-    pen.drawImage(image.bitmap(), plot.x, plot.y, plot.width, plot.height);
+    pen.drawImage(this.scratch.bitmap(), plot.x, plot.y, plot.width, plot.height);
     drawDragged(pen, this);
     const column = this.view.spanNs / this.shape.columns;
     this.note.textContent = most

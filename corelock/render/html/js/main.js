@@ -10,7 +10,7 @@ async function start() {
   const slices = new Slices(parts, facts.lanes.length);
   const timeline = new Timeline(at("timeline"), theme, view, tooltip, facts, parts.shading, slices);
   const selection = new Selection(at("selected"), view, timeline, slices);
-  addGestures(timeline, view, (event) => selection.select(timeline.pick(event), false));
+  addGestures(timeline, view, (event) => selection.select(pick(timeline, event), false));
   new Overview(at("overview"), theme, view, parts.waiting, parts.holding);
   for (const kind of ["wait", "hold"]) {
     new HeatMap(at(`${kind}-heat`), theme, view, tooltip, parts[`${kind}_heat`], facts.heat, kind);

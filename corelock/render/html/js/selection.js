@@ -45,13 +45,13 @@ class Selection {
     const i = this.current;
     const { slices, box } = this;
     if (i < 0) {
-      box.replaceChildren(element("p", "note", "Click a wait: the hold that kept it is marked, and named here."));
+      box.replaceChildren(element("p", "note", "Click a wait: the hold that kept it longest is marked, and named here."));
       return;
     }
     const blocker = slices.blocker[i];
     const sides = element("div", "sides");
     sides.append(this.side("Waited and held", i, slices.wait[i] >= slices.hold[i] ? "wait" : "hold"));
-    if (blocker >= 0) sides.append(this.side("Kept by", blocker, "hold"));
+    if (blocker >= 0) sides.append(this.side("Kept longest by", blocker, "hold"));
     else if (slices.wait[i]) sides.append(element("p", "note", "Who kept it is not known: nobody was seen to have the lock, or the wait was short."));
     box.replaceChildren(sides);
     const kept = slices.keptBy(i);
