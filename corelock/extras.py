@@ -24,5 +24,14 @@ def needs(extra: str, package: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"this needs the package {error.name or package}, which is not installed",
-            f"pip install 'corelock[{extra}]'",
+            _remedy(extra),
         ) from None
+
+
+def _remedy(extra: str) -> str:
+    from zipimport import zipimporter
+
+    line = f"pip install 'corelock[{extra}]'"
+    if isinstance(getattr(__spec__, "loader", None), zipimporter):
+        return f"This one file cannot be added to; somewhere else: {line}"
+    return line

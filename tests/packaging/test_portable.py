@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import corelock
 from tests.cli.command import Corelock, Result, environment, run
 from tests.packaging.artifacts import (
     ARCH,
@@ -256,6 +257,25 @@ def test_counts_are_exact() -> None:
 
 
 @pytest.mark.kernel
+def test_records_for_a_report_elsewhere(tmp_path: Path) -> None:
+    """What makes reports is not in the file, and it says where to make them."""
+    path = tmp_path / "a.corelock"
+    with (
+        Workload("storm", "2", "500") as storm,
+        Corelock("record", "-o", path, "--pid", storm.pid) as recorder,
+    ):
+        recorder.wait_attached()
+        storm.run()
+        recorder.interrupt()
+        assert recorder.finish().code == 0
+        storm.finish()
+    with corelock.open_recording(path) as recording:
+        assert recording.footer is not None
+        assert sum(map(len, recording)) == recording.footer["cycles"]["written"] >= 4000
+    result = run("report", path)
+    result.assert_refused("numpy", "somewhere else: pip install 'corelock[report]'")
+
+
 def test_functions_of_cplusplus(tmp_path: Path) -> None:
     program = tmp_path / "boxes"
     subprocess.run(
