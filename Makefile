@@ -28,7 +28,7 @@ BUILD_PACKAGES := clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev gcc libc6-
 	linux-libc-dev python3-venv
 BENCH_PACKAGES := bpftrace linux-perf
 TEST_PACKAGES := binutils chromium chromium-driver default-jdk-headless gcc-aarch64-linux-gnu \
-	gdb golang-go libc6-dbg libc6-dev-arm64-cross postgresql qemu-user
+	gdb golang-go libc6-dbg libc6-dev-arm64-cross postgresql qemu-user tmux
 # The schema that files for speedscope are judged by, and the viewer itself.
 SPEEDSCOPE := speedscope@1.25.0
 VM_PACKAGES := cpio gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm qemu-system-x86

@@ -22,6 +22,8 @@ class RawCharge(NamedTuple):
     charged_ns: int
     waits: int
     longest_ns: int
+    last_start_ns: int = 0  # when the wait began that was charged last
+    last_ns: int = 0  # what that one was charged with
 
 
 class Charged(NamedTuple):

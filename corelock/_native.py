@@ -18,11 +18,14 @@ from corelock.symbolize.syscalls import operation_name
 
 if TYPE_CHECKING:
     from corelock._charges import RawCharge
+    from corelock.activity import Active
     from corelock.locks import HoldersSnapshot
 
 _ROW_BATCH = 256
 _BUCKETS = 640 * 16
 _SLOW_BATCH = 16
+#: Charges of one row's waits that are looked at.
+_MOST_HOLDERS = 8192
 #: Room in the ring for one batch of slow records, at the least.
 SLOW_BATCH_BYTES = _SLOW_BATCH * 16384
 _MODES = ("read", "write")
@@ -54,6 +57,7 @@ class Options:
     ring_bytes: int = 0
     intervals: bool = False
     charges: bool = False
+    examples: bool = True
     record: bool = False
     cycle_ring_bytes: int = 0
     attach: str = "ANY"
@@ -160,7 +164,7 @@ class Session:
                         "max_mms": options.max_mms,
                         "ring_bytes": options.ring_bytes,
                         "intervals": options.intervals,
-                        "charges": options.charges,
+                        "charges": options.charges * (1 if options.examples else 2),
                         "record": options.record,
                         "cycle_ring_bytes": options.cycle_ring_bytes,
                         "attach": getattr(self._lib, f"CORELOCK_ATTACH_{options.attach}"),
@@ -281,23 +285,58 @@ class Session:
         contention = (raw.contended_waits, raw.contended_ns, raw.unknown_ns, raw.unheld_ns)
         return Reading(row, raw.named_ns, raw.mm_start_ns, raw.row, contention)
 
-    def charges(self) -> list[RawCharge]:
-        """All charges of waits to holds, by the indices of their rows."""
+    def charges(self, waiter_row: int = 0) -> list[RawCharge]:
+        """All charges of waits to holds, by the indices of their rows; or of one row's waits."""
         from corelock._charges import CERTAINTIES, RawCharge
 
         room = self._lib.corelock_max_charges(self._session)
+        if waiter_row:
+            room = min(room, _MOST_HOLDERS)
         raw = self._ffi.new("struct corelock_charged[]", room)
-        count = self._check(self._lib.corelock_read_charges(self._session, raw, room))
+        if waiter_row:
+            result = self._lib.corelock_read_row_charges(self._session, waiter_row, raw, room)
+        else:
+            result = self._lib.corelock_read_charges(self._session, raw, room)
         return [
             RawCharge(
                 one.waiter_row, one.holder_row, CERTAINTIES[one.certainty],
-                one.total_ns, one.waits, one.max_ns,
+                one.total_ns, one.waits, one.max_ns, one.last_start_ns, one.last_ns,
             )
-            for one in raw[0:count]
+            for one in raw[0 : self._check(result)]
         ]  # fmt: skip
 
-    def slow_batch(self, min_wait_ns: int, min_hold_ns: int) -> tuple[list[SlowRecord], bool]:
-        """Some of the records that wait in the ring, and whether there may be more."""
+    def row(self, index: int) -> Row:
+        """One row of the kernel's table as it is called now, without its waits and holds."""
+        raw = self._ffi.new("struct corelock_reading *")
+        self._check(self._lib.corelock_read_row(self._session, index, raw))
+        return self._reading(raw, b"", b"").row
+
+    def look(self) -> None:
+        """Find what has been counted since the last time; :meth:`active` gives it."""
+        self._check(self._lib.corelock_begin_activity(self._session))
+
+    def active(self, by: str) -> tuple[Active, ...]:
+        """What the last look found, put together by NOTHING, THREAD or OPERATION."""
+        from corelock import _activity
+
+        room = self._lib.corelock_active_rows(self._session)
+        groups = self._ffi.new("struct corelock_activity[]", room)
+        count = self._check(
+            self._lib.corelock_read_activity(
+                self._session, getattr(self._lib, f"CORELOCK_BY_{by}"), groups, room
+            )
+        )
+        form = _activity.layout(self._ffi)
+        packed = self._ffi.buffer(groups)[0 : count * form.size]
+        return tuple(_activity.convert(packed, form, by, kernel_name, self._machine))
+
+    def slow_batch(
+        self, min_wait_ns: int, min_hold_ns: int, longest_only: bool = False
+    ) -> tuple[list[SlowRecord], bool]:
+        """Some of the records that wait in the ring, and whether there may be more.
+
+        ``longest_only``: of the waits and of the holds among them, the longest.
+        """
         # Made once, and only if there is something slow: it is large.
         if self._slow_records is None:
             self._slow_records = self._ffi.new("struct corelock_slow[]", _SLOW_BATCH)
@@ -307,10 +346,11 @@ class Session:
                 self._session, records, _SLOW_BATCH, min_wait_ns, min_hold_ns
             )
         )
-        taken = [
-            SlowRecord(records[i].row, records[i].stack, self._slow_event(records[i]))
-            for i in range(count)
-        ]
+        wanted = list(records[0:count])
+        if longest_only:
+            wanted.sort(key=lambda record: record.duration_ns)
+            wanted = list({record.kind: record for record in wanted}.values())
+        taken = [SlowRecord(each.row, each.stack, self._slow_event(each)) for each in wanted]
         return taken, count == _SLOW_BATCH
 
     def record_begin(self, fd: int, max_bytes: int, header: bytes) -> None:
@@ -391,12 +431,29 @@ class Session:
         """
         totals = self._ffi.new("struct corelock_totals *")
         self._check(self._lib.corelock_read_totals(self._session, totals))
+        accounting = self._accounting(totals)
+        if self._detached:
+            return accounting
+        left_over = accounting.unaccounted + accounting.held_at_end
+        return dataclasses.replace(accounting, held_at_end=left_over)
+
+    def losses(self) -> dict[str, int]:
+        """As :attr:`Accounting.losses`, without a pass over the rows and so without its sum."""
+        totals = self._ffi.new("struct corelock_totals *")
+        self._check(
+            self._lib.corelock_read_counters(self._session, self._ffi.addressof(totals, "counters"))
+        )
+        losses = self._accounting(totals).losses
+        losses.pop("unaccounted", None)
+        return losses
+
+    def _accounting(self, totals: Any) -> Accounting:
         counters = totals.counters
         events = self._names("corelock_event", "CORELOCK_EVENT_")
         lost = dict(zip(self._names("corelock_lost", "CORELOCK_LOST_"), counters.lost))
         lost.update((f"recursion_{e}", n) for e, n in zip(events, counters.recursion_misses))
         unmatched = self._names("corelock_unmatched", "CORELOCK_UNMATCHED_")
-        accounting = Accounting(
+        return Accounting(
             events={
                 event: totals.seen[i] + counters.seen_without_row[i] + counters.recursion_misses[i]
                 for i, event in enumerate(events)
@@ -420,10 +477,6 @@ class Session:
             open_waits=counters.open_waits,
             attached_by=self.attached_by(),
         )
-        if self._detached:
-            return accounting
-        left_over = accounting.unaccounted + accounting.held_at_end
-        return dataclasses.replace(accounting, held_at_end=left_over)
 
     def _names(self, enum: str, prefix: str) -> list[str]:
         """An enum's members as the JSON names them, in order, without the count at the end."""

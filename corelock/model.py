@@ -323,19 +323,25 @@ class Accounting(Shown):
         )
 
     @property
+    def losses(self) -> dict[str, int]:
+        """What the numbers lack, by cause; causes of nothing are left out."""
+        losses = {
+            **self.unmatched,
+            **self.lost,
+            **self.slow_lost,
+            "children_not_followed": self.children_not_followed,
+            "hooks_missed": self.hooks_missed,
+            "charges_full": self.charges_full,
+            "cycles_lost": self.cycles_lost,
+            "stacks_full": self.stacks_full,
+            "unaccounted": self.unaccounted,
+        }
+        return {cause: count for cause, count in losses.items() if count}
+
+    @property
     def complete(self) -> bool:
         """True when nothing was lost or unmatched and the sum is right."""
-        return not (
-            self.unaccounted
-            or any(self.unmatched.values())
-            or any(self.lost.values())
-            or any(self.slow_lost.values())
-            or self.children_not_followed
-            or self.hooks_missed
-            or self.charges_full
-            or self.cycles_lost
-            or self.stacks_full
-        )
+        return not self.losses
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from corelock.errors import InvalidArgument
 from corelock.model import Accounting, Cgroup, RowKey, SlowEvent, SlowKind, Snapshot
 
 if TYPE_CHECKING:
+    from corelock.activity import Activity, WaitBlame
     from corelock.blame import Blame
 
 _Self = TypeVar("_Self", bound="Tracer")
@@ -40,6 +41,10 @@ _RING_BYTES = 8 << 20
 _RING_BYTES_FOR_SHORT = 32 << 20
 #: A copied stack takes up to 16 KiB, and a host has tens of thousands of rows.
 _WHOLE_EXAMPLES = 1000
+#: Slow waits of which it is remembered whose they were.
+_KNOWN_WAITS = 1000
+#: Holders that a single wait is charged to, the largest parts.
+_CAUSES = 10
 #: Rows a thread needs with room to spare: a handful of operations, two modes.
 _ROWS_PER_THREAD = 4
 _MIN_ROWS = 8192
@@ -72,6 +77,8 @@ class Tracer:
         ring_bytes: room for slow events, 18 KiB each, between two reads; default
             8 MiB, or 32 MiB if ``slow_ns`` is below its own default.
         blame: charge each wait to the holds that overlapped it, for :meth:`blame`.
+        examples: with ``blame``, every thread and operation sends examples of its waits and
+            holds with stacks; else only what is slow comes with stacks.
         attach: how to get at the events: ``tp_btf`` (their arguments; whatever the kernel drops
             is counted) or ``tp`` (their records, by tracefs, which costs more); by default
             ``tp`` only if ``tp_btf`` is refused.
@@ -117,6 +124,7 @@ class Tracer:
         ring_bytes: Optional[int] = None,
         intervals: bool = False,
         blame: bool = False,
+        examples: bool = True,
         attach: Optional[Attach] = None,
         btf: Optional[FileName] = None,
     ) -> None:
@@ -154,6 +162,7 @@ class Tracer:
         self._ring_bytes = ring_bytes
         self._intervals = intervals
         self._blame = blame
+        self._send_examples = examples
         if attach not in (None, *ATTACH):
             raise InvalidArgument(
                 f"no such way to attach: {attach}", f"One of {', '.join(ATTACH)}."
@@ -178,6 +187,9 @@ class Tracer:
         self._examples: dict[tuple[int, SlowKind], SlowEvent] = {}  # longest, by row index
         self._whole_examples: list[tuple[int, int, tuple[int, SlowKind]]] = []
         self._order = itertools.count()
+        #: Rows of the latest slow waits, by thread and start, for :meth:`blame_of`.
+        self._row_of_wait: dict[tuple[int, int], int] = {}
+        self._looked_ns = 0
 
     def start(self) -> None:
         """Load and attach; returns when counting has begun.
@@ -223,6 +235,7 @@ class Tracer:
             ring_bytes=self._ring_bytes,
             intervals=self._intervals,
             charges=self._blame,
+            examples=self._send_examples,
             attach="ANY" if self._attach_by is None else self._attach_by.upper(),
             btf=self._btf,
         )
@@ -329,14 +342,38 @@ class Tracer:
             sequence = self._sequence if self._intervals else None
             return Snapshot(sequence, self._start_ns, self.duration_ns, rows)
 
-    def slow_events(self, min_wait_ns: int = 0, min_hold_ns: int = 0) -> Iterator[SlowEvent]:
+    def activity(self) -> Activity:
+        """What was counted since the last time this was asked, by thread and by operation.
+
+        A fraction of the cost of subtracting snapshots, and without their maxima. While
+        tracing goes on, an event may be missing from one of the numbers and be in the next
+        one's.
+        """
+        from corelock.activity import Activity
+
+        with self._lock:
+            session = self._open()
+            start_ns = self._looked_ns or self._start_ns
+            end_ns = time.monotonic_ns() if self._end_ns is None else self._end_ns
+            session.look()
+            self._looked_ns = end_ns
+            whole = session.active("NOTHING")
+            return Activity(
+                start_ns, end_ns - start_ns, whole[0] if whole else None,
+                session.active("THREAD"), session.active("OPERATION"),
+            )  # fmt: skip
+
+    def slow_events(
+        self, min_wait_ns: int = 0, min_hold_ns: int = 0, *, longest_only: bool = False
+    ) -> Iterator[SlowEvent]:
         """Take the slow waits and holds that have come since the last call, oldest first.
 
         Ends when none is left, or as many were given as the ring can hold, or
         another thread closes the tracer; :meth:`fileno` tells when there are more.
         Shorter waits than ``min_wait_ns`` and holds than ``min_hold_ns`` are
         dropped before Python sees them, and until the next call the kernel takes
-        no stacks for such.
+        no stacks for such. ``longest_only`` leaves out more: all are of interest that are
+        longer than those given before.
         """
         least: dict[SlowKind, int] = {"wait": min_wait_ns, "hold": min_hold_ns}
         with self._lock:
@@ -346,7 +383,7 @@ class Tracer:
                 if self._session is None:
                     return
                 self._least = least
-                more = self._take_slow()
+                more = self._take_slow(longest_only)
                 events, self._slow = self._slow, deque()
             yield from (e for e in events if e.duration_ns >= least[e.kind])
             if not more:
@@ -363,12 +400,17 @@ class Tracer:
             if not self._take_slow():
                 return
 
-    def _take_slow(self) -> bool:
+    def _take_slow(self, longest_only: bool = False) -> bool:
         """Take some of what waits in the ring; whether there may be more."""
-        records, more = self._open().slow_batch(self._least["wait"], self._least["hold"])
+        least = self._least
+        records, more = self._open().slow_batch(least["wait"], least["hold"], longest_only)
         for row, _, event in records:
             if self._slow_ns is not None and event.duration_ns >= self._slow_ns:
                 self._slow.append(event)
+            if self._blame and event.kind == "wait":
+                self._row_of_wait[event.host_tid, event.start_ns] = row
+                if len(self._row_of_wait) > _KNOWN_WAITS:
+                    del self._row_of_wait[next(iter(self._row_of_wait))]
             known = self._examples.get((row, event.kind))
             if self._blame and (known is None or event.duration_ns > known.duration_ns):
                 self._remember((row, event.kind), event)
@@ -436,6 +478,40 @@ class Tracer:
                 charged.charges, examples,
             )  # fmt: skip
 
+    def blame_of(self, wait: SlowEvent) -> WaitBlame:
+        """Whose holds a wait was due to that :meth:`slow_events` gave not long ago.
+
+        Exact only until its thread has waited for the same holders again: ask soon.
+
+        Raises:
+            InvalidArgument: the tracer is not running or charges no waits.
+        """
+        from corelock.activity import WaitBlame
+        from corelock.blame import Charge
+
+        self._check_blame()
+        with self._lock:
+            session = self._open()
+            index = self._row_of_wait.get((wait.host_tid, wait.start_ns))
+            raw = [] if wait.kind != "wait" or index is None else session.charges(index)
+            own = [one for one in raw if one.last_start_ns == wait.start_ns]
+            exact = 2 * sum(one.last_ns for one in own) >= wait.duration_ns
+            if exact:
+                raw = [
+                    one._replace(charged_ns=one.last_ns, waits=1, longest_ns=one.last_ns)
+                    for one in own
+                ]
+            raw.sort(key=lambda one: -one.charged_ns)
+            charges = tuple(
+                Charge(
+                    session.row(one.waiter), session.row(one.holder), one.certainty,
+                    one.charged_ns, one.waits, one.longest_ns,
+                )
+                for one in raw[:_CAUSES]
+            )  # fmt: skip
+            example = self._examples.get((raw[0].holder, "hold")) if raw else None
+            return WaitBlame(charges, exact, example)
+
     def _check_blame(self) -> None:
         if not self._blame:
             raise InvalidArgument("this tracer charges no waits", "Make it with blame=True.")
@@ -448,6 +524,11 @@ class Tracer:
         """
         with self._lock:
             return self._open().accounting()
+
+    def losses(self) -> dict[str, int]:
+        """As :attr:`Accounting.losses` but ``unaccounted``, for next to no cost."""
+        with self._lock:
+            return self._open().losses()
 
     def fileno(self) -> int:
         """A descriptor for select, poll or an event loop: readable when slow events wait."""

@@ -60,6 +60,11 @@ def spans(events: Iterable[Event]) -> tuple[list[Span], list[Span]]:
 def blame(events: Iterable[Event]) -> tuple[dict[Due, int], int]:
     """The time of waits due to each holder in ns, and the time of all waits; of one mm."""
     waits, holds = spans(events)
+    return due_to(waits, holds), sum(wait.end_ns - wait.start_ns for wait in waits)
+
+
+def due_to(waits: Iterable[Span], holds: Iterable[Span]) -> dict[Due, int]:
+    """The time of waits of one mm due to each holder in ns."""
     # Holds of about the same length together: one long one makes the search no longer for all.
     alike: dict[int, list[Span]] = defaultdict(list)
     for hold in sorted(holds, key=lambda hold: hold.end_ns):
@@ -85,7 +90,7 @@ def blame(events: Iterable[Event]) -> tuple[dict[Due, int], int]:
             if blocker is not None:
                 key = Due(wait.tid, wait.write, blocker.tid, blocker.write)
                 due[key] += end_ns - begin_ns
-    return dict(due), sum(wait.end_ns - wait.start_ns for wait in waits)
+    return dict(due)
 
 
 def _blocker(wait: Span, holds: list[Span], moment_ns: int) -> Optional[Span]:

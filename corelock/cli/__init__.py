@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "holders": ("holders", "Who holds mmap_lock now, and who waits for it."),
     "record": ("record", "Every wait and hold of mmap_lock into a file, for reports."),
     "report": ("report", "What recordings say, as text or for other tools."),
+    "top": ("top", "Waits and holds of mmap_lock as they happen, on the screen."),
 }
 
 

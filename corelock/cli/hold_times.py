@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Options(TracedOptions):
+class HoldTimesOptions(TracedOptions):
     """The command line, as given; see ``command``."""
 
     top: int
@@ -78,7 +78,7 @@ def command(**given: object) -> None:
     A command after -- is traced from its first instruction to its exit; its
     status is reported, and does not become corelock's.
     """
-    options = _Options(**given)  # type: ignore[arg-type]
+    options = HoldTimesOptions(**given)  # type: ignore[arg-type]
     options.check(tid=True)
     if options.json and options.csv:
         raise click.UsageError("Choose one of --json and --csv.")
@@ -86,6 +86,11 @@ def command(**given: object) -> None:
         raise click.UsageError("--blame needs the holds of all threads, not of one (--tid).")
     if options.blame and options.csv:
         raise click.UsageError("--blame does not fit into --csv.")
+    hold_times(options)
+
+
+def hold_times(options: HoldTimesOptions) -> None:
+    """Run the command, whose options have been checked."""
     with closing(Output(options.output)) as output:
         tracer = options.tracer(
             slow_ns=options.slow_ns if options.stacks else None, blame=options.blame
@@ -98,7 +103,7 @@ class _Run(TracedRun):
 
     ring_remedy = " Raise --slow-us."
 
-    def __init__(self, options: _Options, tracer: Tracer, output: Output) -> None:
+    def __init__(self, options: HoldTimesOptions, tracer: Tracer, output: Output) -> None:
         super().__init__(options, tracer)
         self.output = output
         self._options = options

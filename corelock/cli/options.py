@@ -152,6 +152,13 @@ def common_options(function: _Function) -> _Function:
     return all_of(_REST.values())(function)
 
 
+def screen_options(function: _Function) -> _Function:
+    """Of these, what makes sense for a screen: no file, and no command that would write on it."""
+    return all_of(each for name, each in _REST.items() if name not in ("output", "command"))(
+        function
+    )
+
+
 def all_of(decorators: Iterable[_Decorator]) -> _Decorator:
     """These options together, as help shows them in order."""
     in_order = list(decorators)

@@ -56,6 +56,12 @@ def interruptible() -> Iterator[int]:
         os.close(writer)
 
 
+def is_stop(stop_fd: int) -> bool:
+    """Whether what made the descriptor readable was one of the two: all that have handlers do."""
+    numbers = os.read(stop_fd, 4096)
+    return signal.SIGINT in numbers or signal.SIGTERM in numbers
+
+
 _Entry = tuple[int, int, SlowEvent]
 
 
@@ -139,6 +145,10 @@ class Watch:
         elif target.id is not None:
             self._longest_s = _LOOK_S
 
+    def end_on(self, fd: int) -> None:
+        """The run also ends when this descriptor is readable, as by a signal."""
+        self._poll.register(fd, select.POLLIN)
+
     @property
     def ended(self) -> bool:
         """Whether the run is over, other than by its deadline."""
@@ -151,8 +161,10 @@ class Watch:
             for fd, _ in self._poll.poll(min(left, self._longest_s) * 1000):
                 if fd == self._wake_fd:
                     self._take()
-                else:
-                    self.ended_by = "signal" if fd == self._stop_fd else "target_exit"
+                elif fd == self._target.fd:
+                    self.ended_by = "target_exit"
+                elif fd != self._stop_fd or is_stop(fd):
+                    self.ended_by = "signal"
             if self._target.is_gone():
                 self.ended_by = self.ended_by or "target_exit"
             if not left:

@@ -45,10 +45,10 @@ class TracedOptions:
     verbose: bool
     command: tuple[str, ...]
 
-    def check(self, *, tid: bool) -> None:
+    def check(self, *, tid: bool, command: bool = True) -> None:
         """Raise ``click.UsageError`` unless one target is named and the options fit it.
 
-        ``tid`` as of ``target_options``.
+        ``tid`` as of ``target_options``; ``command``: it may be one to start.
         """
         targets = (self.pid, self.tid, self.comm, self.cgroup, self.container)
         named = [target is not None for target in targets]
@@ -56,19 +56,20 @@ class TracedOptions:
             thread = "--tid N, " if tid else ""
             raise click.UsageError(
                 f"Name one target: --pid N, {thread}--comm NAME, --cgroup PATH, --container ID, "
-                "--all, or -- CMD ARGS."
+                + ("--all, or -- CMD ARGS." if command else "or --all.")
             )
         if self.interval and self.duration and self.interval > self.duration:
             raise click.UsageError("The interval (-i) is longer than the whole run (-d).")
         if self.follow and self.pid is None and not self.command:
             raise click.UsageError("--follow goes with --pid or a command.")
 
-    def tracer(self, *, slow_ns: Optional[int], blame: bool) -> Tracer:
+    def tracer(self, *, slow_ns: Optional[int], blame: bool, examples: bool = True) -> Tracer:
         """The tracer of this target."""
         return Tracer(
             slow_ns=slow_ns,
             intervals=self.interval is not None,
             blame=blame,
+            examples=examples,
             **self.tracer_arguments(),
         )
 
@@ -178,19 +179,23 @@ class TracedRun(ABC):
             return Lifetime(options.tid, thread=True)
         return Lifetime(None)
 
-    def _announce(self) -> None:
+    @property
+    def what(self) -> str:
+        """What is traced, in words."""
         options = self._traced
-        what = "all processes"
         if self.target is not None:
-            what = f"{self.target.comm}[{self.target.pid}]"
-        elif options.tid is not None:
-            what = f"thread {options.tid}"
-        elif options.comm is not None:
-            what = f"processes named {options.comm}"
-        elif self.tracer.cgroup is not None:
-            what = cgroup_label(self.tracer.cgroup)
-        end = "" if options.duration else " Ctrl-C to end."
-        self.say(f"{self.verb} mmap_lock of {what}{self.into}.{end}")
+            return f"{self.target.comm}[{self.target.pid}]"
+        if options.tid is not None:
+            return f"thread {options.tid}"
+        if options.comm is not None:
+            return f"processes named {options.comm}"
+        if self.tracer.cgroup is not None:
+            return cgroup_label(self.tracer.cgroup)
+        return "all processes"
+
+    def _announce(self) -> None:
+        end = "" if self._traced.duration else " Ctrl-C to end."
+        self.say(f"{self.verb} mmap_lock of {self.what}{self.into}.{end}")
 
     def _say_attached(self, by: str) -> None:
         if by == "tp":
@@ -218,14 +223,7 @@ class TracedRun(ABC):
 
     def _say_losses(self, accounting: Accounting) -> None:
         """The last line on stderr, even with -q: what the numbers lack."""
-        losses = {**accounting.unmatched, **accounting.lost, **accounting.slow_lost}
-        losses["children_not_followed"] = accounting.children_not_followed
-        losses["hooks_missed"] = accounting.hooks_missed
-        losses["charges_full"] = accounting.charges_full
-        losses["cycles_lost"] = accounting.cycles_lost
-        losses["stacks_full"] = accounting.stacks_full
-        losses["unaccounted"] = accounting.unaccounted
-        words = ", ".join(f"{name} {count}" for name, count in losses.items() if count)
+        words = ", ".join(f"{cause} {count}" for cause, count in accounting.losses.items())
         if not words:
             return
         remedy = ""

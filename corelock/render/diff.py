@@ -85,7 +85,7 @@ def _judged(comparison: Comparison) -> Iterator[str]:
     worse, better = verdicts.count("worse"), verdicts.count("better")
     yield f"{worse} of {comparison.comparisons} figures got worse,"
     yield f"{better} better,"
-    yield "the rest is within chance"
+    yield "no evidence for the rest"
     left, right = comparison.slices
     yield f"(ranks of {left} + {right} slices"
     yield f"of {units.duration(comparison.slice_ns)}, permuted;"

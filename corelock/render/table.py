@@ -80,7 +80,7 @@ def hold_times_table(
 
     COUNT is the number of holds that ended. Times are written as
     :func:`corelock.render.units.duration` does. ``top`` 0 shows all. ``hosts`` is as of
-    :func:`corelock.render.grouping.group`. ``with_totals``: and the counts of all below.
+    :func:`corelock.render.grouping.group`. ``with_totals``: with the counts of all below.
     """
     width = max(width, MIN_WIDTH)
     groups = sorted_groups(report.rows, by, sort, hosts)

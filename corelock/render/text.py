@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 _CUT = "~"  # ASCII: an ellipsis would fail on a stream that is not UTF-8
 
@@ -17,9 +18,10 @@ def cells(text: str) -> int:
     """How many columns ``text`` takes."""
     if text.isascii():
         return len(text)
-    return sum(_char_cells(char) for char in text)
+    return sum(map(_char_cells, text))
 
 
+@lru_cache(maxsize=1024)
 def _char_cells(char: str) -> int:
     if unicodedata.combining(char):
         return 0

@@ -109,12 +109,14 @@ static __always_inline struct hold_history *history_of(__u32 mm_id)
 }
 
 /* Sends an example of a row's waits or holds if it is twice as long as the last one; whether so. */
+const volatile bool send_examples;
+
 static __always_inline int send_example(void *ctx, __u32 index, __u32 kind, __u64 start_ns,
 					__u64 duration_ns)
 {
 	struct corelock_contention *contention = bpf_map_lookup_elem(&contentions, &index);
 
-	if (!contention || duration_ns < 2 * contention->example_ns[kind])
+	if (!send_examples || !contention || duration_ns < 2 * contention->example_ns[kind])
 		return 0;
 	if (!send_slow(ctx, index, kind, start_ns, duration_ns))
 		return 0;

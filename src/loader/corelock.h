@@ -80,7 +80,8 @@ struct corelock_options {
 	uint32_t max_chunks; /* default 8 x max_rows */
 	uint32_t ring_bytes; /* for slow records, rounded up to a power of two; default 8 MiB */
 	uint32_t intervals;  /* 1: keep the recent maxima of corelock_reading */
-	uint32_t charges;    /* 1: charge waits to the holds that overlapped them */
+	uint32_t charges;    /* 1: charge waits to the holds that overlapped them; 2: and send no
+				examples of these */
 	uint8_t target_comm[16]; /* padded with zeros */
 	uint32_t attach;	 /* enum corelock_attach */
 	uint32_t reserved;	 /* 0 */
@@ -144,7 +145,39 @@ struct corelock_charged {
 	uint32_t reserved;
 	uint64_t total_ns;
 	uint64_t waits;
-	uint64_t max_ns; /* the most that one wait was charged with */
+	uint64_t max_ns;	/* the most that one wait was charged with */
+	uint64_t last_start_ns; /* when the wait that was charged last began */
+	uint64_t last_ns;	/* what it was charged with */
+};
+
+/* How rows are put together for corelock_read_activity. */
+enum corelock_by {
+	CORELOCK_BY_NOTHING,   /* all are one group */
+	CORELOCK_BY_THREAD,    /* mm and thread */
+	CORELOCK_BY_OPERATION, /* operation and mode */
+};
+
+/* What the rows of a group counted between two looks; the names are those of one of them. */
+struct corelock_activity {
+	uint64_t waits;
+	uint64_t wait_ns;
+	uint64_t wait_p99_ns; /* of these waits; 0 if there were none */
+	uint64_t holds;
+	uint64_t hold_ns;
+	uint64_t hold_p99_ns;
+	uint64_t mm_start_ns;
+	uint32_t mm_id;
+	uint32_t task_id;
+	uint32_t operation;
+	uint32_t mode;
+	uint32_t mm_pid;
+	uint32_t mm_host_pid;
+	uint32_t pid;
+	uint32_t tid;
+	uint32_t host_pid;
+	uint32_t host_tid;
+	uint8_t comm[16];
+	uint8_t mm_comm[16];
 };
 
 /* A non-empty histogram bucket. */
@@ -281,6 +314,27 @@ int corelock_read_charges(corelock_session *session, struct corelock_charged *ch
 			  uint32_t capacity);
 uint32_t corelock_max_charges(const corelock_session *session);
 
+/* As corelock_read_charges, of the waits of one row alone, by its index. */
+int corelock_read_row_charges(corelock_session *session, uint32_t waiter_row,
+			      struct corelock_charged *charges, uint32_t capacity);
+
+/* One row by its index, without its counts of waits and holds and their buckets. */
+int corelock_read_row(corelock_session *session, uint32_t row, struct corelock_reading *reading);
+
+/*
+ * A look at what is being counted, for a fraction of the cost of all rows:
+ * corelock_begin_activity reads the tables, and keeps what has come since the last
+ * time it was called (or since the start). corelock_read_activity, any number of times,
+ * gives that by group, groups without any left out: at most capacity of them, how many
+ * it says. corelock_active_rows tells how many rows it was, so how many groups there are
+ * at most. Each latest event may be missing from one of its numbers and be in the next
+ * look's.
+ */
+int corelock_begin_activity(corelock_session *session);
+uint32_t corelock_active_rows(const corelock_session *session);
+int corelock_read_activity(corelock_session *session, uint32_t by, struct corelock_activity *groups,
+			   uint32_t capacity);
+
 /*
  * Takes up to capacity slow records from the ring. Shorter waits than
  * min_wait_ns and shorter holds than min_hold_ns are dropped, and until the next
@@ -301,6 +355,9 @@ int corelock_slow_fd(corelock_session *session);
  * either side. Ends a pass over the rows, if one was under way.
  */
 int corelock_read_totals(corelock_session *session, struct corelock_totals *totals);
+
+/* Of that, what is counted outside of rows, losses among them, which takes no pass over them. */
+int corelock_read_counters(corelock_session *session, struct corelock_counters *counters);
 
 /*
  * Starts argv (PATH is searched) and holds it before its first instruction.

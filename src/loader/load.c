@@ -70,6 +70,7 @@ static void set_variables(corelock_session *session)
 	session->skel->data->hot.slow_ns[CORELOCK_SLOW_HOLD] = options->slow_ns;
 	rodata->keep_recent = options->intervals;
 	rodata->charge_waits = options->charges;
+	rodata->send_examples = options->charges != CHARGES_WITHOUT_EXAMPLES;
 	rodata->record_cycles = options->record;
 	rodata->mm_from_record = session->form == FORM_RECORD || session->form == FORM_OWN_RECORD;
 	rodata->home_mask = home_count(session) - 1;

@@ -39,8 +39,8 @@ int read_entries(const struct bpf_map *map, uint32_t start, uint32_t count, void
 	return 0;
 }
 
-static int read_part(corelock_session *session, const struct bpf_map *map, uint32_t start,
-		     uint32_t count, void *values)
+int read_part(corelock_session *session, const struct bpf_map *map, uint32_t start, uint32_t count,
+	      void *values)
 {
 	int error = read_entries(map, start, count, values);
 
@@ -103,7 +103,7 @@ static int begin_pass(corelock_session *session)
 	return error;
 }
 
-static int check_loaded(corelock_session *session)
+int check_loaded(corelock_session *session)
 {
 	if (session->skel)
 		return 0;
@@ -181,6 +181,26 @@ static uint64_t recent_max(const corelock_session *session, const struct coreloc
 	return times->recent_interval[bank] == session->interval ? times->recent_max_ns[bank] : 0;
 }
 
+static void name_reading(struct corelock_reading *reading, uint32_t index,
+			 const struct corelock_row *row, const struct corelock_mm *mm)
+{
+	reading->row = index;
+	reading->named_ns = row->named_ns;
+	reading->mm_start_ns = mm->process_start_ns;
+	reading->mm_id = row->mm_id;
+	reading->mm_pid = mm->pid;
+	reading->mm_host_pid = mm->host_pid;
+	reading->task_id = row->task_id;
+	reading->pid = row->pid;
+	reading->tid = row->tid;
+	reading->host_pid = row->host_pid;
+	reading->host_tid = row->host_tid;
+	reading->operation = row->operation;
+	reading->mode = row->mode;
+	memcpy(reading->comm, row->comm, sizeof(reading->comm));
+	memcpy(reading->mm_comm, mm->comm, sizeof(reading->mm_comm));
+}
+
 static uint32_t unpack_row(const corelock_session *session, const struct corelock_row *row,
 			   struct corelock_reading *reading, struct corelock_bucket *buckets)
 {
@@ -198,26 +218,12 @@ static uint32_t unpack_row(const corelock_session *session, const struct coreloc
 		.hold_total_ns = row->hold.total_ns,
 		.hold_max_ns = row->hold.max_ns,
 		.hold_recent_max_ns = recent_max(session, &row->hold),
-		.named_ns = row->named_ns,
-		.mm_start_ns = mm->process_start_ns,
 		.contended_waits = contention->waits,
 		.contended_ns = contention->wait_ns,
 		.unknown_ns = contention->unknown_ns,
 		.unheld_ns = contention->unheld_ns,
-		.mm_id = row->mm_id,
-		.mm_pid = mm->pid,
-		.mm_host_pid = mm->host_pid,
-		.task_id = row->task_id,
-		.pid = row->pid,
-		.tid = row->tid,
-		.host_pid = row->host_pid,
-		.host_tid = row->host_tid,
-		.operation = row->operation,
-		.mode = row->mode,
-		.row = session->next_row,
 	};
-	memcpy(reading->comm, row->comm, sizeof(reading->comm));
-	memcpy(reading->mm_comm, mm->comm, sizeof(reading->mm_comm));
+	name_reading(reading, session->next_row, row, mm);
 	reading->wait_buckets = unpack_times(session, &row->wait, buckets, &reading->wait_count);
 	reading->hold_buckets = unpack_times(session, &row->hold, buckets + reading->wait_buckets,
 					     &reading->hold_count);
@@ -250,8 +256,31 @@ CORELOCK_EXPORT int corelock_next_rows(corelock_session *session, struct coreloc
 	return count;
 }
 
-CORELOCK_EXPORT int corelock_read_charges(corelock_session *session,
-					  struct corelock_charged *charges, uint32_t capacity)
+CORELOCK_EXPORT int corelock_read_row(corelock_session *session, uint32_t index,
+				      struct corelock_reading *reading)
+{
+	struct corelock_row row;
+	struct corelock_mm mm;
+	int error = check_loaded(session);
+
+	if (error)
+		return error;
+	error = bpf_map__lookup_elem(session->skel->maps.rows, &index, sizeof(index), &row,
+				     sizeof(row), 0);
+	if (!error)
+		error = bpf_map__lookup_elem(session->skel->maps.mms, &row.mm_id, sizeof(row.mm_id),
+					     &mm, sizeof(mm), 0);
+	if (error)
+		return session_fail(session, CORELOCK_E_SYSTEM, -error, "", "cannot read row %u",
+				    index);
+	*reading = (struct corelock_reading){0};
+	name_reading(reading, index, &row, &mm);
+	return 0;
+}
+
+/* Those of one row's waits, or (0) all. */
+static int read_charges(corelock_session *session, uint32_t waiter_row,
+			struct corelock_charged *charges, uint32_t capacity)
 {
 	struct corelock_charge_key keys[BATCH_ROWS];
 	struct corelock_charge values[BATCH_ROWS];
@@ -270,17 +299,36 @@ CORELOCK_EXPORT int corelock_read_charges(corelock_session *session,
 			return session_fail(session, CORELOCK_E_SYSTEM, -error, "",
 					    "cannot read the charges");
 		more = !error;
-		for (uint32_t i = 0; i < got && count < capacity; i++, count++)
-			charges[count] = (struct corelock_charged){
+		for (uint32_t i = 0; i < got && count < capacity; i++) {
+			if (waiter_row && keys[i].waiter_row != waiter_row)
+				continue;
+			charges[count++] = (struct corelock_charged){
 				.waiter_row = keys[i].waiter_row,
 				.holder_row = keys[i].holder_row,
 				.certainty = keys[i].certainty,
 				.total_ns = values[i].total_ns,
 				.waits = values[i].waits,
 				.max_ns = values[i].max_ns,
+				.last_start_ns = values[i].wait_start_ns,
+				.last_ns = values[i].wait_ns,
 			};
+		}
 	}
 	return count;
+}
+
+CORELOCK_EXPORT int corelock_read_charges(corelock_session *session,
+					  struct corelock_charged *charges, uint32_t capacity)
+{
+	return read_charges(session, 0, charges, capacity);
+}
+
+CORELOCK_EXPORT int corelock_read_row_charges(corelock_session *session, uint32_t waiter_row,
+					      struct corelock_charged *charges, uint32_t capacity)
+{
+	if (!waiter_row)
+		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "", "row 0 is nobody's");
+	return read_charges(session, waiter_row, charges, capacity);
 }
 
 /* How often the kernel's recursion guard kept a program from running; 0 if it is not loaded. */
@@ -320,6 +368,17 @@ static int read_all_misses(corelock_session *session, struct corelock_counters *
 	return error;
 }
 
+CORELOCK_EXPORT int corelock_read_counters(corelock_session *session,
+					   struct corelock_counters *counters)
+{
+	int error = check_loaded(session);
+
+	if (error)
+		return error;
+	*counters = session->skel->bss->counters;
+	return read_all_misses(session, counters);
+}
+
 static void add_row(const corelock_session *session, const struct corelock_row *row,
 		    struct corelock_totals *totals)
 {
@@ -353,6 +412,5 @@ CORELOCK_EXPORT int corelock_read_totals(corelock_session *session, struct corel
 	}
 	if (error)
 		return error;
-	totals->counters = session->skel->bss->counters;
-	return read_all_misses(session, &totals->counters);
+	return corelock_read_counters(session, &totals->counters);
 }

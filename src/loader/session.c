@@ -49,6 +49,7 @@ CORELOCK_EXPORT void corelock_free(corelock_session *session)
 		return;
 	session_unload(session);
 	rows_free(session);
+	activity_free(session);
 	free(session->btf_path);
 	free(session->log);
 	free(session);
@@ -115,9 +116,9 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 	if (options->attach > CORELOCK_ATTACH_TP || options->reserved)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "no such way to attach: %u", options->attach);
-	if (options->charges > 1)
+	if (options->charges > CHARGES_WITHOUT_EXAMPLES)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
-				    "the option charges is 0 or 1");
+				    "the option charges is 0, 1 or 2");
 	if (options->record > 1 || (options->record && options->charges))
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "",
 				    "the option record is 0 or 1, and goes without charges");

@@ -19,6 +19,9 @@ enum event_form {
 	FORM_NONE,
 };
 
+/* Of the option charges. */
+#define CHARGES_WITHOUT_EXAMPLES 2
+
 /* The forms this kernel has, by the way of attaching. */
 struct event_forms {
 	enum event_form by_arguments, by_record;
@@ -56,6 +59,8 @@ struct corelock_session {
 	uint32_t row_count, next_row; /* indices: row 0 is nobody's */
 	uint32_t batch_start, batch_count;
 	uint32_t interval; /* the one that ended when the pass began */
+
+	struct activity *activity; /* since the last look at it; NULL: nobody has looked */
 };
 
 #define session_fail(session, ...) failure_set(&(session)->failure, __VA_ARGS__)
@@ -87,7 +92,7 @@ uint64_t now_ns(void);
 void detach_program(struct bpf_link **link);
 void detach_programs(corelock_session *session);
 
-void rows_free(corelock_session *session);
+int check_loaded(corelock_session *session);
 
 /*
  * Entries [start, start + count) of an array map, by as few system calls as it takes. 0, or an
@@ -97,6 +102,13 @@ int read_entries(const struct bpf_map *map, uint32_t start, uint32_t count, void
 
 /* How many entries of a table have been handed out, by its next index. */
 uint32_t used_entries(uint32_t next, uint32_t max);
+
+/* As read_entries; an error is the session's failure. */
+int read_part(corelock_session *session, const struct bpf_map *map, uint32_t start, uint32_t count,
+	      void *values);
+
+void rows_free(corelock_session *session);
+void activity_free(corelock_session *session);
 int slow_open(corelock_session *session);
 
 #endif

@@ -43,7 +43,7 @@ static int take_record(void *context, void *data, size_t size)
 
 	/* Of an example every one is wanted, and whether it is one cannot be told any more. */
 	if (size < sizeof(*record) ||
-	    (!session->options.charges && record->duration_ns < read->min_ns[record->kind & 1]))
+	    (session->options.charges != 1 && record->duration_ns < read->min_ns[record->kind & 1]))
 		return 0;
 	copy_record(&read->records[read->count], record);
 	name_process(session, &read->records[read->count]);

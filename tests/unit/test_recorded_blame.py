@@ -48,7 +48,7 @@ def by_row(cycles: Sequence[Cycle]) -> dict[tuple[int, int], tuple[int, int, int
 
 
 @given(schedules.histories(), PERIODS, st.integers(1, 9))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_each_hold_is_charged_as_the_witness_says(
     cycles: list[Cycle], period: int, block: int
 ) -> None:
@@ -57,7 +57,7 @@ def test_each_hold_is_charged_as_the_witness_says(
 
 
 @given(schedules.histories(locks=2), st.integers(1, 3), st.integers(1, 40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_waits_behind_very_many_holds(cycles: list[Cycle], rows: int, at_once: int) -> None:
     shared = [
         cycle._replace(row=1 + 2 * (cycle.row % rows) + cycle.write + 10 * cycle.lock)
@@ -73,7 +73,7 @@ def test_waits_behind_very_many_holds(cycles: list[Cycle], rows: int, at_once: i
 
 
 @given(schedules.histories(), st.integers(1, 4), PERIODS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_waits_of_a_row_are_added_up(cycles: list[Cycle], rows: int, period: int) -> None:
     # Rows are of one lock and mode, so there are at least so many.
     shared = [
@@ -97,7 +97,7 @@ def test_threads_of_a_fair_lock(threads: int, period: int) -> None:
 
 
 @given(schedules.histories(), PERIODS, st.integers(1, 9))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_hold_that_kept_each_wait_longest(cycles: list[Cycle], period: int, block: int) -> None:
     if not cycles:
         return

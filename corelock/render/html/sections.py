@@ -14,7 +14,7 @@ from corelock.blame import Blame
 from corelock.export.fields import times_fields
 from corelock.model import Report, Row
 from corelock.render.accounting import accounting_lines
-from corelock.render.blame import summary as summary_lines
+from corelock.render.blame import summary
 from corelock.render.blame_grouping import BLAME_BY
 from corelock.render.columns import cgroup_label, process_label
 from corelock.render.grouping import Name
@@ -156,7 +156,7 @@ def blame(sources: Sequence[Source], reports: Sequence[Report]) -> list[dict[str
             {
                 "number": number,
                 "label": source.label,
-                "lines": list(summary_lines(found, open_waits, _WIDE)),
+                "lines": list(summary(found, open_waits, _WIDE)),
                 "matrices": _matrices(found),
             }
         )
