@@ -146,8 +146,7 @@ new Response(stream).arrayBuffer().then((buffer) => {
     holding: sum(new Float64Array(at("holding"), 0, directory.holding[2])),
     wait_flame: json("wait_flame"),
     hold_flame: json("hold_flame"),
-    numbers: [...new Int32Array(at("slice_blocker"), 0, directory.slice_blocker[2])],
-    slices: directory.slice_begin[2],
+    lane: [...new Uint32Array(at("slice_lane"), 0, directory.slice_lane[2])],
   });
 });
 """
@@ -235,6 +234,21 @@ def test_a_wait_leads_to_the_hold_that_kept_it(page: Page, storm: Path, storm_pa
     page.one("#timeline").send_keys(Keys.ENTER)
     assert page.selected[0] == blocker
     assert "Its hold kept" in page.one("#selected").text
+
+
+def test_the_hold_that_kept_a_wait_is_scrolled_to(page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "many.clk"
+    write_storm(path, 6_000, workers=60)
+    page.open(report(path, to=tmp_path / "page.html"))
+    lane = page.driver.execute_async_script(UNPACK)["lane"]
+    lanes = page.one("#lanes")
+    page.js("arguments[0].scrollTop = 1e6", lanes)
+    assert page.js("return arguments[0].scrollTop", lanes) > 20 * 26
+    page.one("#worst [data-kind=wait]").click()
+    _, blocker = page.selected
+    assert blocker is not None and blocker >= 0
+    top = page.js("return arguments[0].scrollTop", lanes)
+    assert top <= lane[blocker] * 26 <= top + lanes.size["height"] - 26 - 22
 
 
 def test_clicking_a_wait_in_the_timeline_selects_it(page: Page, storm_page: Path) -> None:

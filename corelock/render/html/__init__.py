@@ -55,7 +55,7 @@ def write_html(
     blockers = [blocking_holds(source.recording, progress) for source in sources]
     whole = selection.from_ns is None and selection.to_ns is None
     page = _page(sources, reports, gathered, blockers, chosen, whole, limits)
-    while len(page) > MOST_BYTES and limits.slices > 1:
+    while len(page.encode("utf-8", "replace")) > MOST_BYTES and limits.slices > 1:
         # Names and stacks may be of any length: then there are fewer cycles one by one.
         limits = replace(limits, slices=limits.slices // 2, stacks=limits.stacks // 2)
         gathered.longest.keep(limits.slices)
