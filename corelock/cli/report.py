@@ -96,7 +96,7 @@ class _Options:
     help="With --format folded: add up hold times (default) or wait times.",
 )
 @click.option(
-    "--html", metavar="OUT", help="Write a page for browsers there, of one file (docs/html.md)."
+    "--html", metavar="OUT", help="Write a page for browsers there, all in one file (docs/html.md)."
 )
 @output_option
 def command(**given: Any) -> None:
