@@ -12,7 +12,9 @@ OURS = {
     "corelock.cli.hold_times", "corelock.cli.options", "corelock.cli.traced", "corelock.cli.run",
     "corelock.cli.lifetime", "corelock.outfile",
     # Tracing, and what it measures.
-    "corelock.tracer", "corelock.target", "corelock._native", "corelock._ffi", "corelock._rows",
+    "corelock.tracer", "corelock.target", "corelock._native", "corelock._native.convert",
+    "corelock._native.failures", "corelock._native.lock_reader", "corelock._native.session",
+    "corelock._native.values", "corelock._ffi", "corelock._rows",
     "corelock.model", "corelock.histogram", "corelock.probe",
     # Options are checked against the fields that the table has.
     "corelock.render", "corelock.render.table", "corelock.render.grouping",

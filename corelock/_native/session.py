@@ -1,25 +1,25 @@
-"""The only module that calls libcorelock: call, check, convert."""
+"""A session that traces."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from corelock import _ffi, errors
+from corelock import _ffi
+from corelock._native import convert
+from corelock._native.failures import c_path, exception_of
+from corelock._native.values import HostFacts, Options, RecordingStatus, SlowRecord
 from corelock._rows import Reading
-from corelock.histogram import Histogram
-from corelock.model import Accounting, Row, SlowEvent, Times, UserContext
+from corelock.errors import CorelockError
+from corelock.model import Accounting, Row
 from corelock.names import kernel_name
-from corelock.symbolize.syscalls import operation_name
 
 if TYPE_CHECKING:
     from corelock._charges import RawCharge
     from corelock.activity import Active
-    from corelock.locks import HoldersSnapshot
 
 _ROW_BATCH = 256
 _BUCKETS = 640 * 16
@@ -28,91 +28,13 @@ _SLOW_BATCH = 16
 _MOST_HOLDERS = 8192
 #: Room in the ring for one batch of slow records, at the least.
 SLOW_BATCH_BYTES = _SLOW_BATCH * 16384
-_MODES = ("read", "write")
-_KINDS = ("wait", "hold")
-
-_EXCEPTIONS: Mapping[str, type[errors.CorelockError]] = {
-    "CORELOCK_E_ARGUMENT": errors.InvalidArgument,
-    "CORELOCK_E_UNSUPPORTED": errors.Unsupported,
-    "CORELOCK_E_PRIVILEGE": errors.MissingPrivilege,
-    "CORELOCK_E_LOAD": errors.LoadError,
-    "CORELOCK_E_COMMAND": errors.CommandError,
-    "CORELOCK_E_SYSTEM": errors.CorelockError,
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """``struct corelock_options``; see ``corelock.h`` for units and defaults."""
-
-    target: str = "ALL"
-    target_id: int = 0
-    target_comm: bytes = b""
-    cgroup_id: int = 0
-    follow: bool = False
-    self_tgid: int = 0
-    slow_ns: Optional[int] = None
-    max_rows: int = 0
-    max_mms: int = 0
-    ring_bytes: int = 0
-    intervals: bool = False
-    charges: bool = False
-    examples: bool = True
-    record: bool = False
-    cycle_ring_bytes: int = 0
-    attach: str = "ANY"
-    btf: Optional[str] = None
-
-
-@dataclass(frozen=True)
-class HostFacts:
-    """``struct corelock_host``; ``jit`` None: not known."""
-
-    capabilities: int
-    memcg_path: bool
-    jit: Optional[bool]
-
-
-@dataclass(frozen=True)
-class RecordingStatus:
-    """``struct corelock_recording``; ``ended_ns`` None: it goes on, or was ended by us."""
-
-    bytes: int
-    cycles: int
-    not_written: int
-    ended_ns: Optional[int]
-    sys_errno: int
-    full: bool
-
-
-class SlowRecord(NamedTuple):
-    """A slow event, the index of its row, and the id of its stacks if cycles are recorded."""
-
-    row: int
-    stack: int
-    event: SlowEvent
 
 
 def take_locks(times: int) -> None:
     """Take the own mmap_lock so often by munlock, and as often by msync."""
     error = _ffi.library()[1].corelock_take_locks(times)
     if error:
-        raise errors.CorelockError(f"cannot take locks: {os.strerror(-error)}")
-
-
-def _path(ffi: Any, path: Optional[str]) -> Any:
-    """A file's name for the library, NULL for none. It lives as long as what is returned."""
-    return ffi.NULL if path is None else ffi.new("char[]", os.fsencode(path))
-
-
-def _exception(ffi: Any, error: Any) -> errors.CorelockError:
-    """A ``struct corelock_error`` as what Python raises."""
-    message, remedy, log = (
-        ffi.string(text).decode(errors="replace")
-        for text in (error.message, error.remedy, error.log)
-    )
-    name = ffi.typeof("enum corelock_code").elements[error.code]
-    return _EXCEPTIONS[name](message, remedy, log)
+        raise CorelockError(f"cannot take locks: {os.strerror(-error)}")
 
 
 class Session:
@@ -139,13 +61,13 @@ class Session:
 
     def _check(self, result: int) -> int:
         if result < 0:
-            raise _exception(self._ffi, self._lib.corelock_last_error(self._session))
+            raise exception_of(self._ffi, self._lib.corelock_last_error(self._session))
         return result
 
     def configure(self, options: Options) -> None:
         """Hand over the options."""
         off = self._lib.CORELOCK_SLOW_OFF
-        path = _path(self._ffi, options.btf)
+        path = c_path(self._ffi, options.btf)
         self._check(
             self._lib.corelock_configure(
                 self._session,
@@ -250,40 +172,8 @@ class Session:
             for i in range(count):
                 middle = at + rows[i].wait_buckets * size
                 end = middle + rows[i].hold_buckets * size
-                yield self._reading(rows[i], packed[at:middle], packed[middle:end])
+                yield convert.reading(rows[i], packed[at:middle], packed[middle:end], self._machine)
                 at = end
-
-    def _reading(self, raw: Any, waits: bytes, holds: bytes) -> Reading:
-        comm = kernel_name(bytes(raw.comm))
-        mm_pid, pid, tid = raw.mm_pid, raw.pid, raw.tid
-        row = Row(
-            process_key=raw.mm_id,
-            thread_key=raw.task_id,
-            mm_pid=mm_pid,
-            # Of 40,000 rows, equal numbers that are one object save megabytes.
-            mm_host_pid=mm_pid if raw.mm_host_pid == mm_pid else raw.mm_host_pid,
-            mm_comm=kernel_name(bytes(raw.mm_comm)),
-            pid=pid,
-            tid=tid,
-            host_pid=pid if raw.host_pid == pid else raw.host_pid,
-            host_tid=tid if raw.host_tid == tid else raw.host_tid,
-            comm=comm,
-            mode=_MODES[raw.mode],  # type: ignore[arg-type]
-            operation=operation_name(raw.operation, comm, self._machine),
-            downgrades=raw.downgrades,
-            trylock_failures=raw.trylock_failures,
-            aborted_waits=raw.aborted_waits,
-            wait=Times(
-                raw.wait_count, raw.wait_total_ns, raw.wait_max_ns, raw.wait_recent_max_ns,
-                Histogram(waits),
-            ),
-            hold=Times(
-                raw.hold_count, raw.hold_total_ns, raw.hold_max_ns, raw.hold_recent_max_ns,
-                Histogram(holds),
-            ),
-        )  # fmt: skip
-        contention = (raw.contended_waits, raw.contended_ns, raw.unknown_ns, raw.unheld_ns)
-        return Reading(row, raw.named_ns, raw.mm_start_ns, raw.row, contention)
 
     def charges(self, waiter_row: int = 0) -> list[RawCharge]:
         """All charges of waits to holds, by the indices of their rows; or of one row's waits."""
@@ -309,7 +199,7 @@ class Session:
         """One row of the kernel's table as it is called now, without its waits and holds."""
         raw = self._ffi.new("struct corelock_reading *")
         self._check(self._lib.corelock_read_row(self._session, index, raw))
-        return self._reading(raw, b"", b"").row
+        return convert.reading(raw, b"", b"", self._machine).row
 
     def look(self) -> None:
         """Find what has been counted since the last time; :meth:`active` gives it."""
@@ -350,7 +240,13 @@ class Session:
         if longest_only:
             wanted.sort(key=lambda record: record.duration_ns)
             wanted = list({record.kind: record for record in wanted}.values())
-        taken = [SlowRecord(each.row, each.stack, self._slow_event(each)) for each in wanted]
+        taken = [
+            SlowRecord(
+                each.row, each.stack,
+                convert.slow_event(self._ffi, self._lib, each, self._machine),
+            )
+            for each in wanted
+        ]  # fmt: skip
         return taken, count == _SLOW_BATCH
 
     def record_begin(self, fd: int, max_bytes: int, header: bytes) -> None:
@@ -381,41 +277,6 @@ class Session:
         """Write what is left; once detached."""
         self._check(self._lib.corelock_record_end(self._session))
 
-    def _slow_event(self, record: Any) -> SlowEvent:
-        comm = kernel_name(bytes(record.comm))
-        user_bytes = record.user_stack_bytes
-        return SlowEvent(
-            kind=_KINDS[record.kind],  # type: ignore[arg-type]
-            start_ns=record.start_ns,
-            duration_ns=record.duration_ns,
-            mm_pid=record.mm_pid,
-            mm_host_pid=record.mm_host_pid,
-            mm_comm=kernel_name(bytes(record.mm_comm)),
-            pid=record.pid,
-            tid=record.tid,
-            host_pid=record.host_pid,
-            host_tid=record.host_tid,
-            comm=comm,
-            mode=_MODES[record.mode],  # type: ignore[arg-type]
-            operation=operation_name(record.operation, comm, self._machine),
-            kernel_stack=tuple(record.kernel_stack[0 : max(0, record.kernel_stack_bytes) // 8]),
-            user_stack=tuple(record.user_stack[0 : max(0, user_bytes) // 8]),
-            user_stack_full=user_bytes == self._ffi.sizeof(record.user_stack),
-            stack_failed=record.kernel_stack_bytes < 0 or user_bytes < 0,
-            user_context=self._user_context(record) if record.user_ip else None,
-            process_key=record.mm_id,
-        )
-
-    def _user_context(self, record: Any) -> UserContext:
-        return UserContext(
-            record.user_ip,
-            record.user_sp,
-            record.user_frame,
-            record.user_other,
-            self._lib.CORELOCK_COPY_BELOW,
-            self._ffi.buffer(record.user_copy)[0 : record.user_copy_bytes],
-        )
-
     def lock_totals(self) -> dict[str, int]:
         """``waits`` that got the lock, ``holds``, ``downgrades`` and ``failures`` of all rows."""
         totals = self._ffi.new("struct corelock_totals *")
@@ -431,7 +292,7 @@ class Session:
         """
         totals = self._ffi.new("struct corelock_totals *")
         self._check(self._lib.corelock_read_totals(self._session, totals))
-        accounting = self._accounting(totals)
+        accounting = convert.accounting(self._ffi, totals, self.attached_by())
         if self._detached:
             return accounting
         left_over = accounting.unaccounted + accounting.held_at_end
@@ -443,89 +304,6 @@ class Session:
         self._check(
             self._lib.corelock_read_counters(self._session, self._ffi.addressof(totals, "counters"))
         )
-        losses = self._accounting(totals).losses
+        losses = convert.accounting(self._ffi, totals, self.attached_by()).losses
         losses.pop("unaccounted", None)
         return losses
-
-    def _accounting(self, totals: Any) -> Accounting:
-        counters = totals.counters
-        events = self._names("corelock_event", "CORELOCK_EVENT_")
-        lost = dict(zip(self._names("corelock_lost", "CORELOCK_LOST_"), counters.lost))
-        lost.update((f"recursion_{e}", n) for e, n in zip(events, counters.recursion_misses))
-        unmatched = self._names("corelock_unmatched", "CORELOCK_UNMATCHED_")
-        return Accounting(
-            events={
-                event: totals.seen[i] + counters.seen_without_row[i] + counters.recursion_misses[i]
-                for i, event in enumerate(events)
-            },
-            # A wait pairs its start. A failure pairs its start and itself. A hold pairs
-            # the acquisition that opened it and the release that closed it, or, when a
-            # downgrade closed it, only the former.
-            paired=totals.waits + 2 * totals.failures + 2 * totals.holds - totals.downgrades,
-            held_at_start=counters.held_at_start,
-            held_at_end=counters.open_waits + counters.open_holds,
-            unmatched=dict(zip(unmatched, counters.unmatched)),
-            lost=lost,
-            slow_recorded=counters.slow_recorded,
-            slow_lost={"ring_full": counters.ring_full, "stack_failed": counters.stack_failed},
-            cycles_lost=counters.cycles_full,
-            stacks_full=counters.stacks_full,
-            children_not_followed=counters.not_followed,
-            self_events=counters.self,
-            hooks_missed=counters.hook_misses,
-            charges_full=counters.charges_full,
-            open_waits=counters.open_waits,
-            attached_by=self.attached_by(),
-        )
-
-    def _names(self, enum: str, prefix: str) -> list[str]:
-        """An enum's members as the JSON names them, in order, without the count at the end."""
-        members = self._ffi.typeof(f"enum {enum}").elements
-        return [members[i][len(prefix) :].lower() for i in sorted(members)[:-1]]
-
-
-class LockReader:
-    """One ``corelock_holders``. Not thread-safe.
-
-    Every method raises a :class:`~corelock.errors.CorelockError` on failure.
-    """
-
-    def __init__(self, btf: Optional[str] = None, cgroup_id: int = 0) -> None:
-        self._ffi, self._lib = _ffi.library()
-        self._holders = self._lib.corelock_holders_new()
-        if self._holders == self._ffi.NULL:
-            raise MemoryError("corelock_holders_new")
-        self._free = weakref.finalize(self, self._lib.corelock_holders_free, self._holders)
-        self._machine = os.uname().machine
-        if btf is not None:
-            self._check(self._lib.corelock_holders_use_btf(self._holders, _path(self._ffi, btf)))
-        self._lib.corelock_holders_use_cgroup(self._holders, cgroup_id)
-
-    def load(self) -> None:
-        """Load what snapshots need; after a failure only ``close`` may be called."""
-        self._check(self._lib.corelock_holders_load(self._holders))
-
-    def close(self) -> None:
-        """Free; afterwards only ``close`` may be called."""
-        self._free()
-        self._holders = self._ffi.NULL
-
-    def _check(self, result: int) -> int:
-        if result < 0:
-            raise _exception(self._ffi, self._lib.corelock_holders_last_error(self._holders))
-        return result
-
-    def is_held(self, pid: int) -> bool:
-        """Whether a process's lock is held for writing or waited for."""
-        return bool(self._check(self._lib.corelock_holders_is_held(self._holders, pid)))
-
-    def snapshot(self, pid: int, self_tgid: int, waiters: bool) -> HoldersSnapshot:
-        """The locks in use, of all processes or (not 0) of ``pid``."""
-        # Not at the top: tracing does not pay for it.
-        from corelock._locks import convert
-
-        held = self._ffi.new("struct corelock_held *")
-        self._check(
-            self._lib.corelock_holders_snapshot(self._holders, pid, self_tgid, waiters, held)
-        )
-        return convert(held, waiters, self._lib, kernel_name, self._machine)

@@ -1,0 +1,125 @@
+"""The library's structs as what ``corelock.model`` has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from corelock._rows import Reading
+from corelock.histogram import Histogram
+from corelock.model import Accounting, Row, SlowEvent, Times, UserContext
+from corelock.names import kernel_name
+from corelock.symbolize.syscalls import operation_name
+
+_MODES = ("read", "write")
+_KINDS = ("wait", "hold")
+
+
+def reading(raw: Any, waits: bytes, holds: bytes, machine: str) -> Reading:
+    """A ``struct corelock_reading``, with its buckets."""
+    comm = kernel_name(bytes(raw.comm))
+    mm_pid, pid, tid = raw.mm_pid, raw.pid, raw.tid
+    row = Row(
+        process_key=raw.mm_id,
+        thread_key=raw.task_id,
+        mm_pid=mm_pid,
+        # Of 40,000 rows, equal numbers that are one object save megabytes.
+        mm_host_pid=mm_pid if raw.mm_host_pid == mm_pid else raw.mm_host_pid,
+        mm_comm=kernel_name(bytes(raw.mm_comm)),
+        pid=pid,
+        tid=tid,
+        host_pid=pid if raw.host_pid == pid else raw.host_pid,
+        host_tid=tid if raw.host_tid == tid else raw.host_tid,
+        comm=comm,
+        mode=_MODES[raw.mode],  # type: ignore[arg-type]
+        operation=operation_name(raw.operation, comm, machine),
+        downgrades=raw.downgrades,
+        trylock_failures=raw.trylock_failures,
+        aborted_waits=raw.aborted_waits,
+        wait=Times(
+            raw.wait_count, raw.wait_total_ns, raw.wait_max_ns, raw.wait_recent_max_ns,
+            Histogram(waits),
+        ),
+        hold=Times(
+            raw.hold_count, raw.hold_total_ns, raw.hold_max_ns, raw.hold_recent_max_ns,
+            Histogram(holds),
+        ),
+    )  # fmt: skip
+    contention = (raw.contended_waits, raw.contended_ns, raw.unknown_ns, raw.unheld_ns)
+    return Reading(row, raw.named_ns, raw.mm_start_ns, raw.row, contention)
+
+
+def slow_event(ffi: Any, lib: Any, record: Any, machine: str) -> SlowEvent:
+    """A ``struct corelock_slow``."""
+    comm = kernel_name(bytes(record.comm))
+    user_bytes = record.user_stack_bytes
+    return SlowEvent(
+        kind=_KINDS[record.kind],  # type: ignore[arg-type]
+        start_ns=record.start_ns,
+        duration_ns=record.duration_ns,
+        mm_pid=record.mm_pid,
+        mm_host_pid=record.mm_host_pid,
+        mm_comm=kernel_name(bytes(record.mm_comm)),
+        pid=record.pid,
+        tid=record.tid,
+        host_pid=record.host_pid,
+        host_tid=record.host_tid,
+        comm=comm,
+        mode=_MODES[record.mode],  # type: ignore[arg-type]
+        operation=operation_name(record.operation, comm, machine),
+        kernel_stack=tuple(record.kernel_stack[0 : max(0, record.kernel_stack_bytes) // 8]),
+        user_stack=tuple(record.user_stack[0 : max(0, user_bytes) // 8]),
+        user_stack_full=user_bytes == ffi.sizeof(record.user_stack),
+        stack_failed=record.kernel_stack_bytes < 0 or user_bytes < 0,
+        user_context=_user_context(ffi, lib, record) if record.user_ip else None,
+        process_key=record.mm_id,
+    )
+
+
+def _user_context(ffi: Any, lib: Any, record: Any) -> UserContext:
+    return UserContext(
+        record.user_ip,
+        record.user_sp,
+        record.user_frame,
+        record.user_other,
+        lib.CORELOCK_COPY_BELOW,
+        ffi.buffer(record.user_copy)[0 : record.user_copy_bytes],
+    )
+
+
+def accounting(ffi: Any, totals: Any, attached_by: str) -> Accounting:
+    """A ``struct corelock_totals``; ``held_at_end`` is what was counted as open."""
+    counters = totals.counters
+    events = _names(ffi, "corelock_event", "CORELOCK_EVENT_")
+    lost = dict(zip(_names(ffi, "corelock_lost", "CORELOCK_LOST_"), counters.lost))
+    lost.update((f"recursion_{e}", n) for e, n in zip(events, counters.recursion_misses))
+    unmatched = _names(ffi, "corelock_unmatched", "CORELOCK_UNMATCHED_")
+    return Accounting(
+        events={
+            event: totals.seen[i] + counters.seen_without_row[i] + counters.recursion_misses[i]
+            for i, event in enumerate(events)
+        },
+        # A wait pairs its start. A failure pairs its start and itself. A hold pairs
+        # the acquisition that opened it and the release that closed it, or, when a
+        # downgrade closed it, only the former.
+        paired=totals.waits + 2 * totals.failures + 2 * totals.holds - totals.downgrades,
+        held_at_start=counters.held_at_start,
+        held_at_end=counters.open_waits + counters.open_holds,
+        unmatched=dict(zip(unmatched, counters.unmatched)),
+        lost=lost,
+        slow_recorded=counters.slow_recorded,
+        slow_lost={"ring_full": counters.ring_full, "stack_failed": counters.stack_failed},
+        cycles_lost=counters.cycles_full,
+        stacks_full=counters.stacks_full,
+        children_not_followed=counters.not_followed,
+        self_events=counters.self,
+        hooks_missed=counters.hook_misses,
+        charges_full=counters.charges_full,
+        open_waits=counters.open_waits,
+        attached_by=attached_by,
+    )
+
+
+def _names(ffi: Any, enum: str, prefix: str) -> list[str]:
+    """An enum's members as the JSON names them, in order, without the count at the end."""
+    members = ffi.typeof(f"enum {enum}").elements
+    return [members[i][len(prefix) :].lower() for i in sorted(members)[:-1]]
