@@ -35,7 +35,8 @@ if TYPE_CHECKING:
         Waiter,
     )
     from corelock.model import Accounting, Cgroup, Row, SlowEvent, Snapshot, Times
-    from corelock.recorder import Recorder, RecordingResult, record
+    from corelock.recordblocks import RecordingResult
+    from corelock.recorder import Recorder, record
     from corelock.recording import NotARecording, Recording, open_recording
     from corelock.sampler import HolderSampler, HoldWatch, holders
     from corelock.tracer import Tracer
@@ -64,7 +65,8 @@ _NAMES = {
         "Holder", "HoldersSnapshot", "LockState", "LockThread", "Process", "SeenLock", "Waiter",
     ),
     "model": ("Accounting", "Cgroup", "Row", "SlowEvent", "Snapshot", "Times"),
-    "recorder": ("Recorder", "RecordingResult", "record"),
+    "recordblocks": ("RecordingResult",),
+    "recorder": ("Recorder", "record"),
     "recording": ("NotARecording", "Recording", "open_recording"),
     "sampler": ("HoldWatch", "HolderSampler", "holders"),
     "tracer": ("Tracer",),

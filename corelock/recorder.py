@@ -2,65 +2,31 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import select
 import threading
-import time
-import uuid
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Optional, Union
+from dataclasses import replace
+from typing import Any, Optional, Union
 
 from corelock import target
 from corelock._native import Options, RecordingStatus, Session, SlowRecord
 from corelock.arguments import FileName, check_range, file_name, is_whole
 from corelock.errors import CorelockError, InvalidArgument
-from corelock.export.fields import cgroup_fields, target_fields, well_formed
-from corelock.model import Accounting, Host, Target
+from corelock.model import Target
 from corelock.outfile import OutFile, open_outfile
 from corelock.probe import LockProbe
+from corelock.recordblocks import EndedBy, RecordingResult, footer, header, result_of
 from corelock.stacktable import StackTable
 from corelock.symbolize import Symbolizer
 from corelock.tracer import MAX_RING_BYTES, Tracer
-from corelock.version import VERSION
-
-#: What can end a recording.
-EndedBy = Literal["duration", "signal", "target_exit", "max_size", "no_space", "error", "stop"]
 
 MAX_FILE_BYTES = (1 << 63) - 1
 #: Stacks that wait for their names take 17 KiB each; what goes beyond waits in the kernel.
 _MOST_PENDING = 2000
 #: As many as are lost if recording is killed.
 _STACKS_PER_BLOCK = 64
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@dataclass(frozen=True)
-class RecordingResult:
-    """What a recording came to.
-
-    ``cycles`` are in the file, which has ``bytes``. Of the ``cycles_lost``, ``ring_full`` came
-    faster than they could be written, ``not_written`` came when the file could not be written
-    on. ``stacks`` is how many ids of stacks are in the file, ``stacks_lost`` how many stacks are
-    not, by cause. ``error`` is why the file could not be written on, None if it could.
-    """
-
-    ended_by: EndedBy
-    duration_ns: int
-    bytes: int
-    cycles: int
-    cycles_lost: dict[str, int]
-    stacks: int
-    stacks_lost: dict[str, int]
-    error: Optional[str]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every cycle and every stack is in the file."""
-        return not (any(self.cycles_lost.values()) or any(self.stacks_lost.values()) or self.error)
 
 
 class Recorder(Tracer):
@@ -164,26 +130,22 @@ class Recorder(Tracer):
         if self._file is not None:
             with suppress(OSError):  # a pipe
                 os.ftruncate(self._fd, 0)
-        session.record_begin(self._fd, self._max_bytes, _as_json(self._header(session)))
+        session.record_begin(self._fd, self._max_bytes, self._header(session))
         self._begun = True
 
-    def _header(self, session: Session) -> dict[str, Any]:
+    def _header(self, session: Session) -> bytes:
         traced = None
         if self.pid is not None:
             traced = Target(self.pid, target.comm_of(self.pid), self.host_pid)
-        return {
-            "format": "corelock recording",
-            "corelock": VERSION,
-            "id": uuid.uuid4().hex,
-            "start_ns": self._start_ns,
-            "clock": _clocks(),
-            "host": {**asdict(Host.this()), "boot_id": target.boot_id()},
-            "target": target_fields(traced),
-            "cgroup": cgroup_fields(self.cgroup),
-            "command": [well_formed(word) for word in self._command] or None,
-            "attached_by": session.attached_by(),
-            "slow_ns": self._slow_ns,
-        }
+        return header(
+            start_ns=self._start_ns,
+            boot_id=target.boot_id(),
+            target=traced,
+            cgroup=self.cgroup,
+            command=self._command,
+            attached_by=session.attached_by(),
+            slow_ns=self._slow_ns,
+        )
 
     @property
     def status(self) -> RecordingStatus:
@@ -295,62 +257,19 @@ class Recorder(Tracer):
 
     def _finish(self, session: Session, ended_by: EndedBy) -> RecordingResult:
         """Write what comes last: stacks, and where everything went."""
-        status, accounting = session.record_status(), session.accounting()
-        result = RecordingResult(
-            ended_by=_ended_by(status, ended_by),
-            duration_ns=self.duration_ns,
-            bytes=status.bytes,
-            cycles=status.cycles,
-            cycles_lost={
-                "ring_full": accounting.cycles_lost, "not_written": status.not_written,
-            },
-            stacks=self._stacks.ids,
-            stacks_lost={**accounting.slow_lost, "table_full": accounting.stacks_full},
-            error=os.strerror(status.sys_errno) if status.sys_errno else None,
-        )  # fmt: skip
-        footer = self._footer(result, accounting, session.lock_totals())
+        accounting = session.accounting()
+        result = result_of(
+            session.record_status(), accounting, self._stacks.ids, self.duration_ns, ended_by
+        )
+        end_ns = self._start_ns + self.duration_ns
         try:
             self._write_stacks(session)
-            session.record_block("FOOTER", _as_json(footer))
+            session.record_block(
+                "FOOTER", footer(result, end_ns, session.lock_totals(), accounting)
+            )
         except CorelockError as error:
             result = replace(result, error=result.error or error.message)
         return replace(result, bytes=session.record_status().bytes)
-
-    def _footer(
-        self, result: RecordingResult, accounting: Accounting, totals: dict[str, int]
-    ) -> dict[str, Any]:
-        from corelock.export.jsonout import accounting_fields
-
-        return {
-            "end_ns": self._start_ns + result.duration_ns,
-            "clock": _clocks(),
-            "ended_by": result.ended_by,
-            "cycles": {"written": result.cycles, "lost": result.cycles_lost},
-            "stacks": {"ids": result.stacks, "lost": result.stacks_lost},
-            "totals": totals,
-            "accounting": accounting_fields(accounting),
-        }
-
-
-def _ended_by(status: RecordingStatus, given: EndedBy) -> EndedBy:
-    if status.full:
-        return "max_size"
-    if status.sys_errno:
-        return "no_space" if status.sys_errno in _NO_SPACE else "error"
-    return given
-
-
-def _as_json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-def _clocks() -> dict[str, int]:
-    """What the clocks say, the first one as near to the others as can be."""
-    return {
-        "monotonic_ns": time.monotonic_ns(),
-        "realtime_ns": time.time_ns(),
-        "boottime_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
-    }
 
 
 def record(

@@ -14,7 +14,8 @@ from corelock.cli.options import common_options, slow_option, target_options
 from corelock.cli.traced import TracedOptions, TracedRun
 from corelock.errors import CorelockError
 from corelock.model import Accounting
-from corelock.recorder import EndedBy, Recorder, RecordingResult, record
+from corelock.recordblocks import EndedBy, RecordingResult
+from corelock.recorder import Recorder, record
 from corelock.render.units import count, duration
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
