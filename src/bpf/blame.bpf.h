@@ -109,8 +109,6 @@ static __always_inline struct hold_history *history_of(__u32 mm_id)
 }
 
 /* Sends an example of a row's waits or holds if it is twice as long as the last one; whether so. */
-const volatile bool send_examples;
-
 static __always_inline int send_example(void *ctx, __u32 index, __u32 kind, __u64 start_ns,
 					__u64 duration_ns)
 {

@@ -19,6 +19,7 @@ const volatile bool follow_children;
 const volatile __u32 self_tgid;	 /* 0: the tool is part of what is studied */
 const volatile bool keep_recent; /* maxima by interval */
 const volatile bool charge_waits;
+const volatile bool send_examples; /* of what is charged */
 const volatile bool record_cycles;
 const volatile __u32 max_rows;
 const volatile __u32 max_mms;

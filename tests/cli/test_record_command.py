@@ -154,7 +154,7 @@ def test_the_disk_is_full_from_the_start(small_disk: Path) -> None:
 
 def test_a_limit_of_file_sizes(tmp_path: Path, endless: Workload) -> None:
     path = tmp_path / "a.corelock"
-    prefix = ["sh", "-c", 'ulimit -f 2048; exec "$@"', "sh"]
+    prefix = ["sh", "-c", 'ulimit -f 8192; exec "$@"', "sh"]
     with Corelock("record", "-o", path, "--pid", endless.pid, prefix=prefix) as corelock_:
         endless.go()
         result = corelock_.finish()

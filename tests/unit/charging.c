@@ -56,6 +56,7 @@ static struct {
 } hot;
 struct corelock_counters counters;
 static __u32 next_row, max_rows, history_mask;
+static const bool send_examples = true;
 static char rows, row_ids, contentions; /* only their addresses are looked at */
 __u64 examples_sent[2];			/* by enum corelock_slow_kind */
 
