@@ -43,12 +43,19 @@ sys.path[:] = [archive]
 sys.modules["_cffi_backend"] = types.ModuleType("_cffi_backend")
 sys.modules["_cffi_backend"].FFI = lambda *_, **__: None
 from corelock.extras import MissingExtra
+extras = {
+    "google", "jinja2", "numpy", "opentelemetry", "perfetto", "prometheus_client", "pyarrow",
+    "pytest", "textual",
+}
 for name in zipfile.ZipFile(archive).namelist():
     if name.startswith("corelock/") and name.endswith(".pyc"):
         try:
             __import__(name[: -len(".pyc")].replace("/", ".").removesuffix(".__init__"))
         except MissingExtra:
             pass
+        except ModuleNotFoundError as error:
+            if error.name.partition(".")[0] not in extras:
+                raise
 END
 	echo "corelock: the file lacks a module (packaging/python-modules, append_python.py)" >&2
 	exit 1
