@@ -64,11 +64,13 @@ class Activity:
 class WaitBlame:
     """Whose holds a wait was due to, the largest part first.
 
-    ``exact`` says that the charges are of this wait alone, and at least half of it; what they
-    leave is unknown. Else they are of all waits so far of its thread, operation and mode.
+    ``exact`` says that the charges are of this wait alone, and at least half of it. Else they are
+    of all waits so far of its thread, operation and mode. ``wait_ns`` is how long it was, or all
+    those together; what the charges leave of that is others' and unknown.
     ``holder_example`` is a hold of the first of them with its stacks, if one was sent.
     """
 
     charges: tuple[Charge, ...]
     exact: bool
+    wait_ns: int
     holder_example: Optional[SlowEvent]

@@ -31,6 +31,11 @@ class OutFile:
         with suppress(FileNotFoundError):
             os.unlink(self.name, dir_fd=self.folder)
 
+    def made_anew(self) -> int:
+        """A new file of that name, in place of the one that is open; open for writing."""
+        self.remove()
+        return os.open(self.name, _WRITE | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=self.folder)
+
     def close(self) -> None:
         """Give back the folder; ``fd`` belongs to the stream that was made of it."""
         os.close(self.folder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +29,11 @@ MAX_FILE_BYTES = (1 << 63) - 1
 _MOST_PENDING = 2000
 #: As many as are lost if recording is killed.
 _STACKS_PER_BLOCK = 64
+#: From so long on it was waiting for a lock, on which so much of the time may be spent.
+_LONG_OBSERVING_S = 0.01
+_OBSERVING_SHARE = 0.1
+#: What mappings may be looked for when recording has ended.
+_MOST_NAMING_S = 2.0
 
 
 class Recorder(Tracer):
@@ -59,6 +66,8 @@ class Recorder(Tracer):
             self._fd = int(path)  # type: ignore[arg-type]
         else:
             self._path = file_name("file", path)  # type: ignore[arg-type]
+            if not self._path:
+                raise InvalidArgument("no file is named to record to", "Name one.")
         self._overwrite = overwrite
         self._max_bytes = max_bytes or 0
         self._cycle_ring_bytes = cycle_ring_bytes or 0
@@ -72,6 +81,9 @@ class Recorder(Tracer):
         self._pending: deque[SlowRecord] = deque()
         self._thread: Optional[threading.Thread] = None
         self._stop_pipe = (-1, -1)
+        self._stopping = False
+        #: By process: when its mappings may be asked for again.
+        self._not_before_s: dict[int, float] = {}
         #: What it came to, once stopped.
         self.result: Optional[RecordingResult] = None
 
@@ -93,10 +105,19 @@ class Recorder(Tracer):
                 self._close_file()
                 raise
             self._stop_pipe = os.pipe2(os.O_CLOEXEC)
-            self._thread = threading.Thread(target=self._name_stacks, name="corelock-stacks")
+            self._thread = threading.Thread(
+                target=self._name_stacks, name="corelock-stacks", daemon=True
+            )
             self._thread.start()
 
     def _open_file(self, path: str) -> OutFile:
+        # Before it is opened: to open a pipe would mean to wait for who reads it.
+        if os.path.lexists(path) and not self._overwrite:
+            raise _is_there(path)
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise InvalidArgument(
+                f"{path} is no regular file", "Record to stdout (-o -), and lead it there."
+            )
         try:
             file = open_outfile(path)
         except OSError as error:
@@ -106,9 +127,7 @@ class Recorder(Tracer):
         if not file.is_new and not self._overwrite:
             os.close(file.fd)
             file.close()
-            raise InvalidArgument(
-                f"{path} is there already", "Name another file, or overwrite this one (--force)."
-            )
+            raise _is_there(path)
         return file
 
     def _close_file(self) -> None:
@@ -116,7 +135,8 @@ class Recorder(Tracer):
         file, self._file = self._file, None
         if file is None:
             return
-        os.close(file.fd)
+        assert self._fd is not None
+        os.close(self._fd)
         if file.is_new and not self._begun:
             file.remove()
         file.close()
@@ -127,9 +147,10 @@ class Recorder(Tracer):
     def _attach(self, session: Session) -> None:
         super()._attach(session)
         assert self._fd is not None
-        if self._file is not None:
-            with suppress(OSError):  # a pipe
-                os.ftruncate(self._fd, 0)
+        if self._file is not None and not self._file.is_new:
+            # Who reads the old one goes on reading that.
+            os.close(self._fd)
+            self._fd = self._file.made_anew()
         session.record_begin(self._fd, self._max_bytes, self._header(session))
         self._begun = True
 
@@ -177,6 +198,7 @@ class Recorder(Tracer):
         Raises:
             InvalidArgument: as :meth:`Tracer.stop`.
         """
+        self._stopping = True
         with self._lock:
             super().stop()
             if self.result is not None or not self._begun:
@@ -186,11 +208,21 @@ class Recorder(Tracer):
             session = self._open()
             try:
                 session.record_end()
-                self._take(session)
-                while self._pending:
-                    self._name_one()
+                self._name_rest(session)
             finally:
                 self.result = self._finish(session, ended_by)
+
+    def _name_rest(self, session: Session) -> None:
+        """What is still without names, for as long as a user may be kept waiting."""
+        deadline_s = time.monotonic() + _MOST_NAMING_S
+        more = True
+        while more or self._pending:
+            more = self._take(session)
+            while self._pending:
+                record = self._pending.popleft()
+                if time.monotonic() < deadline_s:
+                    self._observe(record)
+                self._stacks.add(record.stack, self.symbols.resolve(record.event))
 
     def close(self) -> None:
         """Stop, detach and free everything. Repeating it does nothing.
@@ -223,32 +255,39 @@ class Recorder(Tracer):
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         poll.register(self._stop_pipe[0], select.POLLIN)
-        while True:
-            ready = dict(poll.poll(0 if self._pending else None))
-            if self._stop_pipe[0] in ready:
-                return
-            with self._lock:
-                session = self._open()
-                if ready:
-                    self._take(session)
-            if self._pending:
-                self._name_one()
+        while not self._stopping:
+            # To learn mappings comes first: their process may end.
+            if poll.poll(0 if self._pending else None) and not self._stopping:
+                with self._lock:
+                    taken = len(self._pending)
+                    self._take(self._open())
+                for record in itertools.islice(self._pending, taken, None):
+                    if not self._stopping:
+                        self._observe(record)
+            if self._pending and not self._stopping:
+                record = self._pending.popleft()
+                self._stacks.add(record.stack, self.symbols.resolve(record.event))
             if not self._pending or self._stacks.fresh >= _STACKS_PER_BLOCK:
                 with self._lock, suppress(CorelockError):  # shows in the status
-                    self._write_stacks(session)
+                    self._write_stacks(self._open())
 
-    def _take(self, session: Session) -> None:
-        """Take stacks out of the ring, and see where their code is mapped."""
-        more = True
-        while more and len(self._pending) < _MOST_PENDING:
-            records, more = session.slow_batch(0, 0)
-            for record in records:
-                self.symbols.observe(record.event)
-            self._pending.extend(records)
+    def _take(self, session: Session) -> bool:
+        """Take some stacks out of the ring, as there is room for; whether there may be more."""
+        if len(self._pending) >= _MOST_PENDING:
+            return False
+        records, more = session.slow_batch(0, 0)
+        self._pending.extend(records)
+        return more
 
-    def _name_one(self) -> None:
-        record = self._pending.popleft()
-        self._stacks.add(record.stack, self.symbols.resolve(record.event))
+    def _observe(self, record: SlowRecord) -> None:
+        """See where its code is mapped; of a process whose lock is not to be had, not each time."""
+        process, now_s = record.event.process_key, time.monotonic()
+        if now_s < self._not_before_s.get(process, 0):
+            return
+        self.symbols.observe(record.event)
+        took_s = time.monotonic() - now_s
+        if took_s > _LONG_OBSERVING_S:
+            self._not_before_s[process] = now_s + took_s / _OBSERVING_SHARE
 
     def _write_stacks(self, session: Session) -> None:
         block = self._stacks.take_block()
@@ -270,6 +309,12 @@ class Recorder(Tracer):
         except CorelockError as error:
             result = replace(result, error=result.error or error.message)
         return replace(result, bytes=session.record_status().bytes)
+
+
+def _is_there(path: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"{path} is there already", "Name another file, or overwrite this one (--force)."
+    )
 
 
 def record(

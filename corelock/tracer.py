@@ -518,7 +518,10 @@ class Tracer:
                 for one in raw[:_CAUSES]
             )  # fmt: skip
             example = self._examples.get((raw[0].holder, "hold")) if raw else None
-            return WaitBlame(charges, exact, example)
+            wait_ns = wait.duration_ns
+            if not exact and index is not None:
+                wait_ns = session.row(index).wait.total_ns
+            return WaitBlame(charges, exact, wait_ns, example)
 
     def _check_blame(self) -> None:
         if not self._blame:

@@ -65,7 +65,8 @@ def worst(*, exact: bool = True) -> WorstWait:
         Charge(waiter, row("bio_lazy_free", 4212, "munmap"), "convoy", 1_900_000, 1, 0),
     )
     hold = slow("hold", 7_000_000, comm="htop", tid=999, pid=999, kernel_stack=KERNEL_STACK[:2])
-    return WorstWait(wait, WaitBlame(charges, exact, hold.event), hold)
+    wait_ns = wait.event.duration_ns if exact else 20_000_000
+    return WorstWait(wait, WaitBlame(charges, exact, wait_ns, hold.event), hold)
 
 
 def locks() -> Locks:

@@ -196,7 +196,7 @@ class Session:
         ]  # fmt: skip
 
     def row(self, index: int) -> Row:
-        """One row of the kernel's table as it is called now, without its waits and holds."""
+        """One row of the kernel's table as it is now; of its waits and holds only the sums."""
         raw = self._ffi.new("struct corelock_reading *")
         self._check(self._lib.corelock_read_row(self._session, index, raw))
         return convert.reading(raw, b"", b"", self._machine).row

@@ -19,6 +19,7 @@ from typing import Optional
 import click
 
 from corelock.errors import CorelockError, InvalidArgument
+from corelock.extras import MissingExtra
 from corelock.version import VERSION
 
 #: Command, its module in this package, and its line in the overview.
@@ -42,13 +43,31 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"corelock.cli.{COMMANDS[cmd_name][0]}")
+        try:
+            module = importlib.import_module(f"corelock.cli.{COMMANDS[cmd_name][0]}")
+        except MissingExtra as error:
+            return _missing(cmd_name, error)
         command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _missing(name: str, error: MissingExtra) -> click.Command:
+    """What can be said of a command whose packages are not installed."""
+
+    def refuse(words: tuple[str, ...]) -> None:
+        raise error
+
+    return click.Command(
+        name,
+        callback=refuse,
+        params=[click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar="...")],
+        help=f"{COMMANDS[name][1]}\n\nNot to be had here: {error.message}. {error.remedy}",
+        context_settings={"ignore_unknown_options": True},
+    )
 
 
 @click.group(

@@ -14,6 +14,7 @@ from corelock.cli.options import json_option, output_option, top_option
 from corelock.cli.progress import ProgressBar
 from corelock.cli.report import period
 from corelock.cli.run import Output
+from corelock.cli.selecting import refuse_to_overwrite
 from corelock.render.diff import Side, render_diff
 from corelock.render.recorded import loss_words
 
@@ -48,6 +49,7 @@ def command(
     A change is said to be one only where it is more than chance; docs/diff.md says how that is
     judged.
     """
+    refuse_to_overwrite((before, after), output)
     with ExitStack() as stack:
         sources = [stack.enter_context(source) for source in open_sources((before, after))]
         to = stack.enter_context(closing(Output(output)))

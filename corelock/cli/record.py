@@ -48,7 +48,7 @@ class _Options(TracedOptions):
     "--max-size",
     callback=_size,
     metavar="SIZE",
-    help="Stop before the file is larger, as 500M or 2G.",
+    help="Stop at about this size, as 500M or 2G; names and stacks come on top.",
 )
 @click.option(
     "--ring-size",
@@ -95,13 +95,14 @@ class _Run(TracedRun):
     """One run of the command."""
 
     verb = "Recording"
-    ring_remedy = " Raise --ring-size or --slow-us."
+    ring_remedy = " Raise --slow-us."
 
     def __init__(self, options: _Options, recorder: Recorder) -> None:
         super().__init__(options, recorder)
         self._options = options
         self._recorder = recorder
         self.symbols = recorder.symbols
+        self._name = "stdout" if options.output in (None, "-") else str(options.output)
         self.into = "" if options.output == "-" else f" into {options.output}"
 
     def wake_fd(self) -> int:
@@ -131,14 +132,14 @@ class _Run(TracedRun):
         """
         result = self._recorder.result
         assert result is not None
-        self.say(_summary(self._options.output or "", result))
+        self.say(_summary(self._name, result))
         if result.ended_by == "max_size":
             say("corelock: the file has reached --max-size.")
         if result.error is None:
             return
         self._say_losses(accounting)
         raise CorelockError(
-            f"cannot write on {self._options.output}: {result.error}; what is there can be read "
+            f"cannot write on {self._name}: {result.error}; what is there can be read "
             f"({result.cycles_lost['not_written']:,} cycles are not)",
             "Make room there, or name another file (-o).",
         )

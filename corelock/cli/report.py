@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import io
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -22,7 +21,13 @@ from corelock.cli import say
 from corelock.cli.options import by_option, output_option, sort_option, top_option
 from corelock.cli.progress import ProgressBar
 from corelock.cli.run import Output
-from corelock.cli.selecting import check, in_words, selection_of, selection_options
+from corelock.cli.selecting import (
+    check,
+    in_words,
+    refuse_to_overwrite,
+    selection_of,
+    selection_options,
+)
 from corelock.export.recordings import FORMATS, format_named
 from corelock.render.recorded import Recorded, loss_words, render_recorded
 from corelock.render.report import TextOptions
@@ -51,11 +56,7 @@ class _Options:
             raise click.UsageError("--html is a format and a file: leave out --format and -o.")
         if self.what is not None and self.format != "folded":
             raise click.UsageError("--what goes with --format folded.")
-        out = self.html or self.output
-        if out is not None and os.path.exists(out):
-            for file in self.files:
-                if os.path.exists(file) and os.path.samefile(file, out):
-                    raise click.UsageError(f"{out} is the recording: name another file to write.")
+        refuse_to_overwrite(self.files, self.html or self.output)
 
     @property
     def with_blame(self) -> bool:

@@ -32,11 +32,18 @@ _LONGEST_POLL_S = 3600.0
 _LOOK_S = 1.0
 
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextmanager
 def interruptible() -> Iterator[int]:
-    """A descriptor that turns readable at the first Ctrl-C or SIGTERM; a second one aborts."""
+    """A descriptor that turns readable at the first Ctrl-C, SIGTERM, or end of the terminal.
+
+    A second one aborts.
+    """
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    # nohup has the end of the terminal ignored.
+    numbers = [n for n in _STOPS if n != signal.SIGHUP or signal.getsignal(n) == signal.SIG_DFL]
 
     def stop(number: int, frame: object) -> None:
         for each in numbers:
@@ -57,9 +64,9 @@ def interruptible() -> Iterator[int]:
 
 
 def is_stop(stop_fd: int) -> bool:
-    """Whether what made the descriptor readable was one of the two: all that have handlers do."""
+    """Whether what made the descriptor readable was one of these: all that have handlers do."""
     numbers = os.read(stop_fd, 4096)
-    return signal.SIGINT in numbers or signal.SIGTERM in numbers
+    return any(number in numbers for number in _STOPS)
 
 
 _Entry = tuple[int, int, SlowEvent]
@@ -226,13 +233,14 @@ class Output:
     @contextmanager
     def writing(self) -> Iterator[TextIO]:
         """The stream to write a whole result to."""
+        first, self._begun = not self._begun, True
+        whole, regular = False, self._is_regular()
         try:
-            descriptor = self.stream.fileno()
-            if self._path and not self._begun and stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if first and regular:
                 self.stream.truncate(0)
-            self._begun = True
             yield self.stream
             self.stream.flush()
+            whole = True
         except OSError as error:
             discard(self.stream.fileno())
             if isinstance(error, BrokenPipeError):
@@ -242,6 +250,13 @@ class Output:
                 f"cannot write {name}: {error.strerror}",
                 "Make room there, or name another file (-o).",
             ) from error
+        finally:
+            # A part of a file looks like a file.
+            if first and not whole and regular and self._file is not None:
+                self._file.remove()
+
+    def _is_regular(self) -> bool:
+        return self._file is not None and stat.S_ISREG(os.fstat(self._file.fd).st_mode)
 
     def close(self) -> None:
         """Close the file, if it is one; leave no empty one behind."""

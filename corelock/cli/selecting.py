@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
@@ -104,6 +105,12 @@ def check(sources: Sequence[Source], selection: Selection) -> None:
     """
     for source in sources:
         _check_order(*selection.bounds(source))
+    if not any(_is_within(source, selection) for source in sources):
+        longest_ns = max(source.duration_ns for source in sources)
+        raise InvalidArgument(
+            "nothing was recorded at that time",
+            f"The recording is of {duration(longest_ns)}: see the report without --from and --to.",
+        )
     for name, what in (("pid", "process"), ("tid", "thread")):
         id_ = getattr(selection, name)
         only = Selection(**{name: id_})
@@ -117,6 +124,19 @@ def check(sources: Sequence[Source], selection: Selection) -> None:
             f"no operation {selection.operation!r} is recorded there",
             f"Name one of: {', '.join(names)}." if names else "See the report without it.",
         )
+
+
+def _is_within(source: Source, selection: Selection) -> bool:
+    first_ns, last_ns = selection.bounds(source)
+    return first_ns <= source.start_ns + source.duration_ns and last_ns >= source.start_ns
+
+
+def refuse_to_overwrite(files: Sequence[str], output: Optional[str]) -> None:
+    """Raise ``click.UsageError`` if what is to be written is one of the recordings."""
+    if output is None or not os.path.exists(output):
+        return
+    if any(os.path.exists(file) and os.path.samefile(file, output) for file in files):
+        raise click.UsageError(f"{output} is the recording: name another file to write.")
 
 
 def _check_order(first: int, last: int) -> None:

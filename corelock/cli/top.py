@@ -51,8 +51,6 @@ def command(**given: object) -> None:
     --duration; when the target exits, the last picture stays until then. Where stdout,
     stdin or stderr is no terminal, prints intervals as hold-times -i does.
     """
-    with needs("top", "textual"):
-        import textual  # noqa: F401
     options = TracedOptions(tid=None, output=None, command=(), **given)  # type: ignore[arg-type]
     if options.interval is None:
         every_s = min(_EVERY_S, options.duration or _EVERY_S)
@@ -62,6 +60,8 @@ def command(**given: object) -> None:
     if obstacle is not None:
         _print_intervals(options, obstacle)
         return
+    with needs("top", "textual"):
+        import textual  # noqa: F401
     tracer = options.tracer(slow_ns=DEFAULT_SLOW_NS, blame=True, examples=False)
     _Run(options, tracer).go()
 

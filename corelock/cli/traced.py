@@ -237,7 +237,9 @@ class TracedRun(ABC):
         remedy = ""
         if accounting.lost["map_full"] or accounting.charges_full:
             remedy = " Raise --max-rows."
-        elif accounting.slow_lost["ring_full"] or accounting.cycles_lost:
+        elif accounting.cycles_lost:
+            remedy = " Raise --ring-size."
+        elif accounting.slow_lost["ring_full"]:
             remedy = self.ring_remedy
         elif accounting.attached_by == "tp_btf" and any(
             count for name, count in accounting.lost.items() if name.startswith("recursion_")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import Any, Optional, Union
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from corelock.errors import CorelockError
 from corelock.exporters import edges
@@ -28,10 +27,15 @@ with needs("export", "prometheus-client"):
     from prometheus_client.metrics_core import Metric as Family
     from prometheus_client.utils import floatToGoString
 
+    # The one file has no servers.
+    from wsgiref.simple_server import WSGIRequestHandler, make_server  # isort: skip
+
 #: So many scrapes at a time; who comes then is sent away, and can come again.
 MAX_SCRAPES = 16
 #: A scrape that is not over by then is ended, whatever it waits for.
 SCRAPE_S = 30.0
+#: Within that it must have been asked for.
+REQUEST_S = 2.0
 
 _EDGES = (*map(floatToGoString, edges.EDGES_S), "+Inf")
 _SUFFIXES = {"s": "_seconds"}
@@ -83,6 +87,9 @@ class _Handler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing."""
+
+    #: Who connects and asks for nothing keeps nobody else out for long.
+    timeout = REQUEST_S
 
     def handle(self) -> None:
         with contextlib.suppress(OSError):

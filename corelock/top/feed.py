@@ -89,9 +89,12 @@ class Feed:
         """Let more come, so that a storm of slow waits is taken in few goes."""
         time.sleep(_REST_S)
 
-    def _ask(self, wait: SlowEvent) -> None:
-        """Whom it was due to, unless the last time that was asked cost too much to ask again."""
-        if self._asking.is_left():
+    def _ask(self, wait: SlowEvent, *, last: bool = False) -> None:
+        """Whom it was due to, unless the last time that was asked cost too much to ask again.
+
+        ``last``: it costs nobody anything any more.
+        """
+        if last or self._asking.is_left():
             began_ns = time.thread_time_ns()
             self._blamed = wait, self._tracer.blame_of(wait)
             self._asking.spend(time.thread_time_ns() - began_ns)
@@ -110,11 +113,11 @@ class Feed:
                 problem = str(error).splitlines()[0]
         return Picture(
             time.strftime("%H:%M:%S"), now_ns, tracer.duration_ns, activity, tracer.losses(),
-            self._worst_at(now_ns), max(self._waits.least_ns, DEFAULT_SLOW_NS), locks, problem,
-            ended,
+            self._worst_at(now_ns, last=bool(ended)),
+            max(self._waits.least_ns, DEFAULT_SLOW_NS), locks, problem, ended,
         )  # fmt: skip
 
-    def _worst_at(self, now_ns: int) -> Optional[WorstWait]:
+    def _worst_at(self, now_ns: int, *, last: bool) -> Optional[WorstWait]:
         wait = self._waits.at(now_ns)
         self._holds.at(now_ns)
         # Tells the kernel, too, which are wanted now.
@@ -124,15 +127,15 @@ class Feed:
             self._worst = None
         elif worst is None or worst.wait.event is not wait:
             self._tries = 0
-            self._worst = self._known_of(wait)
-        elif self._tries < _TRIES and not _is_whole(worst):
+            self._worst = self._known_of(wait, last)
+        elif (last or self._tries < _TRIES) and not _is_whole(worst):
             self._tries += 1
-            self._worst = self._known_of(wait)
+            self._worst = self._known_of(wait, last)
         return self._worst
 
-    def _known_of(self, wait: SlowEvent) -> WorstWait:
+    def _known_of(self, wait: SlowEvent, last: bool) -> WorstWait:
         if self._blamed is None or self._blamed[0] is not wait:
-            self._ask(wait)
+            self._ask(wait, last=last)
         blame = None
         if self._blamed is not None and self._blamed[0] is wait:
             blame = self._blamed[1]

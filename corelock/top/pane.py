@@ -51,7 +51,7 @@ def _ago(ns: int) -> str:
 
 
 def _causes(worst: WorstWait, width: int) -> Iterator[Line]:
-    blame, whole_ns = worst.blame, worst.wait.event.duration_ns
+    blame = worst.blame
     if blame is None:
         yield [
             ("due to ", "dim"),
@@ -63,18 +63,23 @@ def _causes(worst: WorstWait, width: int) -> Iterator[Line]:
         return
     operation = worst.wait.event.operation
     title = "due to " if blame.exact else f"its {operation} waits so far: "
-    if not blame.exact:
-        whole_ns = sum(charge.charged_ns for charge in blame.charges)
-    shown = [each for each in blame.charges if 100 * each.charged_ns >= whole_ns]
-    for charge in shown[:_CAUSES]:
-        share = f"{100 * charge.charged_ns / whole_ns:.0f}%" if whole_ns else "-"
-        numbers = f"{share:>4} {duration(charge.charged_ns):>5}  "
+    left_ns = blame.wait_ns
+    for charge in blame.charges[:_CAUSES]:
+        if 100 * charge.charged_ns < blame.wait_ns:
+            break
+        numbers = _share(charge.charged_ns, blame.wait_ns)
         style = "foreign" if charge.holder.foreign else ""
         room = width - len(title) - len(numbers)
         yield [(title, "dim"), (numbers, ""), (cut(_holder(charge), "", room), style)]
         title = " " * len(title)
-    if len(shown) > _CAUSES:
-        yield [(f"{title}and others", "dim")]
+        left_ns -= charge.charged_ns
+    if 100 * left_ns >= blame.wait_ns:
+        yield [(f"{title}{_share(left_ns, blame.wait_ns)}others, and unknown", "dim")]
+
+
+def _share(ns: int, of_ns: int) -> str:
+    share = f"{100 * ns / of_ns:.0f}%" if of_ns else "-"
+    return f"{share:>4} {duration(ns):>5}  "
 
 
 def _holder(charge: Charge) -> str:

@@ -31,13 +31,16 @@ struct {
 /*
  * What tells stacks apart before they are unwound. Without frame pointers the user trace is no
  * more than where the thread is; who called it is then told by the return addresses on its stack.
+ * Other processes have other code at the same addresses.
  */
 struct stack_key {
 	__s64 kernel_trace; /* or a negative errno, as is the next */
 	__s64 user_trace;
 	__u64 user_ip;
-	__u64 user_sp;
 	__u64 user_callers;
+	__u64 user_mm; /* address of its own, which exec makes anew */
+	__u32 user_tgid;
+	__u32 mm_id; /* of the one that was locked: mostly the same, and never there again */
 };
 
 struct {
@@ -105,14 +108,19 @@ __noinline __u64 hash_callers(__u64 sp)
 /* What tells the stacks of current apart; false if that cannot be told. */
 static __noinline bool stack_identify(void *ctx, __u32 operation, struct stack_key *key)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 user_sp;
+
 	if (!key)
 		return false;
 	key->kernel_trace = bpf_get_stackid(ctx, &traces, 0);
 	if (operation == CORELOCK_OPERATION_KERNEL_THREAD || operation == CORELOCK_OPERATION_EXIT)
 		return key->kernel_trace != -EEXIST;
 	key->user_trace = bpf_get_stackid(ctx, &traces, BPF_F_USER_STACK);
-	user_position(bpf_get_current_task_btf(), &key->user_ip, &key->user_sp);
-	key->user_callers = hash_callers(key->user_sp);
+	user_position(task, &key->user_ip, &user_sp);
+	key->user_callers = hash_callers(user_sp);
+	key->user_mm = (__u64)untrusted(task)->mm;
+	key->user_tgid = task->tgid;
 	/* The number that it would have is another trace's. */
 	return key->kernel_trace != -EEXIST && key->user_trace != -EEXIST;
 }
@@ -131,6 +139,7 @@ static __noinline __u32 stack_intern(void *ctx, __u32 index, __u32 kind, __u64 s
 
 	if (!row)
 		return 0;
+	key.mm_id = row->mm_id;
 	has_key = stack_identify(ctx, row->operation, &key);
 	known = has_key ? bpf_map_lookup_elem(&stack_ids, &key) : NULL;
 	if (known)
@@ -162,7 +171,9 @@ static __always_inline void record_cycle(const struct lock_slot *slot, __u32 end
 
 	cycle = ring ? bpf_ringbuf_reserve(ring, sizeof(*cycle), 0) : NULL;
 	if (unlikely(!cycle)) {
-		count(&counters.cycles_full);
+		/* What has not ended is in no total. */
+		if (ending < CORELOCK_ENDING_HOLDING)
+			count(&counters.cycles_full);
 		return;
 	}
 	cycle->end_ns = now;

@@ -318,7 +318,7 @@ uint32_t corelock_max_charges(const corelock_session *session);
 int corelock_read_row_charges(corelock_session *session, uint32_t waiter_row,
 			      struct corelock_charged *charges, uint32_t capacity);
 
-/* One row by its index, without its counts of waits and holds and their buckets. */
+/* One row by its index: of its waits and holds only the sums. */
 int corelock_read_row(corelock_session *session, uint32_t row, struct corelock_reading *reading);
 
 /*

@@ -66,6 +66,15 @@ uint32_t cycles_count(const struct cycles *cycles)
 	return cycles->head.count;
 }
 
+uint32_t cycles_ended(const struct cycles *cycles)
+{
+	uint32_t ended = 0;
+
+	for (uint32_t at = 0; at < cycles->head.count; at++)
+		ended += (cycles->kind[at] & CORELOCK_CYCLE_ENDING) < CORELOCK_ENDING_HOLDING;
+	return ended;
+}
+
 uint64_t cycles_age_ns(const struct cycles *cycles)
 {
 	return cycles->head.count ? now_ns() - cycles->begun_ns : 0;

@@ -16,6 +16,9 @@ bool cycles_fit(const struct cycles *cycles, const struct corelock_cycle *cycle)
 void cycles_add(struct cycles *cycles, const struct corelock_cycle *cycle);
 uint32_t cycles_count(const struct cycles *cycles);
 
+/* Of these, those that had ended when the counting did. */
+uint32_t cycles_ended(const struct cycles *cycles);
+
 /* Since the first one was added; 0 without any. */
 uint64_t cycles_age_ns(const struct cycles *cycles);
 

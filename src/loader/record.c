@@ -71,7 +71,7 @@ static void end_early(struct recorder *recorder, int sys_errno)
 static void flush(struct recorder *recorder)
 {
 	struct corelock_recording *status = &recorder->status;
-	uint32_t count = cycles_count(recorder->cycles);
+	uint32_t count = cycles_count(recorder->cycles), ended = cycles_ended(recorder->cycles);
 	int error;
 
 	if (!count)
@@ -81,7 +81,7 @@ static void flush(struct recorder *recorder)
 		error = cycles_write(recorder->cycles, &recorder->file);
 	cycles_clear(recorder->cycles);
 	if (error) {
-		__atomic_fetch_add(&status->not_written, count, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&status->not_written, ended, __ATOMIC_RELAXED);
 		end_early(recorder, error);
 		return;
 	}
@@ -108,7 +108,9 @@ static int take_cycle(void *context, void *data, size_t size)
 		end_early(recorder, 0);
 	}
 	if (has_ended(recorder)) {
-		__atomic_fetch_add(&recorder->status.not_written, 1, __ATOMIC_RELAXED);
+		/* What has not ended is in no total. */
+		if ((cycle->kind & CORELOCK_CYCLE_ENDING) < CORELOCK_ENDING_HOLDING)
+			__atomic_fetch_add(&recorder->status.not_written, 1, __ATOMIC_RELAXED);
 		return 0;
 	}
 	cycles_add(recorder->cycles, cycle);

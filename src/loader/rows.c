@@ -275,6 +275,8 @@ CORELOCK_EXPORT int corelock_read_row(corelock_session *session, uint32_t index,
 				    index);
 	*reading = (struct corelock_reading){0};
 	name_reading(reading, index, &row, &mm);
+	reading->wait_total_ns = row.wait.total_ns;
+	reading->hold_total_ns = row.hold.total_ns;
 	return 0;
 }
 

@@ -234,7 +234,7 @@ def test_cycles_that_were_lost_are_the_last_word(tmp_path: Path) -> None:
     assert result.code == 0
     (line,) = result.err.splitlines()
     match = re.fullmatch(
-        r"corelock: incomplete: .*cycles_lost (\d+)\b.*\. Raise --ring-size or --slow-us\.", line
+        r"corelock: incomplete: .*cycles_lost (\d+)\b.*\. Raise --ring-size\.", line
     )
     assert match, line
     with corelock.open_recording(path) as recording:

@@ -10,7 +10,7 @@ OURS = {
     # The command line, and what ends a run.
     "corelock", "corelock.version", "corelock.errors", "corelock.arguments", "corelock.cli",
     "corelock.cli.hold_times", "corelock.cli.options", "corelock.cli.traced", "corelock.cli.run",
-    "corelock.cli.lifetime", "corelock.outfile",
+    "corelock.cli.lifetime", "corelock.outfile", "corelock.extras",
     # Tracing, and what it measures.
     "corelock.tracer", "corelock.target", "corelock._native", "corelock._native.convert",
     "corelock._native.failures", "corelock._native.lock_reader", "corelock._native.session",

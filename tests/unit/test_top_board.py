@@ -196,7 +196,8 @@ def test_the_worst_wait_has_its_blame_and_stacks() -> None:
 
 def test_blame_that_is_not_of_this_wait_alone_says_so() -> None:
     text = "\n".join(screen(board(picture(worst=worst(exact=False)))))
-    assert "its munmap waits so far:  76% 6.00m" in text
+    assert "its munmap waits so far:  30% 6.00m" in text
+    assert "60% 12.1m  others, and unknown\n" in text
 
 
 def test_the_worst_wait_can_have_the_whole_screen() -> None:
