@@ -32,6 +32,8 @@ _STACKS_PER_BLOCK = 64
 #: From so long on it was waiting for a lock, on which so much of the time may be spent.
 _LONG_OBSERVING_S = 0.01
 _OBSERVING_SHARE = 0.1
+#: Between two tries for those that could not be named.
+_LATER_MS = 200
 #: What mappings may be looked for when recording has ended.
 _MOST_NAMING_S = 2.0
 
@@ -79,6 +81,7 @@ class Recorder(Tracer):
         self.symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
         self._stacks = StackTable()
         self._pending: deque[SlowRecord] = deque()
+        self._later: deque[SlowRecord] = deque()
         self._thread: Optional[threading.Thread] = None
         self._stop_pipe = (-1, -1)
         self._stopping = False
@@ -218,10 +221,12 @@ class Recorder(Tracer):
         more = True
         while more or self._pending:
             more = self._take(session)
+            self._pending.extend(self._later)
+            self._later.clear()
             while self._pending:
                 record = self._pending.popleft()
                 if time.monotonic() < deadline_s:
-                    self._observe(record)
+                    self.symbols.observe(record.event)
                 self._stacks.add(record.stack, self.symbols.resolve(record.event))
 
     def close(self) -> None:
@@ -257,7 +262,11 @@ class Recorder(Tracer):
         poll.register(self._stop_pipe[0], select.POLLIN)
         while not self._stopping:
             # To learn mappings comes first: their process may end.
-            if poll.poll(0 if self._pending else None) and not self._stopping:
+            wait_ms = 0 if self._pending else _LATER_MS if self._later else None
+            if not poll.poll(wait_ms) and not self._pending:
+                self._pending.append(self._later.popleft())
+                self._observe(self._pending[0])
+            elif not self._stopping:
                 with self._lock:
                     taken = len(self._pending)
                     self._take(self._open())
@@ -265,11 +274,17 @@ class Recorder(Tracer):
                     if not self._stopping:
                         self._observe(record)
             if self._pending and not self._stopping:
-                record = self._pending.popleft()
-                self._stacks.add(record.stack, self.symbols.resolve(record.event))
+                self._name(self._pending.popleft())
             if not self._pending or self._stacks.fresh >= _STACKS_PER_BLOCK:
                 with self._lock, suppress(CorelockError):  # shows in the status
                     self._write_stacks(self._open())
+
+    def _name(self, record: SlowRecord) -> None:
+        """Name its stacks, or later if its process's lock was not to be had for that."""
+        if self.symbols.can_name(record.event) or len(self._later) >= _MOST_PENDING:
+            self._stacks.add(record.stack, self.symbols.resolve(record.event))
+        else:
+            self._later.append(record)
 
     def _take(self, session: Session) -> bool:
         """Take some stacks out of the ring, as there is room for; whether there may be more."""

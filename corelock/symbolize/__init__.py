@@ -87,6 +87,10 @@ class Symbolizer:
         """
         self._user.observe(event)
 
+    def can_name(self, event: SlowEvent) -> bool:
+        """Whether the mappings it was in have been learnt; if not, trying later may help."""
+        return self._user.has_mappings(event)
+
     def resolve(self, event: SlowEvent) -> ResolvedSlowEvent:
         """``event`` with its stacks as frames, innermost first.
 

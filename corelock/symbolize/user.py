@@ -138,6 +138,10 @@ class UserSymbols:
             # Which mappings its callers are in, only unwinding tells.
             self._unwind(event, event.user_context)
 
+    def has_mappings(self, event: SlowEvent) -> bool:
+        """Whether those of the event's process are known, if it has a user stack."""
+        return not _probes(event) or self._maps.get(self._space(event)) is not None
+
     def resolve(self, event: SlowEvent) -> tuple[tuple[Frame, ...], Optional[str]]:
         """The frames of the user stack, and in words what is missing from it, or None."""
         probes = _probes(event)

@@ -240,3 +240,65 @@ def test_cycles_that_were_lost_are_the_last_word(tmp_path: Path) -> None:
     with corelock.open_recording(path) as recording:
         assert recording.footer is not None
         assert recording.footer["cycles"]["lost"]["ring_full"] == int(match[1])
+
+
+def test_it_ends_in_time_in_a_storm(tmp_path: Path) -> None:
+    """Stacks of a process whose lock is hardly ever free keep nobody waiting."""
+    path = tmp_path / "a.corelock"
+    with Workload("storm", "300", "100000000") as storm:
+        with Corelock("record", "-o", path, "-d", "1", "--pid", storm.pid) as corelock_:
+            storm.go()
+            result = corelock_.finish()
+    assert result.code == 0, result.err
+    with corelock.open_recording(path) as recording:
+        assert recording.footer is not None
+        assert recording.footer["end_ns"] - recording.header["start_ns"] < 4_000_000_000
+
+
+def test_the_terminal_has_gone(tmp_path: Path) -> None:
+    path = tmp_path / "a.corelock"
+    with Workload("storm", "1", "500") as storm:
+        with Corelock("record", "-o", path, "--pid", storm.pid) as corelock_:
+            corelock_.wait_attached()
+            storm.run()
+            corelock_.process.send_signal(signal.SIGHUP)
+            assert corelock_.finish().code == 0
+        storm.finish()
+    assert ended_by(path) == "signal"
+
+
+def test_a_named_pipe(tmp_path: Path) -> None:
+    """It is refused, and nobody waits for who might read it."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    run("record", "-o", path, "--", "true").assert_refused("is there already", code=2)
+    result = run("record", "--force", "-o", path, "--", "true")
+    result.assert_refused("is no regular file", "-o -", code=2)
+
+
+def test_who_reads_the_old_file_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.corelock"
+    assert run("record", "-o", path, "--", "true").code == 0
+    with corelock.open_recording(path) as old:
+        name = old.header["id"]
+        assert run("record", "--force", "-o", path, "--", "true").code == 0
+        assert sum(map(len, old)) > 10
+    with corelock.open_recording(path) as new:
+        assert new.header["id"] != name
+
+
+@pytest.mark.parametrize("limit", [["--max-size", "200k"], []])
+def test_the_sum_is_right_when_there_was_no_room(
+    small_disk: Path, endless: Workload, limit: list[str]
+) -> None:
+    """What had not ended then is in no sum."""
+    path = small_disk / "a.corelock"
+    with Corelock("record", *limit, "-o", path, "--pid", endless.pid) as corelock_:
+        endless.go()
+        corelock_.finish()
+    with corelock.open_recording(path) as recording:
+        footer = recording.footer
+        ended = sum(int((block.kind & 7 < 4).sum()) for block in recording)
+    assert footer is not None
+    lost, totals = footer["cycles"]["lost"], footer["totals"]
+    assert ended + sum(lost.values()) == totals["holds"] + totals["failures"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,18 +40,36 @@ def test_wrong_usage(arguments: list[str], hint: str) -> None:
     assert hint in " ".join(result.err.split())
 
 
-def test_without_the_extra_the_remedy_is_named(tmp_path: Path) -> None:
+def without_the_extra(tmp_path: Path, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
     """As where it was not installed: a package of that name that cannot be found."""
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['textual'] = None\n")
     code = "from corelock.cli import main; main()"
-    finished = subprocess.run(
-        [sys.executable, "-c", code, "top", "--all"],
-        env=environment(PYTHONPATH=str(tmp_path)), text=True, capture_output=True, timeout=30,
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "top", *arguments],
+        env=environment(PYTHONPATH=str(tmp_path), TERM="xterm"), **streams,
     )  # fmt: skip
-    assert finished.returncode == 1, finished
-    assert finished.stdout == ""
-    assert "pip install 'corelock[top]'" in finished.stderr
-    assert "Traceback" not in finished.stderr
+
+
+def test_without_the_extra_the_remedy_is_named(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    with without_the_extra(
+        tmp_path, "--all", stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        assert process.wait(30) == 1
+    os.close(theirs)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "pip install 'corelock[top]'" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.kernel
+def test_without_the_extra_and_a_terminal_there_are_plain_intervals(tmp_path: Path) -> None:
+    pipe = subprocess.PIPE
+    with without_the_extra(tmp_path, "--all", "-d", "0.2", stdout=pipe, stderr=pipe) as process:
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert b"--- whole run" in out
 
 
 @pytest.mark.kernel

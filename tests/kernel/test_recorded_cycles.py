@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, Optional
@@ -284,3 +286,60 @@ def test_a_file_that_is_there_is_not_touched(tmp_path: Path) -> None:
     with corelock.record(path, pid=os.getpid(), overwrite=True):
         pass
     cycles_of(path)
+
+
+def test_other_programs_have_other_functions_at_the_same_addresses(tmp_path: Path) -> None:
+    """Two that differ in nothing but a name, without address randomization."""
+    source = tmp_path / "same.c"
+    source.write_text(
+        "#include <sys/mman.h>\n"
+        "__attribute__((noinline)) void NAME(void)\n"
+        '{ munmap(mmap(0, 4096, 3, 34, -1, 0), 4096); __asm__ volatile(""); }\n'
+        "int main(void) { for (int i = 0; i < 500; i++) NAME(); return 0; }\n"
+    )
+    for name in "alpha", "betaa":
+        command = ["cc", "-O1", f"-DNAME={name}_fn", "-o", tmp_path / name, source]
+        subprocess.run(command, check=True)
+    path = tmp_path / "a.corelock"
+    # One after the other, each for as long as it takes to have its mappings read.
+    script = f"{tmp_path}/alpha; {tmp_path}/betaa"
+    recorder = corelock.record(
+        path, command=["setarch", "-R", "sh", "-c", script], follow=True, slow_ns=0
+    )
+    with recorder:
+        assert recorder.pid is not None
+        os.waitpid(recorder.pid, 0)
+    with corelock.open_recording(path) as recording:
+        stacks = dict(recording.stacks)
+    ids: dict[str, set[int]] = defaultdict(set)
+    for cycle in cycles_of(path):
+        if cycle.comm in ("alpha", "betaa") and cycle.hold_stack:
+            ids[cycle.comm].add(cycle.hold_stack)
+    assert ids["alpha"] and ids["betaa"]
+    assert not ids["alpha"] & ids["betaa"]
+    for comm, of_comm in ids.items():
+        found = {frame[1] for i in of_comm if i in stacks for frame in stacks[i].user if frame[1]}
+        assert not {"alpha_fn", "betaa_fn"} & found - {f"{comm}_fn"}
+
+
+def test_threads_that_do_the_same_share_a_stack(tmp_path: Path) -> None:
+    few = Recorded(tmp_path / "2.corelock", "storm", 2, 200, slow_ns=0)
+    many = Recorded(tmp_path / "32.corelock", "storm", 32, 200, slow_ns=0)
+    assert few.result.complete and many.result.complete
+    assert many.result.stacks < 3 * few.result.stacks
+
+
+def test_a_recorder_that_is_not_closed_keeps_nobody_from_exiting(tmp_path: Path) -> None:
+    code = (
+        "import corelock, os, sys\n"
+        f"recorder = corelock.record({str(tmp_path / 'a.corelock')!r}, pid=os.getpid())\n"
+        "recorder.start()\n"
+        "sys.exit(3)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 3
+
+
+@pytest.mark.parametrize("path", [None, ""])
+def test_no_file(path: Any) -> None:
+    with pytest.raises(corelock.InvalidArgument, match="no file is named"):
+        corelock.record(path, pid=os.getpid())
