@@ -11,7 +11,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Field(Generic[_T]):
-    """A column to sort by: numbers the largest first, names (``by_name``) in their order."""
+    """A column to sort by: numbers the largest first, names (``by_name``) in their order.
+
+    A value of 0 is none, and comes last whichever way round.
+    """
 
     name: str
     value: Callable[[_T], float]
@@ -42,6 +45,7 @@ class Sorting(Generic[_T]):
             items.sort(key=name, reverse=self.reverse)
         else:
             items.sort(key=field.value, reverse=not self.reverse)
+            items.sort(key=lambda item: not field.value(item))
 
     def mark(self, name: str, header: str, *, ascii_only: bool) -> str:
         """A header, with an arrow if it is the field's."""

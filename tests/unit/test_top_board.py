@@ -11,6 +11,7 @@ from corelock.render.text import cells
 from corelock.top.board import VIEWS, Board
 from corelock.top.history import History
 from corelock.top.lines import text_of
+from corelock.top.sorting import Field, Sorting
 from tests.pictures import active, locks, picture, worst
 
 
@@ -272,3 +273,12 @@ def test_the_screen_as_it_was_looked_at(request: pytest.FixtureRequest) -> None:
         shown += [f"=== {view}", *screen(made)]
     expected = (request.path.parent / "top_screens.txt").read_text(encoding="utf-8")
     assert "\n".join(shown) + "\n" == expected
+
+
+def test_who_did_nothing_is_last_whichever_way_round() -> None:
+    sorting = Sorting([Field[int]("count", float)], "count")
+    for reverse, order in (False, [9, 5, 1, 0, 0]), (True, [1, 5, 9, 0, 0]):
+        sorting.reverse = reverse
+        items = [5, 0, 9, 0, 1]
+        sorting.sort(items, lambda item: (str(item), item))
+        assert items == order
