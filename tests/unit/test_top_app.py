@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
-from corelock.extras import MissingExtra
 from corelock.top.app import Leave, NewPicture, TopApp
 from corelock.top.board import Board
 from corelock.top.lines import text_of
@@ -160,22 +157,3 @@ def test_being_told_to_leave() -> None:
         assert not app.is_running or app._exit
 
     drive(scenario)
-
-
-def test_without_textual_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from click.testing import CliRunner
-
-    from corelock.cli import top
-
-    real = builtins.__import__
-
-    def blocked(name: str, *rest: Any, **more: Any) -> Any:
-        if name.split(".")[0] == "textual":
-            raise ModuleNotFoundError("No module named 'textual'", name="textual")
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", blocked)
-    result = CliRunner().invoke(top.command, ["--pid", "1"])
-    assert isinstance(result.exception, MissingExtra)
-    assert "textual" in str(result.exception)
-    assert "pip install 'corelock[top]'" in str(result.exception)
