@@ -218,9 +218,7 @@ class Recorder(Tracer):
     def _name_rest(self, session: Session) -> None:
         """What is still without names, for as long as a user may be kept waiting."""
         deadline_s = time.monotonic() + _MOST_NAMING_S
-        more = True
-        while more or self._pending:
-            more = self._take(session)
+        while self._take(session) or self._pending or self._later:
             self._pending.extend(self._later)
             self._later.clear()
             while self._pending:
