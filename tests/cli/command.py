@@ -76,7 +76,9 @@ def eventually(condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> No
 
 
 def _default_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # And one of nohup with the end of the terminal ignored.
+    for number in signal.SIGINT, signal.SIGHUP:
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Corelock:
