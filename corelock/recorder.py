@@ -342,7 +342,7 @@ def record(
 
     Args:
         path: the file, or a descriptor that is open for writing (a pipe, say), which stays open.
-        overwrite: a file that is there already is emptied; else it is an error.
+        overwrite: a file that is there already is replaced; else it is an error.
         max_bytes: recording ends before the file is larger; tables of names and the accounting,
             some kilobytes mostly, come on top.
         cycle_ring_bytes: room for cycles on their way to the file, 48 bytes each, for each CPU;

@@ -13,9 +13,11 @@ from corelock.cli.options import (
     above_zero,
     by_option,
     common_options,
+    hist_option,
     json_option,
     slow_option,
     sort_option,
+    stacks_option,
     target_options,
     top_option,
 )
@@ -57,16 +59,8 @@ class HoldTimesOptions(TracedOptions):
 @sort_option
 @by_option
 @slow_option
-@click.option(
-    "-s",
-    "--stacks",
-    type=click.IntRange(min=0),
-    default=3,
-    metavar="N",
-    show_default=True,
-    help="How many of the slowest waits and holds to show.",
-)
-@click.option("--hist", is_flag=True, help="Histograms of waits and holds, by powers of two.")
+@stacks_option
+@hist_option
 @click.option("--blame", is_flag=True, help="Also whose holds the waits were due to.")
 @json_option("; with -i one a line")
 @click.option("--csv", is_flag=True, help="The rows as CSV.")

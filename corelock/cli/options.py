@@ -108,6 +108,14 @@ by_option: _Decorator = click.option(
     help="Group by some of thread,operation,mode (default: all).",
 )  # fmt: skip
 
+stacks_option: _Decorator = click.option(
+    "-s", "--stacks", type=click.IntRange(min=0), default=3, metavar="N", show_default=True,
+    help="How many of the slowest waits and holds to show.",
+)  # fmt: skip
+hist_option: _Decorator = click.option(
+    "--hist", is_flag=True, help="Histograms of waits and holds, by powers of two."
+)
+
 slow_option: _Decorator = click.option(
     "--slow-us",
     "slow_ns",

@@ -18,7 +18,14 @@ from corelock.analysis.selection import Selection
 from corelock.analysis.source import Source, open_sources
 from corelock.analysis.summary import summarize
 from corelock.cli import say
-from corelock.cli.options import by_option, output_option, sort_option, top_option
+from corelock.cli.options import (
+    by_option,
+    hist_option,
+    output_option,
+    sort_option,
+    stacks_option,
+    top_option,
+)
 from corelock.cli.progress import ProgressBar
 from corelock.cli.run import Output
 from corelock.cli.selecting import (
@@ -70,16 +77,8 @@ class _Options:
 @by_option
 @sort_option
 @top_option
-@click.option(
-    "-s",
-    "--stacks",
-    type=click.IntRange(min=0),
-    default=3,
-    metavar="N",
-    show_default=True,
-    help="How many of the slowest waits and holds to show.",
-)
-@click.option("--hist", is_flag=True, help="Histograms of waits and holds, by powers of two.")
+@stacks_option
+@hist_option
 @click.option(
     "--blame/--no-blame",
     default=None,

@@ -71,7 +71,7 @@ static void end_early(struct recorder *recorder, int sys_errno)
 static void flush(struct recorder *recorder)
 {
 	struct corelock_recording *status = &recorder->status;
-	uint32_t count = cycles_count(recorder->cycles), ended = cycles_ended(recorder->cycles);
+	uint32_t count = cycles_count(recorder->cycles), ended;
 	int error;
 
 	if (!count)
@@ -79,6 +79,7 @@ static void flush(struct recorder *recorder)
 	error = rectables_write(&recorder->tables, recorder->session, &recorder->file, false);
 	if (!error)
 		error = cycles_write(recorder->cycles, &recorder->file);
+	ended = error ? cycles_ended(recorder->cycles) : 0;
 	cycles_clear(recorder->cycles);
 	if (error) {
 		__atomic_fetch_add(&status->not_written, ended, __ATOMIC_RELAXED);
