@@ -6,7 +6,7 @@ import dataclasses
 import os
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from corelock import _ffi
 from corelock._native import convert
@@ -15,9 +15,9 @@ from corelock._native.values import HostFacts, Options, RecordingStatus, SlowRec
 from corelock._rows import Reading
 from corelock.errors import CorelockError
 from corelock.model import Accounting, Row
-from corelock.names import kernel_name
 
 if TYPE_CHECKING:
+    from corelock._activity import Layout
     from corelock._charges import RawCharge
     from corelock.activity import Active
 
@@ -53,6 +53,8 @@ class Session:
         self._machine = os.uname().machine
         self._detached = False
         self._slow_records: Any = None
+        self._groups: Any = None
+        self._layout: Optional[Layout] = None
 
     def close(self) -> None:
         """Detach and free; afterwards only ``close`` may be called."""
@@ -207,18 +209,21 @@ class Session:
 
     def active(self, by: str) -> tuple[Active, ...]:
         """What the last look found, put together by NOTHING, THREAD or OPERATION."""
-        from corelock import _activity
+        from corelock._activity import Layout
 
+        if self._layout is None:
+            self._layout = Layout(self._ffi, self._machine)
         room = self._lib.corelock_active_rows(self._session)
-        groups = self._ffi.new("struct corelock_activity[]", room)
+        # Kept: fresh memory of that size is a mapping each time.
+        if self._groups is None or len(self._groups) < room:
+            self._groups = self._ffi.new("struct corelock_activity[]", room)
         count = self._check(
             self._lib.corelock_read_activity(
-                self._session, getattr(self._lib, f"CORELOCK_BY_{by}"), groups, room
+                self._session, getattr(self._lib, f"CORELOCK_BY_{by}"), self._groups, room
             )
         )
-        form = _activity.layout(self._ffi)
-        packed = self._ffi.buffer(groups)[0 : count * form.size]
-        return tuple(_activity.convert(packed, form, by, kernel_name, self._machine))
+        packed = self._ffi.buffer(self._groups)[0 : count * self._layout.size]
+        return tuple(self._layout.convert(packed, by))
 
     def slow_batch(
         self, min_wait_ns: int, min_hold_ns: int, longest_only: bool = False

@@ -36,8 +36,10 @@ def operation_name(code: int, comm: str, machine: str) -> str:
     if code == _UNKNOWN:
         return "unknown"
     number, compat = code & ~_COMPAT, bool(code & _COMPAT)
-    unknown = f"compat-syscall-{number}" if compat else f"syscall-{number}"
-    return _table(machine, compat).get(number, unknown)
+    name = _table(machine, compat).get(number)
+    if name is None:
+        return f"compat-syscall-{number}" if compat else f"syscall-{number}"
+    return name
 
 
 def is_operation(name: str, machine: str) -> bool:

@@ -45,7 +45,8 @@ class Sorting(Generic[_T]):
             items.sort(key=name, reverse=self.reverse)
         else:
             items.sort(key=field.value, reverse=not self.reverse)
-            items.sort(key=lambda item: not field.value(item))
+            if self.reverse:
+                items.sort(key=lambda item: not field.value(item))
 
     def mark(self, name: str, header: str, *, ascii_only: bool) -> str:
         """A header, with an arrow if it is the field's."""

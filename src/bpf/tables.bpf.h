@@ -62,6 +62,7 @@ struct row_key {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct corelock_row);
@@ -77,7 +78,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE); /* for its side effect: entries on cache lines */
+	__uint(map_flags, BPF_F_MMAPABLE); /* which puts entries on cache lines, too */
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct corelock_chunk);
@@ -85,6 +86,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct corelock_mm);

@@ -3,17 +3,24 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "session.h"
 
 #define BUCKETS (CORELOCK_OCTAVES * CORELOCK_SUB_BUCKETS)
 
-#define MIN_GAP 64 /* entries between two that are read for less than another system call */
+/* A kernel table, mapped as far as it is in use: reading it is no system call. */
+struct view {
+	void *at;
+	size_t bytes;
+};
 
 /* A row that counted something; its sums are of that alone. */
 struct active_row {
 	struct corelock_row row;
-	const struct corelock_mm *mm;
+	struct corelock_mm mm;
+	uint32_t first_bucket, waits, holds; /* where in the buckets, and how many for each */
 };
 
 /* Of a row, at the last look. */
@@ -24,14 +31,21 @@ struct known_row {
 };
 
 struct activity {
-	struct corelock_row *rows;
-	struct corelock_mm *mms;
-	struct corelock_chunk *chunks, *before; /* as last read, and at the look before */
+	struct view rows, mms, chunks;
 	struct known_row *known;
+	struct corelock_chunk *counted; /* chunks at the last look that their row was active at */
 	struct active_row *active;
-	bool *wanted; /* chunks of active rows */
-	uint32_t row_count, mm_count, chunk_count, active_count;
+	struct corelock_bucket *buckets;
+	uint32_t row_count, mm_count, chunk_count;
+	uint32_t active_count, active_capacity, bucket_count, bucket_capacity;
 };
+
+static void view_close(struct view *view)
+{
+	if (view->at)
+		munmap(view->at, view->bytes);
+	*view = (struct view){};
+}
 
 void activity_free(corelock_session *session)
 {
@@ -39,13 +53,13 @@ void activity_free(corelock_session *session)
 
 	if (!activity)
 		return;
-	free(activity->rows);
-	free(activity->mms);
-	free(activity->chunks);
-	free(activity->before);
+	view_close(&activity->rows);
+	view_close(&activity->mms);
+	view_close(&activity->chunks);
 	free(activity->known);
+	free(activity->counted);
 	free(activity->active);
-	free(activity->wanted);
+	free(activity->buckets);
 	free(activity);
 	session->activity = NULL;
 }
@@ -53,6 +67,27 @@ void activity_free(corelock_session *session)
 static int no_memory(corelock_session *session)
 {
 	return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot read what is counted");
+}
+
+/* So that its first `count` entries can be seen. */
+static int view_grow(corelock_session *session, struct view *view, const struct bpf_map *map,
+		     uint32_t count)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	/* As the kernel lays out the array. */
+	size_t entry = (bpf_map__value_size(map) + 7) / 8 * 8;
+	size_t bytes = (count * entry + page - 1) / page * page;
+	void *at;
+
+	if (bytes <= view->bytes)
+		return 0;
+	view_close(view);
+	at = mmap(NULL, bytes, PROT_READ, MAP_SHARED, bpf_map__fd(map), 0);
+	if (at == MAP_FAILED)
+		return session_fail(session, CORELOCK_E_SYSTEM, errno, "", "cannot map %s",
+				    bpf_map__name(map));
+	*view = (struct view){at, bytes};
+	return 0;
 }
 
 /* Makes room for more entries, all 0. */
@@ -74,98 +109,123 @@ static bool grow(void *table, uint32_t count, uint32_t wanted, size_t size)
 static int grow_tables(corelock_session *session, struct activity *activity)
 {
 	const struct mmap_lock_bpf__data *data = session->skel->data;
-	uint32_t rows = used_entries(data->next_row, session->options.max_rows);
-	uint32_t mms = used_entries(data->next_mm, session->options.max_mms);
-	uint32_t chunks = used_entries(data->next_chunk, session->options.max_chunks);
-	uint32_t row_count = activity->row_count, chunk_count = activity->chunk_count;
+	const struct corelock_options *options = &session->options;
+	/* Rows name mms and chunks that have been handed out before. */
+	uint32_t rows = used_entries(data->next_row, options->max_rows);
+	uint32_t mms = used_entries(data->next_mm, options->max_mms);
+	uint32_t chunks = used_entries(data->next_chunk, options->max_chunks);
+	int error;
 
-	if (!grow(&activity->rows, row_count, rows, sizeof(*activity->rows)) ||
-	    !grow(&activity->known, row_count, rows, sizeof(*activity->known)) ||
-	    !grow(&activity->active, row_count, rows, sizeof(*activity->active)) ||
-	    !grow(&activity->mms, activity->mm_count, mms, sizeof(*activity->mms)) ||
-	    !grow(&activity->chunks, chunk_count, chunks, sizeof(*activity->chunks)) ||
-	    !grow(&activity->before, chunk_count, chunks, sizeof(*activity->before)) ||
-	    !grow(&activity->wanted, chunk_count, chunks, sizeof(*activity->wanted)))
+	if (!grow(&activity->known, activity->row_count, rows, sizeof(*activity->known)) ||
+	    !grow(&activity->counted, activity->chunk_count, chunks, sizeof(*activity->counted)))
 		return no_memory(session);
 	activity->row_count = rows;
 	activity->mm_count = mms;
 	activity->chunk_count = chunks;
-	return 0;
-}
-
-static void want_chunks(struct activity *activity, const struct corelock_times *times)
-{
-	for (uint32_t octave = 0; octave < CORELOCK_OCTAVES; octave++)
-		if (times->chunk[octave] < activity->chunk_count)
-			activity->wanted[times->chunk[octave]] = true;
-}
-
-static void take_row(struct activity *activity, uint32_t index)
-{
-	const struct corelock_row *row = &activity->rows[index];
-	struct known_row *known = &activity->known[index];
-	struct active_row *active;
-	uint64_t seen = 0;
-	bool changed;
-
-	for (int event = 0; event < CORELOCK_EVENTS; event++)
-		seen += row->seen[event];
-	changed = seen != known->seen;
-	/* What came while the tables were read may be in the next look's alone. */
-	if (!changed && !known->was_active)
-		return;
-	active = &activity->active[activity->active_count++];
-	active->row = *row;
-	active->row.wait.total_ns -= known->wait_ns;
-	active->row.hold.total_ns -= known->hold_ns;
-	active->mm = &activity->mms[row->mm_id < activity->mm_count ? row->mm_id : 0];
-	*known = (struct known_row){seen, changed, row->wait.total_ns, row->hold.total_ns};
-	want_chunks(activity, &row->wait);
-	want_chunks(activity, &row->hold);
-}
-
-/* Those of active rows. Chunk 0 is nobody's. */
-static int read_chunks(corelock_session *session, struct activity *activity)
-{
-	uint32_t start = 1, end, next;
-	int error = 0;
-
-	while (!error) {
-		while (start < activity->chunk_count && !activity->wanted[start])
-			start++;
-		if (start >= activity->chunk_count)
-			break;
-		for (end = next = start + 1; next < activity->chunk_count && next - end < MIN_GAP;
-		     next++)
-			if (activity->wanted[next])
-				end = next + 1;
-		error = read_part(session, session->skel->maps.chunks, start, end - start,
-				  activity->chunks + start);
-		start = end;
-	}
+	error = view_grow(session, &activity->rows, session->skel->maps.rows, rows);
+	if (!error)
+		error = view_grow(session, &activity->mms, session->skel->maps.mms, mms);
+	if (!error)
+		error = view_grow(session, &activity->chunks, session->skel->maps.chunks, chunks);
 	return error;
 }
 
-/* Rows first: what a chunk has that its row has not yet will be in the next look's rows. */
+/* Room for one more active row, and for all buckets that it may have. */
+static bool grow_active(struct activity *activity)
+{
+	uint32_t rows = activity->active_count + 1, buckets = activity->bucket_count + 2 * BUCKETS;
+
+	if (rows > activity->active_capacity) {
+		if (!grow(&activity->active, activity->active_capacity, 2 * rows,
+			  sizeof(*activity->active)))
+			return false;
+		activity->active_capacity = 2 * rows;
+	}
+	if (buckets > activity->bucket_capacity) {
+		if (!grow(&activity->buckets, activity->bucket_capacity, 2 * buckets,
+			  sizeof(*activity->buckets)))
+			return false;
+		activity->bucket_capacity = 2 * buckets;
+	}
+	return true;
+}
+
+static uint64_t all_events(const struct corelock_row *row)
+{
+	uint64_t seen = 0;
+
+	for (int event = 0; event < CORELOCK_EVENTS; event++)
+		seen += row->seen[event];
+	return seen;
+}
+
+/* What its chunks have more than at the last look, as buckets. Chunk 0 is nobody's. */
+static uint32_t take_times(struct activity *activity, const struct corelock_times *times)
+{
+	const struct corelock_chunk *chunks = activity->chunks.at;
+	uint32_t first = activity->bucket_count;
+
+	for (uint32_t octave = 0; octave < CORELOCK_OCTAVES; octave++) {
+		uint32_t chunk = times->chunk[octave];
+		struct corelock_chunk now, *before;
+
+		if (!chunk || chunk >= activity->chunk_count)
+			continue;
+		now = chunks[chunk];
+		before = &activity->counted[chunk];
+		for (uint32_t sub = 0; sub < CORELOCK_SUB_BUCKETS; sub++)
+			if (now.count[sub] != before->count[sub])
+				activity->buckets[activity->bucket_count++] =
+					(struct corelock_bucket){
+						.index = octave * CORELOCK_SUB_BUCKETS + sub,
+						.count = now.count[sub] - before->count[sub]};
+		*before = now;
+	}
+	return activity->bucket_count - first;
+}
+
+static void take_row(struct activity *activity, const struct corelock_row *live,
+		     struct known_row *known)
+{
+	struct active_row *active = &activity->active[activity->active_count++];
+	const struct corelock_mm *mms = activity->mms.at;
+	struct corelock_row *row = &active->row;
+	struct known_row now;
+
+	*row = *live;
+	now = (struct known_row){all_events(row), 0, row->wait.total_ns, row->hold.total_ns};
+	now.was_active = now.seen != known->seen;
+	row->wait.total_ns -= known->wait_ns;
+	row->hold.total_ns -= known->hold_ns;
+	*known = now;
+	active->mm = mms[row->mm_id < activity->mm_count ? row->mm_id : 0];
+	active->first_bucket = activity->bucket_count;
+	/* Behind the row: what a chunk has that its row has not yet is in the next look's. */
+	active->waits = take_times(activity, &row->wait);
+	active->holds = take_times(activity, &row->hold);
+}
+
 static int look(corelock_session *session, struct activity *activity)
 {
-	int error = grow_tables(session, activity);
+	const struct corelock_row *rows;
+	int error;
 
-	if (!error)
-		error = read_part(session, session->skel->maps.rows, 0, activity->row_count,
-				  activity->rows);
-	if (!error)
-		error = read_part(session, session->skel->maps.mms, 0, activity->mm_count,
-				  activity->mms);
+	activity->active_count = activity->bucket_count = 0;
+	error = grow_tables(session, activity);
 	if (error)
 		return error;
-	memcpy(activity->before, activity->chunks,
-	       activity->chunk_count * sizeof(*activity->chunks));
-	memset(activity->wanted, 0, activity->chunk_count * sizeof(*activity->wanted));
-	activity->active_count = 0;
-	for (uint32_t index = 1; index < activity->row_count; index++)
-		take_row(activity, index);
-	return read_chunks(session, activity);
+	rows = activity->rows.at;
+	for (uint32_t index = 1; index < activity->row_count; index++) {
+		struct known_row *known = &activity->known[index];
+
+		/* What came during the last look may not have been in all of its numbers. */
+		if (all_events(&rows[index]) == known->seen && !known->was_active)
+			continue;
+		if (!grow_active(activity))
+			return no_memory(session);
+		take_row(activity, &rows[index], known);
+	}
+	return 0;
 }
 
 CORELOCK_EXPORT int corelock_begin_activity(corelock_session *session)
@@ -231,23 +291,14 @@ struct distribution {
 	uint64_t all, max_ns;
 };
 
-static void add_times(const struct activity *activity, const struct corelock_times *times,
-		      struct distribution *sum)
+static void add_buckets(const struct corelock_bucket *buckets, uint32_t count, uint64_t max_ns,
+			struct distribution *sum)
 {
-	if (times->max_ns > sum->max_ns)
-		sum->max_ns = times->max_ns;
-	for (uint32_t octave = 0; octave < CORELOCK_OCTAVES; octave++) {
-		uint32_t chunk = times->chunk[octave];
-
-		if (!chunk || chunk >= activity->chunk_count)
-			continue;
-		for (uint32_t sub = 0; sub < CORELOCK_SUB_BUCKETS; sub++) {
-			uint64_t n = activity->chunks[chunk].count[sub] -
-				     activity->before[chunk].count[sub];
-
-			sum->count[octave * CORELOCK_SUB_BUCKETS + sub] += n;
-			sum->all += n;
-		}
+	if (max_ns > sum->max_ns)
+		sum->max_ns = max_ns;
+	for (uint32_t i = 0; i < count; i++) {
+		sum->count[buckets[i].index] += buckets[i].count;
+		sum->all += buckets[i].count;
 	}
 }
 
@@ -290,9 +341,10 @@ static bool unite(const struct activity *activity, struct active_row *const *row
 	*group = (struct corelock_activity){0};
 	for (uint32_t i = 0; i < count; i++) {
 		const struct corelock_row *row = &rows[i]->row;
+		const struct corelock_bucket *buckets = &activity->buckets[rows[i]->first_bucket];
 
-		add_times(activity, &row->wait, &waits);
-		add_times(activity, &row->hold, &holds);
+		add_buckets(buckets, rows[i]->waits, row->wait.max_ns, &waits);
+		add_buckets(buckets + rows[i]->waits, rows[i]->holds, row->hold.max_ns, &holds);
 		group->wait_ns += row->wait.total_ns;
 		group->hold_ns += row->hold.total_ns;
 		if (row->named_ns > named->row.named_ns)
@@ -302,19 +354,19 @@ static bool unite(const struct activity *activity, struct active_row *const *row
 	group->wait_p99_ns = p99(&waits);
 	group->holds = holds.all;
 	group->hold_p99_ns = p99(&holds);
-	group->mm_start_ns = named->mm->process_start_ns;
+	group->mm_start_ns = named->mm.process_start_ns;
 	group->mm_id = named->row.mm_id;
 	group->task_id = named->row.task_id;
 	group->operation = named->row.operation;
 	group->mode = named->row.mode;
-	group->mm_pid = named->mm->pid;
-	group->mm_host_pid = named->mm->host_pid;
+	group->mm_pid = named->mm.pid;
+	group->mm_host_pid = named->mm.host_pid;
 	group->pid = named->row.pid;
 	group->tid = named->row.tid;
 	group->host_pid = named->row.host_pid;
 	group->host_tid = named->row.host_tid;
 	memcpy(group->comm, named->row.comm, sizeof(group->comm));
-	memcpy(group->mm_comm, named->mm->comm, sizeof(group->mm_comm));
+	memcpy(group->mm_comm, named->mm.comm, sizeof(group->mm_comm));
 	return waits.all || holds.all || group->wait_ns || group->hold_ns;
 }
 

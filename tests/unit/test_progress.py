@@ -29,11 +29,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def shown(descriptor: int) -> str:
-    os.set_blocking(descriptor, False)
-    try:
-        return os.read(descriptor, 1 << 16).decode()
-    except BlockingIOError:
-        return ""
+    """What has come out, up to a mark that is sent after it."""
+    print("#", end="", file=sys.stderr, flush=True)
+    text = ""
+    while not text.endswith("#"):
+        text += os.read(descriptor, 1 << 16).decode()
+    return text[:-1]
 
 
 def test_work_of_two_seconds_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
