@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from corelock.model import Row, RowKey
 
+NO_CONTENTION = (0, 0, 0, 0)
+
 
 class Reading(NamedTuple):
     """One row of the kernel's table; its ``process_key`` is still the id of its mm."""
@@ -16,7 +18,7 @@ class Reading(NamedTuple):
     named_ns: int  # when the thread's name was read
     mm_start_ns: int  # start of the mm's process
     row_index: int = 0  # in the kernel's table
-    contention: tuple[int, ...] = (0, 0, 0, 0)  # as Contention has it
+    contention: tuple[int, ...] = NO_CONTENTION  # as Contention has it
 
     @property
     def process(self) -> tuple[int, int]:

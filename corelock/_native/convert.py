@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from corelock._rows import Reading
+from corelock._rows import NO_CONTENTION, Reading
 from corelock.histogram import Histogram
 from corelock.model import Accounting, Row, SlowEvent, Times, UserContext
 from corelock.names import kernel_name
@@ -14,38 +14,64 @@ _MODES = ("read", "write")
 _KINDS = ("wait", "hold")
 
 
-def reading(raw: Any, waits: bytes, holds: bytes, machine: str) -> Reading:
-    """A ``struct corelock_reading``, with its buckets."""
-    comm = kernel_name(bytes(raw.comm))
-    mm_pid, pid, tid = raw.mm_pid, raw.pid, raw.tid
-    row = Row(
-        process_key=raw.mm_id,
-        thread_key=raw.task_id,
-        mm_pid=mm_pid,
-        # Of 40,000 rows, equal numbers that are one object save megabytes.
-        mm_host_pid=mm_pid if raw.mm_host_pid == mm_pid else raw.mm_host_pid,
-        mm_comm=kernel_name(bytes(raw.mm_comm)),
-        pid=pid,
-        tid=tid,
-        host_pid=pid if raw.host_pid == pid else raw.host_pid,
-        host_tid=tid if raw.host_tid == tid else raw.host_tid,
-        comm=comm,
-        mode=_MODES[raw.mode],  # type: ignore[arg-type]
-        operation=operation_name(raw.operation, comm, machine),
-        downgrades=raw.downgrades,
-        trylock_failures=raw.trylock_failures,
-        aborted_waits=raw.aborted_waits,
-        wait=Times(
-            raw.wait_count, raw.wait_total_ns, raw.wait_max_ns, raw.wait_recent_max_ns,
-            Histogram(waits),
-        ),
-        hold=Times(
-            raw.hold_count, raw.hold_total_ns, raw.hold_max_ns, raw.hold_recent_max_ns,
-            Histogram(holds),
-        ),
-    )  # fmt: skip
-    contention = (raw.contended_waits, raw.contended_ns, raw.unknown_ns, raw.unheld_ns)
-    return Reading(row, raw.named_ns, raw.mm_start_ns, raw.row, contention)
+class Readings:
+    """Makes rows of ``struct corelock_reading``, of one pass over the table.
+
+    Equal values are one object: of the 40,000 rows of 10,000 threads that saves 10 MB.
+    """
+
+    def __init__(self, machine: str) -> None:
+        self._machine = machine
+        self._numbers: dict[int, int] = {}
+        self._histograms: dict[bytes, Histogram] = {}
+
+    def reading(self, raw: Any, waits: bytes = b"", holds: bytes = b"") -> Reading:
+        """One, with its buckets."""
+        one = self._numbers.setdefault
+        numbers = (
+            raw.mm_id, raw.task_id, raw.mm_pid, raw.mm_host_pid, raw.pid, raw.tid, raw.host_pid,
+            raw.host_tid,
+        )  # fmt: skip
+        mm_id, task_id, mm_pid, mm_host_pid, pid, tid, host_pid, host_tid = map(
+            one, numbers, numbers
+        )
+        comm = kernel_name(bytes(raw.comm))
+        row = Row(
+            process_key=mm_id,
+            thread_key=task_id,
+            mm_pid=mm_pid,
+            mm_host_pid=mm_host_pid,
+            mm_comm=kernel_name(bytes(raw.mm_comm)),
+            pid=pid,
+            tid=tid,
+            host_pid=host_pid,
+            host_tid=host_tid,
+            comm=comm,
+            mode=_MODES[raw.mode],  # type: ignore[arg-type]
+            operation=operation_name(raw.operation, comm, self._machine),
+            downgrades=raw.downgrades,
+            trylock_failures=raw.trylock_failures,
+            aborted_waits=raw.aborted_waits,
+            wait=Times(
+                raw.wait_count, raw.wait_total_ns, raw.wait_max_ns, raw.wait_recent_max_ns,
+                self._histogram(waits),
+            ),
+            hold=Times(
+                raw.hold_count, raw.hold_total_ns, raw.hold_max_ns, raw.hold_recent_max_ns,
+                self._histogram(holds),
+            ),
+        )  # fmt: skip
+        contention = (raw.contended_waits, raw.contended_ns, raw.unknown_ns, raw.unheld_ns)
+        return Reading(
+            row, raw.named_ns, raw.mm_start_ns, raw.row,
+            contention if any(contention) else NO_CONTENTION,
+        )  # fmt: skip
+
+    def _histogram(self, packed: bytes) -> Histogram:
+        found = self._histograms.get(packed)
+        if found is None:
+            found = self._histograms[packed] = Histogram(packed)
+        return found
 
 
 def slow_event(ffi: Any, lib: Any, record: Any, machine: str) -> SlowEvent:

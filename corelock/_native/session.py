@@ -164,6 +164,7 @@ class Session:
         rows = self._ffi.new("struct corelock_reading[]", _ROW_BATCH)
         buckets = self._ffi.new("struct corelock_bucket[]", _BUCKETS)
         packed, size = self._ffi.buffer(buckets), self._ffi.sizeof("struct corelock_bucket")
+        readings = convert.Readings(self._machine)
         while True:
             count = self._check(
                 self._lib.corelock_next_rows(self._session, rows, _ROW_BATCH, buckets, _BUCKETS)
@@ -174,7 +175,7 @@ class Session:
             for i in range(count):
                 middle = at + rows[i].wait_buckets * size
                 end = middle + rows[i].hold_buckets * size
-                yield convert.reading(rows[i], packed[at:middle], packed[middle:end], self._machine)
+                yield readings.reading(rows[i], packed[at:middle], packed[middle:end])
                 at = end
 
     def charges(self, waiter_row: int = 0) -> list[RawCharge]:
@@ -201,7 +202,7 @@ class Session:
         """One row of the kernel's table as it is now; of its waits and holds only the sums."""
         raw = self._ffi.new("struct corelock_reading *")
         self._check(self._lib.corelock_read_row(self._session, index, raw))
-        return convert.reading(raw, b"", b"", self._machine).row
+        return convert.Readings(self._machine).reading(raw).row
 
     def look(self) -> None:
         """Find what has been counted since the last time; :meth:`active` gives it."""
