@@ -50,9 +50,17 @@ def open_outfile(path: str) -> OutFile:
     off: so each name on the way is looked at here.
 
     Raises:
-        CorelockError: another user may have chosen what it leads to.
-        OSError: it cannot be opened for writing.
+        CorelockError: another user may have chosen what it leads to, or it cannot be opened.
     """
+    try:
+        return _opened(path)
+    except OSError as error:
+        raise CorelockError(
+            f"cannot write {path}: {error.strerror}", "Name a file in a writable folder."
+        ) from error
+
+
+def _opened(path: str) -> OutFile:
     if path.endswith("/"):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     names = deque(_names(path))

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import select
 import threading
-import time
-from collections import deque
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Optional, Union
 
@@ -20,22 +16,11 @@ from corelock.model import Target
 from corelock.outfile import OutFile, open_outfile
 from corelock.probe import LockProbe
 from corelock.recordblocks import EndedBy, RecordingResult, footer, header, result_of
-from corelock.stacktable import StackTable
+from corelock.stacknamer import StackNamer
 from corelock.symbolize import Symbolizer
 from corelock.tracer import MAX_RING_BYTES, Tracer
 
 MAX_FILE_BYTES = (1 << 63) - 1
-#: Stacks that wait for their names take 17 KiB each; what goes beyond waits in the kernel.
-_MOST_PENDING = 2000
-#: As many as are lost if recording is killed.
-_STACKS_PER_BLOCK = 64
-#: From so long on it was waiting for a lock, on which so much of the time may be spent.
-_LONG_OBSERVING_S = 0.01
-_OBSERVING_SHARE = 0.1
-#: Between two tries for those that could not be named.
-_LATER_MS = 200
-#: What mappings may be looked for when recording has ended.
-_MOST_NAMING_S = 2.0
 
 
 class Recorder(Tracer):
@@ -79,14 +64,7 @@ class Recorder(Tracer):
         self._probe = LockProbe(self._btf)
         #: Names what is slow; its notes say what could not be read.
         self.symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
-        self._stacks = StackTable()
-        self._pending: deque[SlowRecord] = deque()
-        self._later: deque[SlowRecord] = deque()
-        self._thread: Optional[threading.Thread] = None
-        self._stop_pipe = (-1, -1)
-        self._stopping = False
-        #: By process: when its mappings may be asked for again.
-        self._not_before_s: dict[int, float] = {}
+        self._stacks = StackNamer(self.symbols, self._take_stacks, self._write_stacks)
         #: What it came to, once stopped.
         self.result: Optional[RecordingResult] = None
 
@@ -107,11 +85,15 @@ class Recorder(Tracer):
             except BaseException:
                 self._close_file()
                 raise
-            self._stop_pipe = os.pipe2(os.O_CLOEXEC)
-            self._thread = threading.Thread(
-                target=self._name_stacks, name="corelock-stacks", daemon=True
-            )
-            self._thread.start()
+            self._stacks.start(self.fileno())
+
+    def _take_stacks(self) -> tuple[list[SlowRecord], bool]:
+        with self._lock:
+            return self._open().slow_batch(0, 0)
+
+    def _write_stacks(self, block: bytes) -> None:
+        with self._lock:
+            self._open().record_block("STACKS", block)
 
     def _open_file(self, path: str) -> OutFile:
         # Before it is opened: to open a pipe would mean to wait for who reads it.
@@ -121,12 +103,7 @@ class Recorder(Tracer):
             raise InvalidArgument(
                 f"{path} is no regular file", "Record to stdout (-o -), and lead it there."
             )
-        try:
-            file = open_outfile(path)
-        except OSError as error:
-            raise CorelockError(
-                f"cannot write {path}: {error.strerror}", "Name a file in a writable folder."
-            ) from error
+        file = open_outfile(path)
         if not file.is_new and not self._overwrite:
             os.close(file.fd)
             file.close()
@@ -201,31 +178,19 @@ class Recorder(Tracer):
         Raises:
             InvalidArgument: as :meth:`Tracer.stop`.
         """
-        self._stopping = True
+        self._stacks.ask_to_stop()
         with self._lock:
             super().stop()
             if self.result is not None or not self._begun:
                 return
-        self._join()
+        self._stacks.stop()
         with self._lock:
             session = self._open()
             try:
                 session.record_end()
-                self._name_rest(session)
+                self._stacks.name_rest()
             finally:
                 self.result = self._finish(session, ended_by)
-
-    def _name_rest(self, session: Session) -> None:
-        """What is still without names, for as long as a user may be kept waiting."""
-        deadline_s = time.monotonic() + _MOST_NAMING_S
-        while self._take(session) or self._pending or self._later:
-            self._pending.extend(self._later)
-            self._later.clear()
-            while self._pending:
-                record = self._pending.popleft()
-                if time.monotonic() < deadline_s:
-                    self.symbols.observe(record.event)
-                self._stacks.add(record.stack, self.symbols.resolve(record.event))
 
     def close(self) -> None:
         """Stop, detach and free everything. Repeating it does nothing.
@@ -235,7 +200,7 @@ class Recorder(Tracer):
         if self._owner not in (0, os.getpid()):
             # Of the threads that may have held it, a fork has none.
             self._lock = threading.RLock()
-            self._thread = None
+            self._stacks.forget_thread()
         try:
             if self._session is not None and self._begun and self._owner == os.getpid():
                 self.stop()
@@ -243,69 +208,6 @@ class Recorder(Tracer):
             super().close()
             self._close_file()
             self._probe.close()
-
-    def _join(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        reader, writer = self._stop_pipe
-        os.close(writer)
-        thread.join()
-        os.close(reader)
-
-    def _name_stacks(self) -> None:
-        """Learn the names of new stacks until :meth:`stop`: what the thread does."""
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        poll.register(self._stop_pipe[0], select.POLLIN)
-        while not self._stopping:
-            # To learn mappings comes first: their process may end.
-            wait_ms = 0 if self._pending else _LATER_MS if self._later else None
-            if not poll.poll(wait_ms) and not self._pending:
-                self._pending.append(self._later.popleft())
-                self._observe(self._pending[0])
-            elif not self._stopping:
-                with self._lock:
-                    taken = len(self._pending)
-                    self._take(self._open())
-                for record in itertools.islice(self._pending, taken, None):
-                    if not self._stopping:
-                        self._observe(record)
-            if self._pending and not self._stopping:
-                self._name(self._pending.popleft())
-            if not self._pending or self._stacks.fresh >= _STACKS_PER_BLOCK:
-                with self._lock, suppress(CorelockError):  # shows in the status
-                    self._write_stacks(self._open())
-
-    def _name(self, record: SlowRecord) -> None:
-        """Name its stacks, or later if its process's lock was not to be had for that."""
-        if self.symbols.can_name(record.event) or len(self._later) >= _MOST_PENDING:
-            self._stacks.add(record.stack, self.symbols.resolve(record.event))
-        else:
-            self._later.append(record)
-
-    def _take(self, session: Session) -> bool:
-        """Take some stacks out of the ring, as there is room for; whether there may be more."""
-        if len(self._pending) >= _MOST_PENDING:
-            return False
-        records, more = session.slow_batch(0, 0)
-        self._pending.extend(records)
-        return more
-
-    def _observe(self, record: SlowRecord) -> None:
-        """See where its code is mapped; of a process whose lock is not to be had, not each time."""
-        process, now_s = record.event.process_key, time.monotonic()
-        if now_s < self._not_before_s.get(process, 0):
-            return
-        self.symbols.observe(record.event)
-        took_s = time.monotonic() - now_s
-        if took_s > _LONG_OBSERVING_S:
-            self._not_before_s[process] = now_s + took_s / _OBSERVING_SHARE
-
-    def _write_stacks(self, session: Session) -> None:
-        block = self._stacks.take_block()
-        if block is not None:
-            session.record_block("STACKS", block)
 
     def _finish(self, session: Session, ended_by: EndedBy) -> RecordingResult:
         """Write what comes last: stacks, and where everything went."""
@@ -315,7 +217,7 @@ class Recorder(Tracer):
         )
         end_ns = self._start_ns + self.duration_ns
         try:
-            self._write_stacks(session)
+            self._stacks.write()
             session.record_block(
                 "FOOTER", footer(result, end_ns, session.lock_totals(), accounting)
             )

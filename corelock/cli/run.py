@@ -156,6 +156,10 @@ class Watch:
         """The run also ends when this descriptor is readable, as by a signal."""
         self._poll.register(fd, select.POLLIN)
 
+    def end_on_hangup(self, fd: int) -> None:
+        """And when this terminal has gone: who has none to control it gets no signal."""
+        self._poll.register(fd, 0)
+
     @property
     def ended(self) -> bool:
         """Whether the run is over, other than by its deadline."""
@@ -222,12 +226,7 @@ class Output:
         return sys.stdout
 
     def _open(self, path: str) -> TextIO:
-        try:
-            self._file = open_outfile(path)
-        except OSError as error:
-            raise CorelockError(
-                f"cannot write {path}: {error.strerror}", "Name a file in a writable folder."
-            ) from error
+        self._file = open_outfile(path)
         return os.fdopen(self._file.fd, "w", encoding="utf-8")
 
     @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
+from corelock.cli import unheard
 from corelock.cli.options import above_zero, screen_options, target_options
 from corelock.cli.run import Watch
 from corelock.cli.traced import TracedOptions, TracedRun
@@ -146,10 +147,14 @@ class _Run(TracedRun):
             app = self._app = TopApp(board, tracing.start)
             left, leave = os.pipe()
             watch.end_on(left)
+            watch.end_on_hangup(sys.stdin.fileno())
             try:
                 app.run()
             finally:
                 self._app = None
+                # Where the screen is drawn: the terminal may have gone.
+                with unheard():
+                    sys.stderr.flush()
                 os.close(leave)
                 if tracing.ident is not None:  # else the screen could not be had
                     tracing.join()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
 
 from corelock.analysis.batches import Batch, Progress, batches
+from corelock.analysis.longest import Longest
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import Source
 
@@ -18,6 +19,7 @@ CYCLE_TYPE = np.dtype(
         ("wait_stack", "u4"), ("hold_stack", "u4"), ("kind", "u1"),
     ]
 )  # fmt: skip
+_AS_READ = ("end_ns", "wait_ns", "hold_ns", "number", "row", "kind")
 
 
 @dataclass(frozen=True)
@@ -40,44 +42,31 @@ def longest_cycles(
     progress: Optional[Progress] = None,
 ) -> Timeline:
     """Of all chosen cycles the ``most`` that took longest, wait and hold together."""
-    kept = [np.empty(0, CYCLE_TYPE) for _ in sources]
-    count = longest = 0
+    longest = Longest(most)
     for at, source in enumerate(sources):
-        parts, pending = [kept[at]], 0
         for batch in batches(source, selection, progress):
-            count += len(batch)
-            parts.append(_cycles(batch))
-            pending += len(batch)
-            if pending > most:
-                kept[at] = np.concatenate(parts)
-                longest = max(longest, _drop_shortest(kept, most))
-                parts, pending = [kept[at]], 0
-        kept[at] = np.concatenate(parts)
-        longest = max(longest, _drop_shortest(kept, most))
-    return Timeline(tuple(kept), count - sum(map(len, kept)), longest)
+            longest.add({**_columns(batch), "source": np.full(len(batch), at)})
+    columns = longest.columns()
+    return Timeline(
+        tuple(_cycles(columns, at) for at in range(len(sources))),
+        max(0, longest.seen - most), longest.left_out_ns,
+    )  # fmt: skip
 
 
-def _cycles(batch: Batch) -> Any:
-    cycles = np.zeros(len(batch), CYCLE_TYPE)
-    for name in ("end_ns", "wait_ns", "hold_ns", "number", "row", "kind"):
-        cycles[name] = getattr(batch, name)
-    cycles["wait_stack"][batch.stacked] = batch.wait_stack
-    cycles["hold_stack"][batch.stacked] = batch.hold_stack
+def _columns(batch: Batch) -> dict[str, Any]:
+    columns = {name: getattr(batch, name) for name in _AS_READ}
+    for name in ("wait_stack", "hold_stack"):
+        columns[name] = np.zeros(len(batch), CYCLE_TYPE[name])
+        columns[name][batch.stacked] = getattr(batch, name)
+    return columns
+
+
+def _cycles(columns: Mapping[str, Any], source: int) -> Any:
+    """Those of one recording, of ``CYCLE_TYPE``."""
+    if not columns:
+        return np.empty(0, CYCLE_TYPE)
+    at = np.flatnonzero(columns["source"] == source)
+    cycles = np.empty(len(at), CYCLE_TYPE)
+    for name in CYCLE_TYPE.names or ():
+        cycles[name] = columns[name][at]
     return cycles
-
-
-def _drop_shortest(kept: list[Any], most: int) -> int:
-    """Keep ``most`` cycles in all; returns the length of the longest that was dropped, or 0."""
-    lengths = [cycles["wait_ns"] + cycles["hold_ns"] for cycles in kept]
-    together = np.concatenate(lengths)
-    over = len(together) - most
-    if over <= 0:
-        return 0
-    order = np.argpartition(together, over - 1)
-    stays = np.ones(len(together), bool)
-    stays[order[:over]] = False
-    at = 0
-    for i, cycles in enumerate(kept):
-        kept[i] = cycles[stays[at : at + len(cycles)]]
-        at += len(cycles)
-    return int(together[order[over - 1]])

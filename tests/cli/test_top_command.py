@@ -246,3 +246,26 @@ def test_losses_are_said_afterwards(tmp_path: Path) -> None:
             screen.press("q")
             assert screen.exit_status() == 0
             screen.wait_for(r"^corelock: incomplete: map_full \d+.* Raise --max-rows\.")
+
+
+@pytest.mark.kernel
+def test_a_terminal_that_goes_without_a_signal() -> None:
+    """As where nothing has made it the one that controls the command."""
+    ours, theirs = pty.openpty()
+    with (
+        Workload("storm", "1", "1") as storm,
+        subprocess.Popen(
+            [COMMAND, "top", "--pid", str(storm.pid)],
+            stdin=theirs, stdout=theirs, stderr=theirs,
+            start_new_session=True, env=environment(TERM="xterm-256color"),
+        ) as process,
+    ):  # fmt: skip
+        try:
+            os.close(theirs)
+            shown = b""
+            while b"first figures" not in shown:
+                shown += os.read(ours, 65536)
+            os.close(ours)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()

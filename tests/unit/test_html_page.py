@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corelock.analysis.longest import Longest
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import open_sources
 from corelock.histogram import bucket_bounds, bucket_of
@@ -20,7 +21,6 @@ from corelock.render.html.flames import KERNEL, SMALLER, WHO, Node, flattened
 from corelock.render.html.gather import Limits
 from corelock.render.html.heat import HIGHEST, LOWEST, ROWS, STEPS, HeatMap, duration_row
 from corelock.render.html.shading import Shading
-from corelock.render.html.slices import Longest
 from tests.storm import write_storm
 
 TIMES = st.integers(0, 2**44)
@@ -83,8 +83,10 @@ def test_the_longest_are_kept(times: list[tuple[int, int]], most: int, batch: in
         assert kept == {}
         return
     assert len(set(kept["number"].tolist())) == min(most, len(times))
-    lengths = [max(times[number]) for number in kept["number"].tolist()]
-    assert sorted(lengths) == sorted(map(max, times))[-most:]
+    lengths = sorted(sum(times[number]) for number in kept["number"].tolist())
+    in_order = sorted(map(sum, times))
+    assert lengths == in_order[-most:]
+    assert longest.left_out_ns == max(in_order[:-most], default=0)
 
 
 STACKS = st.lists(

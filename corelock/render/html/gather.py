@@ -10,6 +10,7 @@ import numpy as np
 
 from corelock.analysis.batches import Batch, Progress, batches
 from corelock.analysis.clocks import wall_ns
+from corelock.analysis.longest import Longest
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import Source
 from corelock.model import Report
@@ -17,7 +18,6 @@ from corelock.recording import ABORTED, DOWNGRADED, ENDING, FAILED, NO_WAIT, REL
 from corelock.render.html.heat import HeatMap
 from corelock.render.html.lanes import Lane, lane_by_row, lanes_of
 from corelock.render.html.shading import READ_HOLD, WAIT, WRITE_HOLD, Shading
-from corelock.render.html.slices import Longest
 
 
 @dataclass(frozen=True)
