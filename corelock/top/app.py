@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ClassVar
+from types import FrameType
+from typing import ClassVar, Optional
 
 from rich.segment import Segment
 from rich.style import Style
@@ -33,6 +35,31 @@ _STYLES = {
     "key": Style(bold=True, underline=True),
 }
 _PAGE = 10
+
+
+def _continue_what_was_suspended() -> None:
+    """Have textual begin again only where it has ended before: not at any other SIGCONT.
+
+    One comes after SIGSTOP, and after SIGHUP when a terminal has gone; to begin twice leaves
+    threads that never end.
+    """
+    suspend, resume = signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
+    suspended = False
+
+    def on_suspend(number: int, frame: Optional[FrameType]) -> None:
+        nonlocal suspended
+        suspended = True
+        if callable(suspend):
+            suspend(number, frame)
+
+    def on_continue(number: int, frame: Optional[FrameType]) -> None:
+        nonlocal suspended
+        if suspended and callable(resume):
+            suspended = False
+            resume(number, frame)
+
+    signal.signal(signal.SIGTSTP, on_suspend)
+    signal.signal(signal.SIGCONT, on_continue)
 
 
 class NewPicture(Message):
@@ -101,6 +128,7 @@ class TopApp(App[None]):
 
     def on_mount(self) -> None:
         """Pictures may come."""
+        _continue_what_was_suspended()
         # What start-up made stays: not to be gone through again and again.
         gc.freeze()
         self._begin_feeding()

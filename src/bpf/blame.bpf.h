@@ -255,8 +255,8 @@ struct charging {
 	__u32 mm_id;
 	__u32 mode;
 	__u32 earliest_holder; /* row, 0: nobody has been charged */
-	__u64 writer_came;
-	__u64 unsure; /* there are records of which it cannot be told what is due */
+	__u32 writer_came;
+	__u32 unsure; /* there are records of which it cannot be told what is due */
 	/* Holders take turns, so a few sums save most of the look-ups. */
 	struct due due[DUES];
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -249,15 +251,21 @@ def test_losses_are_said_afterwards(tmp_path: Path) -> None:
 
 
 @pytest.mark.kernel
-def test_a_terminal_that_goes_without_a_signal() -> None:
-    """As where nothing has made it the one that controls the command."""
+@pytest.mark.parametrize("controls", [False, True])
+def test_a_terminal_that_goes(controls: bool) -> None:
+    """One that controls the command sends SIGHUP, and SIGCONT after it."""
     ours, theirs = pty.openpty()
+
+    def take_control() -> None:
+        if controls:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     with (
         Workload("storm", "1", "1") as storm,
         subprocess.Popen(
             [COMMAND, "top", "--pid", str(storm.pid)],
-            stdin=theirs, stdout=theirs, stderr=theirs,
-            start_new_session=True, env=environment(TERM="xterm-256color"),
+            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            preexec_fn=take_control, env=environment(TERM="xterm-256color"),
         ) as process,
     ):  # fmt: skip
         try:
@@ -269,3 +277,20 @@ def test_a_terminal_that_goes_without_a_signal() -> None:
             assert process.wait(30) == 0
         finally:
             process.kill()
+
+
+@pytest.mark.kernel
+def test_stopped_and_continued(tmp_path: Path) -> None:
+    with Workload("storm", "1", "1") as storm:
+        with terminal(tmp_path, "--pid", storm.pid, "-i", 0.2) as screen:
+            screen.wait_for(r"\[threads\]")
+            pid = screen.pid
+            threads = sorted(os.listdir(f"/proc/{pid}/task"))
+            os.kill(pid, signal.SIGSTOP)
+            eventually(lambda: "\nState:\tT" in Path(f"/proc/{pid}/status").read_text())
+            os.kill(pid, signal.SIGCONT)
+            screen.press("o")
+            screen.wait_for(r"\[operations\]")
+            assert sorted(os.listdir(f"/proc/{pid}/task")) == threads
+            screen.press("q")
+            assert screen.exit_status() == 0
