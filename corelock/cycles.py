@@ -7,6 +7,7 @@ from struct import Struct
 from typing import Any
 
 from corelock.extras import needs
+from corelock.recorded import TIMES_BELOW_NS
 
 with needs("report", "numpy"):
     import numpy as np
@@ -77,13 +78,16 @@ class Block:
         for index in (self.stacked_index, self._long_index):
             if len(index) and not (index[-1] < self.count and (index[1:] > index[:-1]).all()):
                 raise ValueError("an index of no cycle")
+        for offset_ns in (0, self.realtime_offset_ns, self.boottime_offset_ns):
+            if not 0 <= self.last_ns + offset_ns < TIMES_BELOW_NS:
+                raise ValueError("a clock that says what no clock says")
         if not self.count:
             return
         long = np.flatnonzero((self._wait == _LONG) | (self._hold == _LONG))
         if not np.isin(long, self._long_index).all():
             raise ValueError("a time that is said nowhere")
         ends = self.base_ns + int(self.end.min()), self.base_ns + int(self.end.max())
-        if not self.first_ns <= ends[0] <= ends[1] <= min(self.last_ns, 2**63):
+        if not self.first_ns <= ends[0] <= ends[1] <= self.last_ns:
             raise ValueError("ends of cycles that are not where the head says")
         # Also keeps sums of times below 2^64.
         if self.longest_ns > ends[0]:

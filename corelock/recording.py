@@ -28,7 +28,7 @@ from corelock.cycles import (
     Block,
 )  # fmt: skip
 from corelock.extras import needs
-from corelock.recorded import check_footer, check_header
+from corelock.recorded import PIDS_BELOW, check_footer, check_header
 
 with needs("report", "numpy"):
     import numpy as np
@@ -55,8 +55,11 @@ ROW_TYPE = np.dtype(
         ("", "<u4"), ("named_ns", "<u8"), ("comm", "S16"),
     ]
 )  # fmt: skip
-#: Rows are numbered from 1 to below this.
-_MOST_ROWS = 1 << 23
+# What is as large as this cannot be.
+_PROCESS_LIMITS = dict.fromkeys(("pid", "host_pid"), PIDS_BELOW)
+_ROW_LIMITS = {
+    "row": 1 << 23, "mode": 2, **dict.fromkeys(("pid", "tid", "host_pid", "host_tid"), PIDS_BELOW)
+}  # fmt: skip
 
 _Frame = tuple[int, Optional[str], Optional[int], Optional[str]]
 _Made = TypeVar("_Made")
@@ -136,17 +139,20 @@ class Recording:
     @cached_property
     def processes(self) -> Any:
         """Address spaces: an array of ``PROCESS_TYPE``, one entry for each ``mm``."""
-        return self._table(PROCESSES, PROCESS_TYPE, "mm")
+        return self._table(PROCESSES, PROCESS_TYPE, "mm", _PROCESS_LIMITS)
 
     @cached_property
     def rows(self) -> Any:
         """What cycles name by ``row``: an array of ``ROW_TYPE``, one entry for each."""
-        rows = self._table(ROWS, ROW_TYPE, "row")
-        return rows[(rows["row"] < _MOST_ROWS) & (rows["mode"] <= 1)]
+        return self._table(ROWS, ROW_TYPE, "row", _ROW_LIMITS)
 
-    def _table(self, type_: int, dtype: Any, key: str) -> Any:
+    def _table(self, type_: int, dtype: Any, key: str, limits: Mapping[str, int]) -> Any:
         def read(payload: memoryview) -> Any:
-            return np.frombuffer(payload, dtype) if payload else np.empty(0, dtype)
+            entries = np.frombuffer(payload, dtype) if payload else np.empty(0, dtype)
+            for name, limit in limits.items():
+                if (entries[name] >= limit).any():
+                    raise ValueError(f"{name} is {entries[name].max()}")
+            return entries
 
         parts = [np.empty(0, dtype), *self._read(type_, read)]
         entries = np.concatenate(parts)[::-1]
@@ -210,6 +216,8 @@ class _StackTables:
         self._strings.update(enumerate(map(_text, block["strings"]), _index(first["strings"])))
         for at, frame in enumerate(block["frames"], _index(first["frames"])):
             address, name, offset, module = map(int, frame)
+            if not 0 <= address < 1 << 64:
+                raise ValueError(f"no address: {address}")
             self._frames[at] = (
                 address, self._strings.get(name), None if offset < 0 else offset,
                 self._strings.get(module),

@@ -87,7 +87,7 @@ class Source:
     def target(self) -> Optional[Target]:
         """The process that was asked for, if it was one."""
         said = self.recording.header.get("target")
-        return said and Target(said["pid"], said["comm"], said.get("host_pid", 0))
+        return said and Target(said["pid"], said["comm"], said.get("host_pid") or 0)
 
     @property
     def cgroup(self) -> Optional[Cgroup]:

@@ -126,8 +126,8 @@ def accounting_of(footer: Optional[Mapping[str, Any]]) -> Optional[Accounting]:
         slow_lost=said["slow_lost"],
         children_not_followed=said["children_not_followed"],
         self_events=said["self"],
-        hooks_missed=said.get("hooks_missed", 0),
-        charges_full=said.get("charges_full", 0),
-        open_waits=said.get("open_waits", 0),
-        attached_by=said.get("attached_by", "tp_btf"),
+        hooks_missed=said.get("hooks_missed") or 0,
+        charges_full=said.get("charges_full") or 0,
+        open_waits=said.get("open_waits") or 0,
+        attached_by=said.get("attached_by") or "tp_btf",
     )

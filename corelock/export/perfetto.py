@@ -18,15 +18,15 @@ from corelock.export._perfetto_tracks import Tracks
 from corelock.export.fields import well_formed
 from corelock.export.remarks import missing_in_words
 from corelock.export.timeline import Timeline, longest_cycles
+from corelock.recorded import PIDS_BELOW
 from corelock.render.units import duration
 
 BINARY = True
 
 #: A cycle is up to two slices; the viewer is a web page, and holds some millions.
 MOST_CYCLES = 500_000
-# The kernel's PID_MAX_LIMIT: pids of the second recording go from here on, and so on.
-_PIDS = 1 << 22
-_MOST_SOURCES = (1 << 31) // _PIDS
+# Pids of the second recording go from PIDS_BELOW on, and so on.
+_MOST_SOURCES = (1 << 31) // PIDS_BELOW
 
 
 def write(
@@ -54,7 +54,7 @@ def write(
     first_flow = 1
     for at, (source, cycles) in enumerate(zip(sources, timeline.cycles)):
         prefix = f"{well_formed(source.label)}: " if len(sources) > 1 else ""
-        tracks = Tracks(writer, source, at * _PIDS, prefix)
+        tracks = Tracks(writer, source, at * PIDS_BELOW, prefix)
         slices = Slices(source, cycles, _blockers(source, cycles, progress), shifts[at], first_flow)
         slices.write(writer, tracks, progress)
         first_flow += len(cycles)
@@ -82,7 +82,7 @@ def _shifts(sources: Sequence[Source]) -> list[int]:
     offsets: dict[object, int] = {}
     of_each = []
     for source in sources:
-        boot = source.recording.header["host"].get("boot_id", source)
+        boot = source.recording.header["host"].get("boot_id") or source
         offset = source.recording.clocks[0].realtime_offset_ns
         of_each.append(offsets.setdefault(boot, offset))
     # On the clock of the host that is up for the longest, no time is negative.

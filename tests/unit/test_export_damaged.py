@@ -4,15 +4,19 @@ import gzip
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corelock.analysis.census import take_census
+from corelock.export.recordings import FORMATS
 from corelock.recording import NotARecording
-from tests import perfetto_reader
+from tests import perfetto_reader, recordings
 from tests.exported import exported, holds
 from tests.made_recordings import plans
-from tests.recordings import Plan
+from tests.recordings import Cycle, Plan
 
 
 @settings(max_examples=60)
@@ -44,6 +48,65 @@ def test_what_is_left_of_a_damaged_recording_is_written_alike(
         assert any(recording["damage"].values()) or recording["cycles"]["nameless"]
         assert "missing" in trace.instants[0].args
         assert ";" in speedscope["name"]
+
+
+_STACKED = Plan(
+    [recordings.process(1, 4021, "postgres")],
+    [recordings.row(1, 1, 1, 4021, 4021, "postgres", 11, 1)],
+    [[Cycle(1, 200_000, 100, 150_000, 0, 1, 1)]],
+)
+
+
+def _stacks(address: int) -> bytes:
+    return recordings.as_json({
+        "first": {"strings": 0, "frames": 0, "stacks": 0}, "strings": ["do_mmap"],
+        "frames": [[address, 0, 1, -1]], "stacks": [[[0], [], None]], "ids": [[1, 0]],
+    })  # fmt: skip
+
+
+_LAST_NS = (1 << 62) - 1
+_MOST = {"monotonic_ns": _LAST_NS, "realtime_ns": _LAST_NS, "boottime_ns": _LAST_NS}
+
+
+@pytest.mark.parametrize(
+    ("type_", "payload"),
+    [
+        pytest.param(5, _stacks(-1), id="address below 0"),
+        pytest.param(5, _stacks(1 << 64), id="address of 65 bits"),
+        pytest.param(3, recordings.row(1, 1, 1, 1 << 31, 1, "x", 11, 1), id="pid"),
+        pytest.param(3, recordings.row(1, 1, 1, 1, 1 << 31, "x", 11, 1), id="tid"),
+        pytest.param(
+            4, recordings.cycles([Cycle(1, -1)], boottime_offset_ns=-(1 << 60)), id="boottime"
+        ),
+    ],
+)
+@pytest.mark.parametrize("format_", FORMATS)
+def test_values_that_cannot_be_are_damage(
+    tmp_path: Path, type_: int, payload: bytes, format_: str
+) -> None:
+    blocks = [*_STACKED.blocks(), (5, _stacks(1)), (type_, payload)]
+    content, [source] = exported(format_, recordings.write(tmp_path / "r", blocks))
+    assert content
+    assert take_census(source).damage.corrupt_blocks == 1
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize(
+    "header", [{}, {"start_ns": _LAST_NS}, {"start_ns": _LAST_NS, "clock": _MOST}]
+)
+def test_the_largest_values_are_written(
+    tmp_path: Path, header: dict[str, Any], format_: str
+) -> None:
+    most = (1 << 22) - 1
+    plan = Plan(
+        [recordings.process(1, most, "postgres")],
+        [recordings.row(1, 1, 1, most, most, "postgres", 11, 1)],
+        _STACKED.cycles,
+    )
+    path = recordings.write(tmp_path / "r", [*plan.blocks(**header), (5, _stacks((1 << 64) - 1))])
+    content, [source] = exported(format_, path)
+    assert content
+    assert not take_census(source).damage
 
 
 _OPEN = "not when recording did"

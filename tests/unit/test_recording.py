@@ -252,6 +252,11 @@ HEADER = recordings.header()
         recordings.as_json({**HEADER, "target": {"pid": 1, "comm": "x", "host_pid": "y"}}),
         recordings.as_json({**HEADER, "cgroup": []}),
         recordings.as_json({**HEADER, "cgroup": {"path": "/", "id": 1, "container": [1]}}),
+        recordings.as_json({**HEADER, "start_ns": 1 << 62}),
+        recordings.as_json({**HEADER, "clock": {**HEADER["clock"], "boottime_ns": -1}}),
+        recordings.as_json({**HEADER, "target": {"pid": 1 << 22, "comm": "x"}}),
+        recordings.as_json({**HEADER, "host": {**HEADER["host"], "boot_id": ["b"]}}),
+        recordings.as_json({**HEADER, "slow_ns": "100"}),
     ],
 )  # fmt: skip
 def test_a_header_that_makes_no_sense(path: Path, header: bytes) -> None:
@@ -271,6 +276,8 @@ FOOTER = recordings.fitting_footer(SMALL.all_cycles)
         recordings.as_json({**FOOTER, "cycles": {"written": 3, "lost": {"ring_full": None}}}),
         recordings.as_json({**FOOTER, "accounting": {}}),
         recordings.as_json({**FOOTER, "end_ns": -1.5}),
+        recordings.as_json({**FOOTER, "cycles": {"written": 3, "lost": {"ring_full": -1}}}),
+        recordings.as_json({**FOOTER, "accounting": {**FOOTER["accounting"], "open_waits": "0"}}),
     ],
 )  # fmt: skip
 def test_a_footer_of_garbage_is_no_footer(path: Path, footer: bytes) -> None:
@@ -300,6 +307,8 @@ def bad_cycles() -> list[tuple[str, bytes]]:
         ("an end after the last", with_u32(64, 5_000_000)),
         ("a base before the first", bytes(8) + good[8:]),
         ("a base beyond the clock", b"\xff" * 24 + good[24:]),
+        ("a wall clock below 0", good[:24] + b"\0" * 7 + b"\x80" + good[32:]),
+        ("a boot that was never", good[:32] + (2**62).to_bytes(8, "little") + good[40:]),
         ("from before the clock", good[:120] + (2**63).to_bytes(8, "little") + good[128:]),
     ]  # fmt: skip
 
@@ -331,6 +340,10 @@ def test_cycles_that_contradict_themselves(path: Path, what: str, payload: bytes
             "first": {"strings": 0, "frames": 0, "stacks": 0}, "strings": [], "frames": [],
             "stacks": [[1, 2, 3]], "ids": [[1]],
         }),
+        *(recordings.as_json({
+            "first": {"strings": 0, "frames": 0, "stacks": 0}, "strings": [],
+            "frames": [[address, -1, -1, -1]], "stacks": [[[0], [], None]], "ids": [[1, 0]],
+        }) for address in (-1, 1 << 64)),
     ],
 )  # fmt: skip
 def test_stacks_that_make_no_sense(path: Path, stacks: bytes) -> None:
@@ -359,6 +372,38 @@ def test_entries_that_do_not_fit_their_block(path: Path, type_: int) -> None:
     with open_recording(path) as recording:
         assert len(recording.rows) == len(recording.processes) == 1
         assert recording.damage.corrupt_blocks == 1
+
+
+@pytest.mark.parametrize(
+    ("type_", "entry"),
+    [
+        (2, recordings.process(2, 1 << 22, "x", host_pid=1)),
+        (2, recordings.process(2, 1, "x", host_pid=1 << 31)),
+        (3, recordings.row(2, 1, 2, 1 << 31, 1, "x", 11, 1, host_pid=1)),
+        (3, recordings.row(2, 1, 2, 1, 1 << 22, "x", 11, 1, host_tid=1)),
+        (3, recordings.row(2, 1, 2, 1, 1, "x", 11, 1, host_pid=0xFFFFFFFF)),
+        (3, recordings.row(2, 1, 2, 1, 1, "x", 11, 1, host_tid=1 << 22)),
+        (3, recordings.row(1 << 23, 1, 2, 1, 1, "x", 11, 1)),
+        (3, recordings.row(2, 1, 2, 1, 1, "x", 11, 2)),
+    ],
+)
+def test_entries_of_what_cannot_be(path: Path, type_: int, entry: bytes) -> None:
+    recordings.write(path, [*SMALL.blocks(), (type_, entry)])
+    with open_recording(path) as recording:
+        assert len(recording.rows) == len(recording.processes) == 1
+        assert recording.damage.corrupt_blocks == 1
+
+
+def test_pids_may_be_as_high_as_the_kernel_has_them(path: Path) -> None:
+    most = (1 << 22) - 1
+    entries = [
+        (2, recordings.process(2, most, "x")),
+        (3, recordings.row(2, 2, 2, most, most, "x", 11, 1)),
+    ]
+    recordings.write(path, [*SMALL.blocks(), *entries])
+    with open_recording(path) as recording:
+        assert len(recording.rows) == len(recording.processes) == 2
+        assert not recording.damage
 
 
 def test_types_that_are_not_known_are_left_out(path: Path) -> None:
