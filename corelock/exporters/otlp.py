@@ -97,6 +97,7 @@ def _data(metric: Metric, collected: Collected) -> Union[sdk.Histogram, sdk.Sum,
 def _histogram_point(metric: Metric, point: Point, taken_ns: int) -> sdk.HistogramDataPoint:
     value = point.distribution
     count = sum(value.slots)
+    max_s = None if value.max_ns is None or not count else value.max_ns / 1e9
     return sdk.HistogramDataPoint(
         attributes=_attributes(metric, point),
         start_time_unix_nano=point.start_ns,
@@ -107,7 +108,7 @@ def _histogram_point(metric: Metric, point: Point, taken_ns: int) -> sdk.Histogr
         explicit_bounds=edges.EDGES_S,
         # Both are optional in the protocol, and of the shortest only a bucket is known.
         min=None,  # type: ignore[arg-type]
-        max=value.max_ns / 1e9 if count else None,  # type: ignore[arg-type]
+        max=max_s,  # type: ignore[arg-type]
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Optional
 
 from corelock.exporters import edges
+from corelock.histogram import BUCKETS, Histogram, bucket_bounds
 from corelock.model import Mode, Row, RowKey, Snapshot, Times
 from corelock.symbolize.syscalls import is_kernel_thread
 
@@ -23,6 +24,7 @@ UNKNOWN = "(unknown)"
 KERNEL_THREAD = "kernel-thread"
 
 _SHARED = (OTHER, EXITED)
+_NO_TIMES = Times(0, 0, 0, 0, Histogram())
 
 
 class SeriesKey(NamedTuple):
@@ -39,17 +41,36 @@ class Distribution:
 
     slots: list[int] = field(default_factory=lambda: [0] * edges.SLOTS)
     total_ns: int = 0
-    max_ns: int = 0
+    _longest_ns: int = 0
+    # Of those that may have been longer; of these only the bucket is known.
+    _at_most_ns: int = 0
 
-    def add(self, times: Times, sign: int = 1) -> None:
-        """Add them, or (-1) take them away, but for the longest."""
-        edges.add(self.slots, times.histogram, sign)
-        self.total_ns += sign * times.total_ns
-        self.max_ns = max(self.max_ns, times.max_ns)
+    @property
+    def max_ns(self) -> Optional[int]:
+        """The longest, None if it is not known: a row says that of all that it ever counted."""
+        return self._longest_ns if self._longest_ns >= self._at_most_ns else None
+
+    def add(self, times: Times, before: Times) -> None:
+        """Add what ``times`` have more than those of ``before``."""
+        edges.add(self.slots, times.histogram)
+        edges.add(self.slots, before.histogram, -1)
+        self.total_ns += times.total_ns - before.total_ns
+        if times.max_ns > before.max_ns:
+            self._longest_ns = max(self._longest_ns, times.max_ns)
+        elif times.count > before.count:
+            self._at_most_ns = max(self._at_most_ns, _at_most_ns(times, before))
 
     def copy(self) -> Distribution:
         """As it is now."""
-        return Distribution(list(self.slots), self.total_ns, self.max_ns)
+        return Distribution(list(self.slots), self.total_ns, self._longest_ns, self._at_most_ns)
+
+
+def _at_most_ns(times: Times, before: Times) -> int:
+    """What none of the times is longer than that came since ``before``."""
+    old = dict(before.histogram)
+    highest = max((i for i, count in times.histogram if count > old.get(i, 0)), default=0)
+    # The last bucket has all that is longer, too.
+    return times.max_ns if highest == BUCKETS - 1 else bucket_bounds(highest)[1] - 1
 
 
 @dataclass
@@ -63,13 +84,13 @@ class Series:
     aborted_waits: int = 0
     downgrades: int = 0
 
-    def add(self, row: Row, sign: int = 1) -> None:
-        """Add a row, or (-1) take it away."""
-        self.wait.add(row.wait, sign)
-        self.hold.add(row.hold, sign)
-        self.trylock_failures += sign * row.trylock_failures
-        self.aborted_waits += sign * row.aborted_waits
-        self.downgrades += sign * row.downgrades
+    def add(self, row: Row, before: Row) -> None:
+        """Add what the row has more than it had ``before``."""
+        self.wait.add(row.wait, before.wait)
+        self.hold.add(row.hold, before.hold)
+        self.trylock_failures += row.trylock_failures - before.trylock_failures
+        self.aborted_waits += row.aborted_waits - before.aborted_waits
+        self.downgrades += row.downgrades - before.downgrades
 
     def copy(self) -> Series:
         """As it is now."""
@@ -132,10 +153,7 @@ class Accumulator:
         self._note_pids(snapshot.rows)
         self._give_labels(changed, now_ns)
         for row in changed:
-            series = self._series_of(row, now_ns)
-            series.add(row)
-            if row.key in self._before:
-                series.add(self._before[row.key], -1)
+            self._series_of(row, now_ns).add(row, self._before.get(row.key) or _empty(row))
         self._before = {row.key: row for row in snapshot.rows}
         self._taken_ns = now_ns
 
@@ -217,8 +235,16 @@ def _operation(row: Row) -> str:
     return KERNEL_THREAD if is_kernel_thread(row.operation) else row.operation
 
 
+def _empty(row: Row) -> Row:
+    """The row before it counted anything."""
+    return replace(
+        row, wait=_NO_TIMES, hold=_NO_TIMES, trylock_failures=0, aborted_waits=0, downgrades=0
+    )
+
+
 def _counts(row: Row) -> tuple[int, ...]:
     return (
         row.wait.count, row.hold.count, row.wait.total_ns, row.hold.total_ns,
+        row.wait.max_ns, row.hold.max_ns,
         row.trylock_failures, row.aborted_waits, row.downgrades,
     )  # fmt: skip

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from typing import Optional
 
 import pytest
 from hypothesis import given
@@ -67,12 +68,9 @@ def test_edges_are_few_and_reach_from_a_microsecond_to_seconds() -> None:
 
 
 _NAMES = ("a", "b", "c", "d", OTHER, EXITED, "")
-_STEPS = st.lists(
-    # Of four processes: which one it is, its name now, what it has waited since.
-    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(_NAMES), st.integers(0, 10**9))),
-    min_size=1,
-    max_size=6,
-)
+# Of four processes: which one it is, its name now, what it has waited since.
+_STEP = st.tuples(st.integers(0, 3), st.sampled_from(_NAMES), st.integers(0, 10**9))
+_STEPS = st.lists(st.lists(_STEP), min_size=1, max_size=6)
 
 
 @given(_STEPS, st.integers(0, 3))
@@ -116,6 +114,43 @@ def test_who_is_renamed_takes_nothing_along() -> None:
     accumulator.add(snapshot(waits("sh", 100)))
     accumulator.add(snapshot(waits("server", 100, 30)))
     assert _waited(accumulator) == {"sh": 100, "server": 30}
+
+
+def longest(accumulator: Accumulator) -> dict[str, Optional[int]]:
+    return {key.process: one.wait.max_ns for key, one in accumulator.series().items()}
+
+
+def test_the_longest_is_one_of_its_own_or_unknown() -> None:
+    accumulator = Accumulator(5, 10**12, START_NS)
+    accumulator.add(snapshot(waits("sh", 5 * SECOND_NS)))
+    accumulator.add(snapshot(waits("server", 5 * SECOND_NS, 1000)))
+    assert longest(accumulator) == {"sh": 5 * SECOND_NS, "server": None}
+    # Not until it is longer than all that is not known can it be told.
+    accumulator.add(snapshot(waits("server", 5 * SECOND_NS, 1000, 700)))
+    assert longest(accumulator)["server"] is None
+    accumulator.add(snapshot(waits("server", 5 * SECOND_NS, 1000, 700, 6 * SECOND_NS)))
+    accumulator.add(snapshot(waits("server", 5 * SECOND_NS, 1000, 700, 6 * SECOND_NS, 800)))
+    assert longest(accumulator) == {"sh": 5 * SECOND_NS, "server": 6 * SECOND_NS}
+
+
+@given(st.lists(_STEP, max_size=12), st.integers(0, 3))
+def test_no_longest_is_that_of_another_name(
+    steps: list[tuple[int, str, int]], max_processes: int
+) -> None:
+    accumulator = Accumulator(max_processes, 10**12, START_NS)
+    waited: dict[int, list[int]] = {}
+    truth: dict[str, int] = {}
+    before: Counter[str] = Counter()
+    for number, (process, name, wait_ns) in enumerate(steps, 1):
+        waited.setdefault(process, []).append(wait_ns)
+        rows = [waits(name, *values_ns, key=at) for at, values_ns in waited.items()]
+        accumulator.add(snapshot(*rows, at_ns=number * SECOND_NS))
+        counts = Counter({k.process: sum(o.wait.slots) for k, o in accumulator.series().items()})
+        (to,) = counts - before
+        truth[to] = max(truth.get(to, 0), wait_ns)
+        before = counts
+        for at, longest_ns in longest(accumulator).items():
+            assert longest_ns in (None, truth[at])
 
 
 def test_who_has_gone_unseen_takes_no_place_of_the_living(gone: int) -> None:
