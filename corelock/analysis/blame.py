@@ -78,17 +78,17 @@ def _rows(
     source: Source, report: Report, selection: Selection, numbers: set[int],
     progress: Optional[Progress],
 ) -> dict[RowKey, Row]:  # fmt: skip
-    """The rows of the report and of these numbers, by key, with all of their holds.
+    """The rows of the report and of these numbers, by key, with all of their recorded holds.
 
-    Those that were not chosen have no waits here, as those are in no sum either.
+    A wait may have been for a hold that was over when the chosen time began. Rows that were not
+    chosen have no waits here, as those are in no sum either.
     """
     rows = {row.key: row for row in report.rows}
     for number in numbers:
         row = source.name(number)
         rows.setdefault(row.key, row)
-    if not selection.is_of_all_rows or selection.min_ns:
-        everything = replace(selection, pid=None, tid=None, operation=None, min_ns=0)
-        (_, whole), *_ = summarize([source], everything, progress, slowest=0)
+    if selection != Selection():
+        (_, whole), *_ = summarize([source], Selection(), progress, slowest=0)
         held = {row.key: row.hold for row in whole.rows}
         rows = {key: replace(row, hold=held.get(key, NO_TIMES)) for key, row in rows.items()}
     return rows

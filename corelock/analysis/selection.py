@@ -56,11 +56,6 @@ class Selection:
             chosen = chosen & source.rows_of(self.operation)
         return chosen
 
-    @property
-    def is_of_all_rows(self) -> bool:
-        """Whether it asks for no row in particular."""
-        return (self.pid, self.tid, self.operation) == (None, None, None)
-
 
 def skips(block: Block, bounds: tuple[int, int]) -> bool:
     """Whether no cycle of the block can be within the bounds."""

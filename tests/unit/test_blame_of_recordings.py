@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +33,14 @@ CYCLES = [
     Cycle(1, False, 2_000, 51_000, 90_000, 3),
     Cycle(1, True, 60_000, 90_100, 90_500, 1),
 ]
+
+
+selections = st.builds(
+    Selection,
+    from_ns=st.none() | st.integers(0, 300),
+    to_ns=st.none() | st.integers(0, 300),
+    min_ns=st.sampled_from([0, 0, 20]),
+)
 
 
 def report_of(path: Path, selection: Optional[Selection] = None, stacks: int = 0) -> Report:
@@ -92,6 +102,35 @@ def test_holds_of_what_was_not_chosen_are_charged(tmp_path: Path) -> None:
     assert blame.wait_ns == 49_000 and blame.unaccounted_ns == 0
     # With all that they held: who reads this wants to know how long they do.
     assert {c.holder.tid - 5000: c.holder.holds for c in blame.charges} == {1: 2, 2: 1}
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        # Waits go on when the holds that they were for have ended.
+        Selection(from_ns=50_050), Selection(to_ns=45_000), Selection(from_ns=50_050, tid=5002),
+        Selection(from_ns=90_100), Selection(min_ns=45_000),
+    ],
+)  # fmt: skip
+def test_who_is_charged_has_holds(tmp_path: Path, selection: Selection) -> None:
+    blame = blame_of(schedules.write(tmp_path / "r", CYCLES), selection)
+    assert blame.charges and blame.unaccounted_ns == 0
+    held = {1: (2, 49_890), 2: (1, 700), 3: (1, 39_000)}
+    for charge in blame.charges:
+        assert (charge.holder.holds, charge.holder.hold.max_ns) == held[charge.holder.tid - 5000]
+
+
+@given(schedules.histories(), selections)
+@settings(max_examples=150, deadline=None)
+def test_nobody_is_charged_for_more_than_was_held(
+    cycles: list[Cycle], selection: Selection
+) -> None:
+    if not cycles:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        blame = blame_of(schedules.write(Path(folder, "r"), cycles), selection)
+    for charge in blame.charges:
+        assert charge.holder.hold.max_ns >= charge.longest_ns > 0
 
 
 @given(schedules.histories(), st.data())
