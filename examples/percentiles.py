@@ -1,4 +1,4 @@
-"""Waits by operation, of a recording of any length: blocks are read as numpy arrays, uncopied.
+"""Waits that got the lock, by operation: a recording's blocks as numpy arrays, uncopied.
 
 python percentiles.py FILE
 """
@@ -9,7 +9,7 @@ from collections import defaultdict
 import numpy as np
 
 import corelock
-from corelock.recording import NO_WAIT
+from corelock.recording import DOWNGRADED, ENDING, HOLDING, NO_WAIT, RELEASED
 from corelock.symbolize.syscalls import operation_name
 
 QUANTILES = {"p50": 50, "p99": 99, "p99.9": 99.9, "max": 100}
@@ -22,7 +22,8 @@ def main(path: str) -> None:
         rows = recording.rows[["row", "operation"]].tolist()
         names = {row: operation_name(code, "kernel thread", arch) for row, code in rows}
         for block in recording:
-            waited = (block.kind & NO_WAIT) == 0
+            got = np.isin(block.kind & ENDING, (RELEASED, DOWNGRADED, HOLDING))
+            waited = got & ((block.kind & NO_WAIT) == 0)
             found, which = np.unique(block.row, return_inverse=True)
             operations = np.array([names.get(row, "unknown") for row in found])[which]
             for operation in set(operations[waited]):

@@ -17,7 +17,9 @@ import nbformat
 import pytest
 
 import corelock
+from tests import recordings
 from tests.cli.command import TIMEOUT_S, Corelock, Result, environment
+from tests.recordings import Cycle, Plan
 from tests.workloads import Workload
 
 pytestmark = pytest.mark.kernel
@@ -83,6 +85,28 @@ def test_recording_and_its_percentiles(storm: Workload, tmp_path: Path) -> None:
         count, *quantiles = found[operation]
         assert count == 1000
         assert quantiles == sorted(quantiles)
+
+
+def test_percentiles_are_of_waits_that_got_the_lock(tmp_path: Path) -> None:
+    released, downgraded, failed, aborted, holding, waiting = range(6)
+    no_wait = 8
+    got = [Cycle(1, 1000 + at, 1000, 5, kind) for at, kind in enumerate((released, downgraded))]
+    open_hold = Cycle(1, 3000, 3000, 5, holding)
+    others = [
+        Cycle(1, 4000 + kind, 1_000_000, 0, kind)
+        for kind in (failed, aborted, waiting, released + no_wait)
+    ]
+    plan = Plan(
+        [recordings.process(1, 4021, "postgres")],
+        [recordings.row(1, 1, 1, 4021, 4021, "postgres", 0x20000, 0)],
+        [[*got, open_hold, *others]],
+    )
+    read = subprocess.run(
+        command("percentiles.py", plan.write(tmp_path / "made")),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (row,) = read.stdout.splitlines()[1:]
+    assert row.split() == ["page-fault", "3", "1.0", "3.0", "3.0", "3.0"]
 
 
 def test_what_is_missing_of_a_recording_is_said(storm: Workload, tmp_path: Path) -> None:
