@@ -161,7 +161,7 @@ def common_options(function: _Function) -> _Function:
 
 
 def options_without_output(function: _Function) -> _Function:
-    """The same, of a command that prints no data."""
+    """The same, of a command that prints no data, or whose data is nothing to print."""
     return all_of(option for name, option in _REST.items() if name != "output")(function)
 
 

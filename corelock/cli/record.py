@@ -10,7 +10,7 @@ from typing import Optional, Union
 import click
 
 from corelock.cli import say
-from corelock.cli.options import common_options, slow_option, target_options
+from corelock.cli.options import options_without_output, slow_option, target_options
 from corelock.cli.traced import TracedOptions, TracedRun
 from corelock.errors import CorelockError
 from corelock.model import Accounting
@@ -45,6 +45,9 @@ class _Options(TracedOptions):
 @click.command("record")
 @target_options(tid=True)
 @click.option(
+    "-o", "--output", metavar="FILE", help="The file to make (required); -: stdout, if no terminal."
+)
+@click.option(
     "--max-size",
     callback=_size,
     metavar="SIZE",
@@ -58,7 +61,7 @@ class _Options(TracedOptions):
 )
 @click.option("--force", is_flag=True, help="Overwrite a file that is there already.")
 @slow_option
-@common_options
+@options_without_output
 def command(**given: object) -> None:
     """Every wait and hold of mmap_lock into a file (-o), for reports.
 

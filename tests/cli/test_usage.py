@@ -125,6 +125,14 @@ def test_help_names_every_option_of_the_contract() -> None:
         assert option in text
 
 
+def test_help_of_record_says_that_it_wants_a_file() -> None:
+    text = run("record", "-h").out
+    assert "-o, --output FILE   The file to make (required)" in text
+    assert "instead of to stdout" not in text
+    result = run("record", "-a")
+    assert result.code == 2 and "-o FILE" in result.err
+
+
 def test_help_of_the_group_names_every_command() -> None:
     assert "hold-times" in run("-h").out
 
