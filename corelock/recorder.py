@@ -76,7 +76,9 @@ class Recorder(Tracer):
             CorelockError: it cannot be written; and as :meth:`Tracer.start`.
         """
         with self._lock:
-            if self._path is not None and self._file is None:
+            # Before anything is touched: what is there belongs to the recording that runs.
+            self._check_not_started()
+            if self._path is not None:
                 self._file = self._open_file(self._path)
                 self._fd = self._file.fd
             self._owner = os.getpid()

@@ -268,6 +268,25 @@ def test_a_recorder_in_a_fork_leaves_it_alone(tmp_path: Path) -> None:
     assert len(cycles_of(path)) == recorder.result.cycles >= 2000
 
 
+def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
+    """It is refused, and what the program opens then is not written to."""
+    path = tmp_path / "a.corelock"
+    with Workload("storm", "1", "500") as storm:
+        with corelock.record(path, pid=storm.pid, overwrite=True) as recorder:
+            with pytest.raises(corelock.InvalidArgument, match="started before"):
+                recorder.start()
+            with open(tmp_path / "other", "wb") as other:
+                storm.run()
+                recorder.stop()
+                assert os.fstat(other.fileno()).st_size == 0
+        storm.finish()
+        with pytest.raises(corelock.InvalidArgument, match="started before"):
+            recorder.start()
+    assert recorder.result is not None
+    assert recorder.result.complete
+    assert len(cycles_of(path)) == recorder.result.cycles >= 2000
+
+
 def test_no_file_is_left_by_what_did_not_start(tmp_path: Path) -> None:
     path = tmp_path / "a.corelock"
     with pytest.raises(corelock.NoSuchTarget):
