@@ -61,6 +61,9 @@ class Recorder(Tracer):
         self._file: Optional[OutFile] = None
         self._begun = False
         self._owner = 0
+        #: Held to the end of stop() and close(); the other lock is free while they wait for the
+        #: thread that names stacks, which takes it. Always taken before that one.
+        self._stopping = threading.RLock()
         self._probe = LockProbe(self._btf)
         #: Names what is slow; its notes say what could not be read.
         self.symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
@@ -178,21 +181,22 @@ class Recorder(Tracer):
         is in it can be read, and the result has the ``error``.
 
         Raises:
-            InvalidArgument: as :meth:`Tracer.stop`.
+            InvalidArgument: it was never started, or another process, of which this is a fork,
+                started it.
         """
-        self._stacks.ask_to_stop()
-        with self._lock:
-            super().stop()
-            if self.result is not None or not self._begun:
+        with self._stopping:
+            if self.result is not None:
                 return
-        self._stacks.stop()
-        with self._lock:
-            session = self._open()
-            try:
-                session.record_end()
-                self._stacks.name_rest()
-            finally:
-                self.result = self._finish(session, ended_by)
+            self._stacks.ask_to_stop()
+            super().stop()
+            self._stacks.stop()
+            with self._lock:
+                session = self._open()
+                try:
+                    session.record_end()
+                    self._stacks.name_rest()
+                finally:
+                    self.result = self._finish(session, ended_by)
 
     def close(self) -> None:
         """Stop, detach and free everything. Repeating it does nothing.
@@ -200,16 +204,22 @@ class Recorder(Tracer):
         In a fork of the process that started it, frees what the fork has of it.
         """
         if self._owner not in (0, os.getpid()):
-            # Of the threads that may have held it, a fork has none.
-            self._lock = threading.RLock()
+            # Of the threads that may have held them, a fork has none.
+            self._lock, self._stopping = threading.RLock(), threading.RLock()
             self._stacks.forget_thread()
-        try:
-            if self._session is not None and self._begun and self._owner == os.getpid():
-                self.stop()
-        finally:
-            super().close()
-            self._close_file()
-            self._probe.close()
+        with self._stopping:
+            try:
+                if self._is_recording():
+                    self.stop()
+            finally:
+                super().close()
+                self._close_file()
+                self._probe.close()
+
+    def _is_recording(self) -> bool:
+        """Here: not only in the process of which this is a fork."""
+        with self._lock:
+            return self._session is not None and self._owner == os.getpid()
 
     def _finish(self, session: Session, ended_by: EndedBy) -> RecordingResult:
         """Write what comes last: stacks, and where everything went."""
