@@ -47,7 +47,7 @@ class Recorder(Tracer):
             )
         check_range("max_bytes", max_bytes, 1, MAX_FILE_BYTES)
         check_range("cycle_ring_bytes", cycle_ring_bytes, 1, MAX_RING_BYTES)
-        self._fd: Optional[int] = None
+        self._fd = -1  # the caller's, if one was given
         self._path: Optional[str] = None
         if is_whole(path):
             self._fd = int(path)  # type: ignore[arg-type]
@@ -83,7 +83,6 @@ class Recorder(Tracer):
             self._check_not_started()
             if self._path is not None:
                 self._file = self._open_file(self._path)
-                self._fd = self._file.fd
             self._owner = os.getpid()
             try:
                 super().start()
@@ -120,8 +119,7 @@ class Recorder(Tracer):
         file, self._file = self._file, None
         if file is None:
             return
-        assert self._fd is not None
-        os.close(self._fd)
+        os.close(file.fd)
         if file.is_new and not self._begun:
             file.remove()
         file.close()
@@ -131,12 +129,12 @@ class Recorder(Tracer):
 
     def _attach(self, session: Session) -> None:
         super()._attach(session)
-        assert self._fd is not None
-        if self._file is not None and not self._file.is_new:
-            # Who reads the old one goes on reading that.
-            os.close(self._fd)
-            self._fd = self._file.made_anew()
-        session.record_begin(self._fd, self._max_bytes, self._header(session))
+        fd = self._fd
+        if self._file is not None:
+            fd = self._file.fd
+            if not self._file.is_new:
+                self._file.make_anew()
+        session.record_begin(fd, self._max_bytes, self._header(session))
         self._begun = True
 
     def _header(self, session: Session) -> bytes:

@@ -287,6 +287,32 @@ def test_who_reads_the_old_file_goes_on(tmp_path: Path) -> None:
         assert new.header["id"] != name
 
 
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1"])
+def test_a_name_of_a_descriptor(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.corelock"
+    with path.open("w") as stdout:
+        result = run("record", "--force", "-o", name, "--", "true", stdout=stdout.fileno())
+    assert result.code == 0, result.err
+    assert "Traceback" not in result.err
+    assert cycles(path) > 10
+
+
+def test_a_file_that_is_mounted_there(tmp_path: Path) -> None:
+    """As containers have it; its name cannot be taken away. Also if what is there is longer."""
+    path, mounted = tmp_path / "a.corelock", tmp_path / "mounted"
+    path.touch()
+    mounted.write_bytes(bytes(1 << 20))
+    subprocess.run(["mount", "--bind", mounted, path], check=True)
+    try:
+        result = run("record", "--force", "-o", path, "--", "true")
+    finally:
+        subprocess.run(["umount", path], check=True)
+    assert result.code == 0, result.err
+    assert cycles(mounted) > 10
+    assert mounted.stat().st_size < 1 << 20
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a.corelock", "mounted"}
+
+
 @pytest.mark.parametrize("limit", [["--max-size", "200k"], []])
 def test_the_sum_is_right_when_there_was_no_room(
     small_disk: Path, endless: Workload, limit: list[str]
