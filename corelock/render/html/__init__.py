@@ -1,6 +1,6 @@
 """Recordings as one page that needs nothing else: ``write_html``.
 
-``gather`` reads the cycles once; ``heat``, ``shading``, ``slices`` and ``flames`` are what it
+``gather`` reads the cycles; ``heat``, ``shading``, ``slices`` and ``flames`` are what it
 fills; ``links`` and ``details`` say who kept whom; ``lead``, ``matrix`` and ``sections`` make
 tables of the reports; ``columns`` packs what scripts draw; ``page`` puts all of it together
 with ``page.html``, ``page.css`` and ``js/``. ``docs/html.md`` says how to read the page.

@@ -1,4 +1,4 @@
-"""One pass over the cycles: everything on the page that is not in a report's rows."""
+"""What cycles are made into: everything on the page that is not in a report's rows."""
 
 from __future__ import annotations
 
@@ -86,9 +86,12 @@ def gather(
     sources: Sequence[Source], reports: Sequence[Report], selection: Selection, limits: Limits,
     progress: Optional[Progress] = None,
 ) -> Gathered:  # fmt: skip
-    """Read all cycles once; memory does not depend on how many there are."""
+    """Read all cycles, once to know the lanes and once to fill the page.
+
+    Memory does not depend on how many there are.
+    """
     clock = Clock(sources, selection)
-    lanes = lanes_of(reports, limits.lanes)
+    lanes = lanes_of(sources, reports, selection, limits.lanes)
     columns = max(limits.columns // 4, min(8 * limits.columns, limits.cells // max(1, len(lanes))))
     gathered = Gathered(
         clock, lanes, columns,
@@ -107,7 +110,7 @@ def _add(gathered: Gathered, source: int, batch: Batch, lane_of_row: Any) -> Non
     end = gathered.clock.on_page(source, batch.end_ns)
     wait, hold = batch.wait_ns.astype(np.float64), batch.hold_ns.astype(np.float64)
     begun = end - hold
-    lane = lane_of_row[batch.row].astype(np.int64)
+    lane = lane_of_row[batch.row]
     ending = batch.kind & ENDING
     waited = (batch.kind & NO_WAIT) == 0
     got = ~np.isin(ending, (FAILED, ABORTED, WAITING))
