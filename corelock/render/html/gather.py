@@ -10,7 +10,7 @@ import numpy as np
 
 from corelock.analysis.batches import Batch, Progress, batches
 from corelock.analysis.clocks import wall_ns
-from corelock.analysis.longest import Longest
+from corelock.analysis.longest import LongestOfEach
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import Source
 from corelock.model import Report
@@ -75,7 +75,7 @@ class Gathered:
     hold_heat: HeatMap
     shading: Shading
     busy: Shading
-    longest: Longest
+    longest: LongestOfEach
     lane_by_row: Sequence[Any]
     #: By recording, kind and stack id: nanoseconds and cycles.
     stacks: dict[tuple[int, str, int], list[int]] = field(default_factory=dict)
@@ -97,7 +97,7 @@ def gather(
         clock, lanes, columns,
         HeatMap(clock.span_ns, limits.columns), HeatMap(clock.span_ns, limits.columns),
         Shading(clock.span_ns, len(lanes), columns), Shading(clock.span_ns, 1, limits.columns),
-        Longest(limits.slices), lane_by_row(sources, lanes),
+        LongestOfEach(limits.slices), lane_by_row(sources, lanes),
     )  # fmt: skip
     for at, source in enumerate(sources):
         for batch in batches(source, selection, progress):

@@ -228,6 +228,6 @@ def slices_note(gathered: Gathered, limits: Limits) -> str:
     if gathered.cycles <= limits.slices:
         return f"All {gathered.cycles:,} cycles are drawn one by one."
     return (
-        f"The {limits.slices:,} longest of {gathered.cycles:,} cycles are drawn one by one; "
-        "the rest is in the shading."
+        f"Of {gathered.cycles:,} cycles, the {limits.slices:,} with the longest waits and the "
+        "longest holds are drawn one by one; the rest is in the shading."
     )
