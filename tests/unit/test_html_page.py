@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import corelock.render.html
 from corelock.analysis.longest import Longest, LongestOfEach
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import open_sources
@@ -205,6 +206,17 @@ def test_a_page_is_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert fewer and 0 < int(fewer[1].replace(",", "")) < 6_000
     for source in sources:
         source.recording.close()
+
+
+def test_what_the_package_says_it_is_made_of_is_there() -> None:
+    assert corelock.render.html.__doc__
+    named = re.findall(r"``([a-z./_]+)``", corelock.render.html.__doc__)
+    named.remove("write_html")
+    root = Path(corelock.__file__).parents[1]
+    places = [root, root / "corelock", root / "corelock/render/html"]
+    files = [[at / each for at in places for each in (name, f"{name}.py")] for name in named]
+    assert len(named) > 10
+    assert [n for n, some in zip(named, files) if not any(f.exists() for f in some)] == []
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
