@@ -60,4 +60,5 @@ class Longest:
 
 
 def _took(columns: Mapping[str, Any]) -> Any:
-    return columns["wait_ns"] + columns["hold_ns"]
+    # Blocks have them in as few bytes as they need, which two together may not have.
+    return np.add(columns["wait_ns"], columns["hold_ns"], dtype=np.float64)
