@@ -74,7 +74,8 @@ def _who(raw: tuple[Any, ...], by: str, machine: str) -> tuple[Any, ...]:
         # As rows are joined: exec gives a process another mm, and it stays the same process.
         key = (mm_host_pid, mm_start_ns if mm_host_pid else mm_id, task_id)
     elif by == "OPERATION":
-        key = (operation, mode)
+        # A system call has another number for 32-bit programs.
+        key = (operation, mode, number)
     return (
         key, mm_pid, mm_host_pid, kernel_name(raw_mm_comm), pid, tid, host_pid, host_tid, comm,
         _MODES[mode], operation,

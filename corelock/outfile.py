@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections import deque
 from contextlib import suppress
@@ -19,22 +20,54 @@ _MOST_LINKS = 40
 
 @dataclass(frozen=True)
 class OutFile:
-    """A file that is open for writing, and where it is."""
+    """A file that is open for writing, where it is, and the path by which it was asked for."""
 
     fd: int
     is_new: bool
     folder: int
     name: str
+    path: str
 
     def remove(self) -> None:
         """Take away its name, wherever links on the way to it lead by now."""
         with suppress(FileNotFoundError):
             os.unlink(self.name, dir_fd=self.folder)
 
-    def made_anew(self) -> int:
-        """A new file of that name, in place of the one that is open; open for writing."""
-        self.remove()
-        return os.open(self.name, _WRITE | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=self.folder)
+    def make_anew(self) -> None:
+        """Have ``fd`` lead to an empty file of that name, and not to what is there by now.
+
+        Who reads the old file goes on reading that. Where no other can take its name (it is mounted
+        there, is in ``/dev/fd``, or the folder may not be written to), it is emptied.
+
+        Raises:
+            CorelockError: that cannot be done, either.
+        """
+        try:
+            self._replace()
+        except OSError:
+            self._empty()
+
+    def _replace(self) -> None:
+        """Put a new file in place of the old one, which stays if there can be none."""
+        name = f".corelock-{secrets.token_hex(8)}"
+        new = os.open(name, _WRITE | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=self.folder)
+        try:
+            os.rename(name, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+            os.dup2(new, self.fd, inheritable=False)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self.folder)
+            raise
+        finally:
+            os.close(new)
+
+    def _empty(self) -> None:
+        try:
+            os.ftruncate(self.fd, 0)
+        except OSError as error:
+            raise CorelockError(
+                f"cannot overwrite {self.path}: {error.strerror}", "Name another file."
+            ) from error
 
     def close(self) -> None:
         """Give back the folder; ``fd`` belongs to the stream that was made of it."""
@@ -83,7 +116,7 @@ def _opened(path: str) -> OutFile:
                 entered = os.open(name, _FOLDER | no_link, dir_fd=folder)
             else:
                 fd, is_new = _open_last(folder, name, no_link, path)
-                return OutFile(fd, is_new, folder, name)
+                return OutFile(fd, is_new, folder, name, path)
             os.close(folder)
             folder = entered
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

@@ -47,7 +47,7 @@ class Recorder(Tracer):
             )
         check_range("max_bytes", max_bytes, 1, MAX_FILE_BYTES)
         check_range("cycle_ring_bytes", cycle_ring_bytes, 1, MAX_RING_BYTES)
-        self._fd: Optional[int] = None
+        self._fd = -1  # the caller's, if one was given
         self._path: Optional[str] = None
         if is_whole(path):
             self._fd = int(path)  # type: ignore[arg-type]
@@ -61,6 +61,9 @@ class Recorder(Tracer):
         self._file: Optional[OutFile] = None
         self._begun = False
         self._owner = 0
+        #: Held to the end of stop() and close(); the other lock is free while they wait for the
+        #: thread that names stacks, which takes it. Always taken before that one.
+        self._stopping = threading.RLock()
         self._probe = LockProbe(self._btf)
         #: Names what is slow; its notes say what could not be read.
         self.symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
@@ -76,9 +79,10 @@ class Recorder(Tracer):
             CorelockError: it cannot be written; and as :meth:`Tracer.start`.
         """
         with self._lock:
-            if self._path is not None and self._file is None:
+            # Before anything is touched: what is there belongs to the recording that runs.
+            self._check_not_started()
+            if self._path is not None:
                 self._file = self._open_file(self._path)
-                self._fd = self._file.fd
             self._owner = os.getpid()
             try:
                 super().start()
@@ -115,8 +119,7 @@ class Recorder(Tracer):
         file, self._file = self._file, None
         if file is None:
             return
-        assert self._fd is not None
-        os.close(self._fd)
+        os.close(file.fd)
         if file.is_new and not self._begun:
             file.remove()
         file.close()
@@ -126,12 +129,12 @@ class Recorder(Tracer):
 
     def _attach(self, session: Session) -> None:
         super()._attach(session)
-        assert self._fd is not None
-        if self._file is not None and not self._file.is_new:
-            # Who reads the old one goes on reading that.
-            os.close(self._fd)
-            self._fd = self._file.made_anew()
-        session.record_begin(self._fd, self._max_bytes, self._header(session))
+        fd = self._fd
+        if self._file is not None:
+            fd = self._file.fd
+            if not self._file.is_new:
+                self._file.make_anew()
+        session.record_begin(fd, self._max_bytes, self._header(session))
         self._begun = True
 
     def _header(self, session: Session) -> bytes:
@@ -176,21 +179,22 @@ class Recorder(Tracer):
         is in it can be read, and the result has the ``error``.
 
         Raises:
-            InvalidArgument: as :meth:`Tracer.stop`.
+            InvalidArgument: it was never started, or another process, of which this is a fork,
+                started it.
         """
-        self._stacks.ask_to_stop()
-        with self._lock:
-            super().stop()
-            if self.result is not None or not self._begun:
+        with self._stopping:
+            if self.result is not None:
                 return
-        self._stacks.stop()
-        with self._lock:
-            session = self._open()
-            try:
-                session.record_end()
-                self._stacks.name_rest()
-            finally:
-                self.result = self._finish(session, ended_by)
+            self._stacks.ask_to_stop()
+            super().stop()
+            self._stacks.stop()
+            with self._lock:
+                session = self._open()
+                try:
+                    session.record_end()
+                    self._stacks.name_rest()
+                finally:
+                    self.result = self._finish(session, ended_by)
 
     def close(self) -> None:
         """Stop, detach and free everything. Repeating it does nothing.
@@ -198,16 +202,22 @@ class Recorder(Tracer):
         In a fork of the process that started it, frees what the fork has of it.
         """
         if self._owner not in (0, os.getpid()):
-            # Of the threads that may have held it, a fork has none.
-            self._lock = threading.RLock()
+            # Of the threads that may have held them, a fork has none.
+            self._lock, self._stopping = threading.RLock(), threading.RLock()
             self._stacks.forget_thread()
-        try:
-            if self._session is not None and self._begun and self._owner == os.getpid():
-                self.stop()
-        finally:
-            super().close()
-            self._close_file()
-            self._probe.close()
+        with self._stopping:
+            try:
+                if self._is_recording():
+                    self.stop()
+            finally:
+                super().close()
+                self._close_file()
+                self._probe.close()
+
+    def _is_recording(self) -> bool:
+        """Here: not only in the process of which this is a fork."""
+        with self._lock:
+            return self._session is not None and self._owner == os.getpid()
 
     def _finish(self, session: Session, ended_by: EndedBy) -> RecordingResult:
         """Write what comes last: stacks, and where everything went."""

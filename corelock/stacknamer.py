@@ -66,10 +66,11 @@ class StackNamer:
     def start(self, ring_fd: int) -> None:
         """Begin; the descriptor is readable when there is something to take."""
         self._stop_pipe = os.pipe2(os.O_CLOEXEC)
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._run, args=(ring_fd,), name="corelock-stacks", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread = thread
 
     def ask_to_stop(self) -> None:
         """Have the thread begin nothing more; does not wait."""
@@ -78,13 +79,15 @@ class StackNamer:
     def stop(self) -> None:
         """Wait for the end of the thread. Repeating it does nothing."""
         self.ask_to_stop()
-        thread, self._thread = self._thread, None
-        if thread is None:
+        if self._thread is None:
             return
         reader, writer = self._stop_pipe
-        os.close(writer)
-        thread.join()
+        os.write(writer, b"\0")
+        # If that is interrupted, the thread is still there to be waited for.
+        self._thread.join()
+        self._thread = None
         os.close(reader)
+        os.close(writer)
 
     def forget_thread(self) -> None:
         """In a fork, which has it not."""

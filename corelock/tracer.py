@@ -199,8 +199,7 @@ class Tracer:
             As the constructor's list says; also when called twice.
         """
         with self._lock:
-            if self._start_ns or self._session is not None:
-                raise InvalidArgument("this tracer was started before", "Make a new one.")
+            self._check_not_started()
             target.check_proc()
             session = Session()
             try:
@@ -209,6 +208,10 @@ class Tracer:
                 session.close()
                 raise
             self._session = session
+
+    def _check_not_started(self) -> None:
+        if self._start_ns or self._session is not None:
+            raise InvalidArgument("this tracer was started before", "Make a new one.")
 
     def _start(self, session: Session) -> None:
         if not self._command:

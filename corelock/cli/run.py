@@ -160,6 +160,14 @@ class Watch:
         """And when this terminal has gone: who has none to control it gets no signal."""
         self._poll.register(fd, 0)
 
+    def forget_target(self) -> None:
+        """Wait on for all else that ends a run, when the target has gone."""
+        for fd in (self._wake_fd, self._target.fd):
+            if fd is not None:
+                self._poll.unregister(fd)
+        self._target = Lifetime(None)
+        self.ended_by = None
+
     @property
     def ended(self) -> bool:
         """Whether the run is over, other than by its deadline."""

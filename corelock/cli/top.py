@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import math
 import os
 import sys
 import time
@@ -130,7 +131,7 @@ class _Run(TracedRun):
         """Everything has been shown."""
 
     def _watch(self, watch: Watch) -> int:
-        """Until somebody leaves the screen, or the run is over and that is not the target's doing.
+        """Until somebody leaves the screen, or the run is over, but not by the target's end.
 
         Raises:
             CorelockError: the tracing could not go on.
@@ -169,12 +170,14 @@ class _Run(TracedRun):
         """What the other commands do in the main thread."""
         from corelock.top.app import Leave
 
+        end = time.monotonic() + (self._options.duration or math.inf)
         try:
             super()._watch(watch)
             if watch.ended_by == "target_exit":
                 self.tracer.stop()
                 self._show(ended=f"{self.what} has exited")
-                return
+                watch.forget_target()
+                watch.until(end)
         except BaseException as error:
             self._failure = error
         app = self._app

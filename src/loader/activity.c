@@ -257,12 +257,19 @@ static int by_nothing(const void *a, const void *b)
 	return 0;
 }
 
+/* What tells processes apart that had the same pid; exec gives one another mm. */
+static uint64_t process_mark(const struct active_row *active)
+{
+	return active->mm.host_pid ? active->mm.process_start_ns : active->row.mm_id;
+}
+
 static int by_thread(const void *a, const void *b)
 {
 	const struct active_row *one = *(struct active_row *const *)a;
 	const struct active_row *other = *(struct active_row *const *)b;
 
-	return compare(one->row.mm_id, other->row.mm_id)
+	return compare(one->mm.host_pid, other->mm.host_pid)
+		       ?: compare(process_mark(one), process_mark(other))
 		       ?: compare(one->row.task_id, other->row.task_id);
 }
 

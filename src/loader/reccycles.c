@@ -66,11 +66,11 @@ uint32_t cycles_count(const struct cycles *cycles)
 	return cycles->head.count;
 }
 
-uint32_t cycles_ended(const struct cycles *cycles)
+uint32_t cycles_ended(const struct cycles *cycles, uint32_t first)
 {
 	uint32_t ended = 0;
 
-	for (uint32_t at = 0; at < cycles->head.count; at++)
+	for (uint32_t at = first; at < cycles->head.count; at++)
 		ended += (cycles->kind[at] & CORELOCK_CYCLE_ENDING) < CORELOCK_ENDING_HOLDING;
 	return ended;
 }
@@ -107,6 +107,33 @@ static void begin(struct cycles *cycles, uint64_t end_ns)
 	cycles->begun_ns = now_ns();
 }
 
+static void note_end(struct cycles_head *head, uint64_t end_ns)
+{
+	if (end_ns < head->first_ns)
+		head->first_ns = end_ns;
+	if (end_ns > head->last_ns)
+		head->last_ns = end_ns;
+}
+
+static void add_long(struct cycles *cycles, uint32_t index, uint64_t wait_ns, uint64_t hold_ns)
+{
+	uint32_t at = cycles->head.longer++;
+
+	cycles->long_wait[at] = wait_ns;
+	cycles->long_hold[at] = hold_ns;
+	cycles->long_index[at] = index;
+}
+
+static void add_stacked(struct cycles *cycles, uint32_t index, uint32_t wait_stack,
+			uint32_t hold_stack)
+{
+	uint32_t at = cycles->head.stacked++;
+
+	cycles->wait_stack[at] = wait_stack;
+	cycles->hold_stack[at] = hold_stack;
+	cycles->stacked_index[at] = index;
+}
+
 void cycles_add(struct cycles *cycles, const struct corelock_cycle *cycle)
 {
 	struct cycles_head *head = &cycles->head;
@@ -120,20 +147,35 @@ void cycles_add(struct cycles *cycles, const struct corelock_cycle *cycle)
 	cycles->hold[at] = cycle->hold_ns < LONG_NS ? cycle->hold_ns : LONG_NS;
 	cycles->row[at] = cycle->row;
 	cycles->kind[at] = cycle->kind;
-	if (cycle->wait_ns >= LONG_NS || cycle->hold_ns >= LONG_NS) {
-		cycles->long_wait[head->longer] = cycle->wait_ns;
-		cycles->long_hold[head->longer] = cycle->hold_ns;
-		cycles->long_index[head->longer++] = at;
-	}
-	if (cycle->wait_stack || cycle->hold_stack) {
-		cycles->wait_stack[head->stacked] = cycle->wait_stack;
-		cycles->hold_stack[head->stacked] = cycle->hold_stack;
-		cycles->stacked_index[head->stacked++] = at;
-	}
-	if (cycle->end_ns < head->first_ns)
-		head->first_ns = cycle->end_ns;
-	if (cycle->end_ns > head->last_ns)
-		head->last_ns = cycle->end_ns;
+	if (cycle->wait_ns >= LONG_NS || cycle->hold_ns >= LONG_NS)
+		add_long(cycles, at, cycle->wait_ns, cycle->hold_ns);
+	if (cycle->wait_stack || cycle->hold_stack)
+		add_stacked(cycles, at, cycle->wait_stack, cycle->hold_stack);
+	note_end(head, cycle->end_ns);
+}
+
+void cycles_copy(struct cycles *to, const struct cycles *from, uint32_t first, uint32_t count)
+{
+	uint64_t base_ns = from->head.base_ns;
+	size_t bytes = count * sizeof(uint32_t);
+
+	to->head = (struct cycles_head){.base_ns = base_ns, .first_ns = UINT64_MAX, .count = count};
+	memcpy(to->end, from->end + first, bytes);
+	memcpy(to->wait, from->wait + first, bytes);
+	memcpy(to->hold, from->hold + first, bytes);
+	memcpy(to->row, from->row + first, bytes);
+	memcpy(to->kind, from->kind + first, count);
+	for (uint32_t at = 0; at < count; at++)
+		note_end(&to->head, base_ns + to->end[at]);
+	/* Of one from before the first, the difference is larger than any count. */
+	for (uint32_t at = 0; at < from->head.stacked; at++)
+		if (from->stacked_index[at] - first < count)
+			add_stacked(to, from->stacked_index[at] - first, from->wait_stack[at],
+				    from->hold_stack[at]);
+	for (uint32_t at = 0; at < from->head.longer; at++)
+		if (from->long_index[at] - first < count)
+			add_long(to, from->long_index[at] - first, from->long_wait[at],
+				 from->long_hold[at]);
 }
 
 static int64_t clock_offset(clockid_t clock)

@@ -16,14 +16,17 @@ bool cycles_fit(const struct cycles *cycles, const struct corelock_cycle *cycle)
 void cycles_add(struct cycles *cycles, const struct corelock_cycle *cycle);
 uint32_t cycles_count(const struct cycles *cycles);
 
-/* Of these, those that had ended when the counting did. */
-uint32_t cycles_ended(const struct cycles *cycles);
+/* Of these, from that one on, those that had ended when the counting did. */
+uint32_t cycles_ended(const struct cycles *cycles, uint32_t first);
 
 /* Since the first one was added; 0 without any. */
 uint64_t cycles_age_ns(const struct cycles *cycles);
 
 /* What the block would take in the file with one more cycle, at the most. */
 uint64_t cycles_bytes(const struct cycles *cycles);
+
+/* Makes of so many cycles, from that one on, a block of its own. */
+void cycles_copy(struct cycles *to, const struct cycles *from, uint32_t first, uint32_t count);
 
 /* Returns 0 or an errno. */
 int cycles_write(struct cycles *cycles, struct recfile *file);

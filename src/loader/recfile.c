@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -84,14 +85,31 @@ int recfile_begin(struct recfile *file, int fd)
 	return write_parts(file, &part, 1);
 }
 
+static bool is_full(int error)
+{
+	return error == ENOSPC || error == EDQUOT || error == EFBIG;
+}
+
+/* fallocate does not heed it everywhere. */
+static bool is_over_limit(uint64_t to)
+{
+	struct rlimit limit;
+
+	return !getrlimit(RLIMIT_FSIZE, &limit) && to > limit.rlim_cur;
+}
+
 /* ENOSPC if the disk has no room up to there. Where that cannot be asked, it shows in writing. */
 static int reserve(struct recfile *file, uint64_t to)
 {
-	if (!file->regular || to <= file->reserved_to)
+	if (!file->regular)
+		return 0;
+	if (is_over_limit(to))
+		return EFBIG;
+	if (to <= file->reserved_to)
 		return 0;
 	if (fallocate(file->fd, FALLOC_FL_KEEP_SIZE, file->bytes,
 		      to + RESERVE_BYTES - file->bytes)) {
-		if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG)
+		if (!is_full(errno))
 			return 0;
 		/* The last bytes count. */
 		if (fallocate(file->fd, FALLOC_FL_KEEP_SIZE, file->bytes, to - file->bytes))
@@ -108,6 +126,8 @@ static void cut_back(struct recfile *file)
 {
 	int ignored = file->regular ? ftruncate(file->fd, file->bytes) : 0;
 
+	/* What was reserved beyond may be cut off, too. */
+	file->reserved_to = 0;
 	(void)ignored;
 }
 
@@ -115,8 +135,13 @@ static int write_block(struct recfile *file, struct block_head *head, struct iov
 		       int count, bool keep_room)
 {
 	uint64_t end = file->bytes + sizeof(*head) + head->bytes + BLOCK_ALIGN;
-	int error = keep_room ? reserve(file, end + KEPT_BYTES) : 0;
+	int error = 0;
 
+	if (keep_room) {
+		error = reserve(file, end + KEPT_BYTES);
+		/* What only shows in writing leaves nothing: a smaller one would do so, too. */
+		file->takes_less = is_full(error);
+	}
 	head->sequence = file->sequence;
 	head->head_crc = crc32(0, (const Bytef *)head, sizeof(*head) - sizeof(head->head_crc));
 	if (!error)

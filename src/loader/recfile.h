@@ -21,6 +21,7 @@ struct recfile {
 	uint64_t bytes;
 	uint64_t reserved_to; /* there is room on the disk up to here */
 	uint32_t sequence;
+	bool takes_less; /* the last block with keep_room was refused; a smaller one may not be */
 };
 
 /* Writes the file's head. Returns 0 or an errno, as the others do. */

@@ -36,6 +36,7 @@ struct recorder {
 	struct recfile file;
 	struct rectables tables;
 	struct cycles *cycles; /* the block in the making */
+	struct cycles *part;   /* of it, where there is no room for the whole */
 	uint64_t max_bytes;    /* 0: no limit */
 	struct corelock_recording status;
 	pthread_t thread;
@@ -67,26 +68,56 @@ static void end_early(struct recorder *recorder, int sys_errno)
 	(void)ignored;
 }
 
-/* Writes the block, after whatever its cycles name. */
+/* Writes cycles in smaller and smaller parts, as long as one has room. Returns 0 or an errno. */
+static int write_parts(struct recorder *recorder, int error, uint32_t *written)
+{
+	uint32_t count = cycles_count(recorder->cycles), size = count / 2;
+
+	while (size && *written < count) {
+		if (size > count - *written)
+			size = count - *written;
+		cycles_copy(recorder->part, recorder->cycles, *written, size);
+		error = cycles_write(recorder->part, &recorder->file);
+		if (!error)
+			*written += size;
+		else if (recorder->file.takes_less)
+			size /= 2;
+		else
+			break;
+	}
+	return error;
+}
+
+/* The block, after whatever its cycles name; and how many of these were written. */
+static int write_cycles(struct recorder *recorder, uint32_t *written)
+{
+	int error;
+
+	*written = 0;
+	error = rectables_write(&recorder->tables, recorder->session, &recorder->file, false);
+	if (error)
+		return error;
+	error = cycles_write(recorder->cycles, &recorder->file);
+	if (!error)
+		*written = cycles_count(recorder->cycles);
+	return recorder->file.takes_less ? write_parts(recorder, error, written) : error;
+}
+
 static void flush(struct recorder *recorder)
 {
 	struct corelock_recording *status = &recorder->status;
-	uint32_t count = cycles_count(recorder->cycles), ended;
+	uint32_t written, not_written;
 	int error;
 
-	if (!count)
+	if (!cycles_count(recorder->cycles))
 		return;
-	error = rectables_write(&recorder->tables, recorder->session, &recorder->file, false);
-	if (!error)
-		error = cycles_write(recorder->cycles, &recorder->file);
-	ended = error ? cycles_ended(recorder->cycles) : 0;
+	error = write_cycles(recorder, &written);
+	not_written = cycles_ended(recorder->cycles, written);
 	cycles_clear(recorder->cycles);
-	if (error) {
-		__atomic_fetch_add(&status->not_written, ended, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&status->cycles, written, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&status->not_written, not_written, __ATOMIC_RELAXED);
+	if (error)
 		end_early(recorder, error);
-		return;
-	}
-	__atomic_fetch_add(&status->cycles, count, __ATOMIC_RELAXED);
 }
 
 static bool fits_file(const struct recorder *recorder)
@@ -212,9 +243,10 @@ int record_open(corelock_session *session)
 		return session_fail(session, CORELOCK_E_SYSTEM, ENOMEM, "", "cannot record");
 	recorder->session = session;
 	recorder->cycles = cycles_new();
+	recorder->part = cycles_new();
 	recorder->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	recorder->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (!recorder->cycles || recorder->stop_fd < 0 || recorder->ended_fd < 0)
+	if (!recorder->cycles || !recorder->part || recorder->stop_fd < 0 || recorder->ended_fd < 0)
 		return session_fail(session, CORELOCK_E_SYSTEM, errno, "", "cannot record");
 	error = add_rings(recorder);
 	if (error)
@@ -357,6 +389,7 @@ void record_free(corelock_session *session)
 	if (recorder->ended_fd >= 0)
 		close(recorder->ended_fd);
 	cycles_free(recorder->cycles);
+	cycles_free(recorder->part);
 	free(recorder);
 	session->recorder = NULL;
 }

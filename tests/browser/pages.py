@@ -13,6 +13,13 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.cli.command import TIMEOUT_S
 
+#: Run before a page's own script. Some errors come as events alone, and are in no log.
+KEEP_ERRORS = """
+window.keptErrors = [];
+addEventListener("error", (event) => keptErrors.push(event.message));
+addEventListener("unhandledrejection", (event) => keptErrors.push(String(event.reason)));
+"""
+
 
 class Page:
     """A page in the browser."""
@@ -79,6 +86,7 @@ class Page:
 
     def check(self, path: Path) -> None:
         """Nothing was complained of, and nothing was asked for but the page itself."""
+        self.frame()
         said, asked = self._read_logs()
-        assert said == []
+        assert [*said, *self.js("return window.keptErrors")] == []
         assert asked == [path.resolve().as_uri()]

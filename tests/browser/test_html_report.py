@@ -397,6 +397,25 @@ def test_it_fits_its_window(page: Page, storm_page: Path, width: int, scheme: st
         emulate("Emulation.setEmulatedMedia", {"features": []})
 
 
+def test_it_is_laid_out_anew_when_its_window_is_resized(page: Page, storm_page: Path) -> None:
+    emulate = page.driver.execute_cdp_cmd
+    size = {"height": 844, "deviceScaleFactor": 1, "mobile": False}
+    try:
+        emulate("Emulation.setDeviceMetricsOverride", {"width": 1280, **size})
+        page.open(storm_page)
+        for width in (500, 1000):
+            emulate("Emulation.setDeviceMetricsOverride", {"width": width, **size})
+            page.until(lambda: page.js("return innerWidth") == width)  # noqa: B023
+            page.frame()
+            page.frame()
+            assert page.js("return document.documentElement.scrollWidth") <= width
+            room = page.js("return document.querySelector('#wait-flame .frames').clientWidth")
+            assert page.one("#wait-flame [data-node='0']").size["width"] == room
+        page.check(storm_page)
+    finally:
+        emulate("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_a_part_of_a_recording(page: Page, storm: Path, tmp_path: Path) -> None:
     options = ("--from", "0.05", "--to", "0.1", "--operation", "munmap", "--min-us", "20")
     made = report(storm, to=tmp_path / "page.html", options=options)

@@ -145,6 +145,39 @@ def test_the_disk_is_full(small_disk: Path, endless: Workload) -> None:
         assert recording.footer["cycles"]["lost"]["not_written"] > 0
 
 
+def test_what_had_room_is_kept(small_disk: Path, endless: Workload) -> None:
+    """A disk on which a whole block does not fit is filled by smaller ones."""
+    free = 700 << 10
+    (small_disk / "ballast").write_bytes(bytes((4 << 20) - free))
+    path = small_disk / "a.corelock"
+    arguments = ["--slow-us", "20", "-o", path, "--pid", endless.pid]
+    with Corelock("record", *arguments) as corelock_:
+        endless.go()
+        result = corelock_.finish()
+    assert result.code == 1
+    assert "No space left on device" in result.err
+    with corelock.open_recording(path) as recording:
+        footer, blocks = recording.footer, list(recording)
+        assert not recording.damage
+        assert footer is not None
+        kept = sum(map(len, blocks))
+        size = sum(block.nbytes for block in blocks)
+        ended = sum(int((block.kind & 7 < 4).sum()) for block in blocks)
+        lost, totals = footer["cycles"]["lost"], footer["totals"]
+        # Of what is not kept free for the accounting; names of stacks take some.
+        assert size > 0.6 * (free - (256 << 10))
+        assert footer["cycles"]["written"] == kept
+        assert ended + sum(lost.values()) == totals["holds"] + totals["failures"]
+        # In each part, stacks are those of its own cycles.
+        assert len(blocks) > 1
+        for block in blocks:
+            assert (block.first_ns, block.last_ns) == (block.end_ns.min(), block.end_ns.max())
+            wait_ns, hold_ns = (ns[block.stacked_index] for ns in (block.wait_ns, block.hold_ns))
+            assert (wait_ns[block.wait_stack != 0] >= 20_000).all()
+            assert (hold_ns[block.hold_stack != 0] >= 20_000).all()
+        assert sum(len(block.stacked_index) > 0 for block in blocks) > 1
+
+
 def test_the_disk_is_full_from_the_start(small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(bytes(4 << 20))
     result = run("record", "-o", small_disk / "a.corelock", "--", "true")
@@ -285,6 +318,32 @@ def test_who_reads_the_old_file_goes_on(tmp_path: Path) -> None:
         assert sum(map(len, old)) > 10
     with corelock.open_recording(path) as new:
         assert new.header["id"] != name
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1"])
+def test_a_name_of_a_descriptor(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.corelock"
+    with path.open("w") as stdout:
+        result = run("record", "--force", "-o", name, "--", "true", stdout=stdout.fileno())
+    assert result.code == 0, result.err
+    assert "Traceback" not in result.err
+    assert cycles(path) > 10
+
+
+def test_a_file_that_is_mounted_there(tmp_path: Path) -> None:
+    """As containers have it; its name cannot be taken away. Also if what is there is longer."""
+    path, mounted = tmp_path / "a.corelock", tmp_path / "mounted"
+    path.touch()
+    mounted.write_bytes(bytes(1 << 20))
+    subprocess.run(["mount", "--bind", mounted, path], check=True)
+    try:
+        result = run("record", "--force", "-o", path, "--", "true")
+    finally:
+        subprocess.run(["umount", path], check=True)
+    assert result.code == 0, result.err
+    assert cycles(mounted) > 10
+    assert mounted.stat().st_size < 1 << 20
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a.corelock", "mounted"}
 
 
 @pytest.mark.parametrize("limit", [["--max-size", "200k"], []])

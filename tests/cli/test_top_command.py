@@ -230,6 +230,37 @@ def test_the_last_picture_stays_when_the_target_exits(tmp_path: Path) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("end", ["duration", "SIGTERM", "C-c", "terminal"])
+def test_what_ends_it_when_the_target_has_exited(tmp_path: Path, end: str) -> None:
+    with Workload("storm", "1", "1") as storm:
+        duration = ("-d", 3) if end == "duration" else ()
+        with terminal(tmp_path, "--pid", storm.pid, "-i", 0.2, *duration) as screen:
+            screen.wait_for(r"\[threads\]")
+            pid = screen.pid
+            storm.run()
+            storm.finish()
+            screen.wait_for(rf"storm\[{storm.pid}\] has exited")
+            assert end == "duration" or not screen.status.exists()
+            if end == "terminal":
+                screen.close()
+                eventually(lambda: not is_running(pid))
+                return
+            if end == "SIGTERM":
+                os.kill(pid, signal.SIGTERM)
+            elif end == "C-c":
+                screen.press(end)
+            assert screen.exit_status() == 0
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that has not ended, waited for or not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.kernel
 def test_a_duration_ends_it(tmp_path: Path) -> None:
     with (
         Workload("storm", "1", "1") as storm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 
@@ -82,6 +83,17 @@ def test_a_thread_keeps_its_key() -> None:
         load.finish()
     assert len({each.key for each in first.threads}) == 2
     assert {each.key for each in again.threads} <= {each.key for each in first.threads}
+
+
+def test_exec_goes_on_with_the_same_thread() -> None:
+    with corelock.Tracer(command=["/bin/sh", "-c", "exec /bin/true"]) as tracer:
+        assert tracer.pid is not None
+        os.waitpid(tracer.pid, 0)
+        tracer.stop()
+        activity, rows = tracer.activity(), tracer.snapshot().rows
+    (thread,) = activity.threads
+    assert thread.comm == "true"
+    assert sums([thread]) == row_sums(rows)
 
 
 def test_a_wait_is_blamed_on_who_held() -> None:

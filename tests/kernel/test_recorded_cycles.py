@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Optional
 
@@ -13,6 +15,7 @@ import pytest
 
 import corelock
 from corelock import recording as format_
+from corelock.blockfile import BlockFile
 from corelock.histogram import bucket_of
 from corelock.model import Row
 from corelock.recorder import Recorder
@@ -266,6 +269,46 @@ def test_a_recorder_in_a_fork_leaves_it_alone(tmp_path: Path) -> None:
     assert recorder.result is not None
     assert recorder.result.complete
     assert len(cycles_of(path)) == recorder.result.cycles >= 2000
+
+
+def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
+    """It is refused, and what the program opens then is not written to."""
+    path = tmp_path / "a.corelock"
+    with Workload("storm", "1", "500") as storm:
+        with corelock.record(path, pid=storm.pid, overwrite=True) as recorder:
+            with pytest.raises(corelock.InvalidArgument, match="started before"):
+                recorder.start()
+            with open(tmp_path / "other", "wb") as other:
+                storm.run()
+                recorder.stop()
+                assert os.fstat(other.fileno()).st_size == 0
+        storm.finish()
+        with pytest.raises(corelock.InvalidArgument, match="started before"):
+            recorder.start()
+    assert recorder.result is not None
+    assert recorder.result.complete
+    assert len(cycles_of(path)) == recorder.result.cycles >= 2000
+
+
+def test_who_ends_it_at_once_ends_it_once(tmp_path: Path) -> None:
+    """Two that stop it while a third closes it: one accounting, and nobody fails."""
+    for attempt in range(4):
+        path = tmp_path / f"{attempt}.corelock"
+        together = threading.Barrier(3)
+
+        def stop(recorder: Recorder, together: threading.Barrier = together) -> None:
+            together.wait()
+            recorder.stop()
+
+        with Workload("storm", "2", "500") as storm, ThreadPoolExecutor(2) as pool:
+            with corelock.record(path, pid=storm.pid, slow_ns=0) as recorder:
+                storm.run()
+                stops = [pool.submit(stop, recorder) for _ in range(2)]
+                together.wait()
+            for one in stops:
+                one.result()
+            storm.finish()
+        assert len(list(BlockFile(str(path)).payloads(format_.FOOTER))) == 1
 
 
 def test_no_file_is_left_by_what_did_not_start(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelock.analysis.longest import Longest
+import corelock.render.html
+from corelock.analysis.longest import Longest, LongestOfEach
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import open_sources
 from corelock.histogram import bucket_bounds, bucket_of
+from corelock.recording import CONTENDED
 from corelock.render.html import write_html
 from corelock.render.html.columns import script_json
 from corelock.render.html.flames import KERNEL, SMALLER, WHO, Node, flattened
 from corelock.render.html.gather import Limits
 from corelock.render.html.heat import HIGHEST, LOWEST, ROWS, STEPS, HeatMap, duration_row
 from corelock.render.html.shading import Shading
+from tests import recordings as r
+from tests.html_pages import made_page
+from tests.recordings import Cycle, Plan
 from tests.storm import write_storm
 
 TIMES = st.integers(0, 2**44)
@@ -89,6 +95,49 @@ def test_the_longest_are_kept(times: list[tuple[int, int]], most: int, batch: in
     assert longest.left_out_ns == max(in_order[:-most], default=0)
 
 
+@given(st.lists(st.tuples(TIMES, TIMES), max_size=60), st.integers(1, 8), st.integers(1, 20))
+def test_the_longest_waits_and_the_longest_holds_are_kept(
+    times: list[tuple[int, int]], most: int, batch: int
+) -> None:
+    longest = LongestOfEach(most)
+    for first in range(0, len(times), batch):
+        some = times[first : first + batch]
+        wait, hold = (np.array(column, np.float64) for column in zip(*some))
+        # Of two recordings, so that each number comes twice.
+        at = np.arange(len(some)) + first
+        longest.add({"wait_ns": wait, "hold_ns": hold, "number": at // 2, "source": at % 2})
+    kept = longest.columns()
+    if not times:
+        assert kept == {}
+        return
+    numbers = (2 * kept["number"] + kept["source"]).tolist()
+    assert len(set(numbers)) == len(numbers) == min(most, len(times))
+    for kind in (0, 1):
+        here = sorted((times[number][kind] for number in numbers), reverse=True)
+        in_order = sorted((each[kind] for each in times), reverse=True)
+        sure = [ns for ns in in_order[: most // 2] if ns]
+        assert here[: len(sure)] == sure
+
+
+def test_the_longest_waits_of_a_page_are_the_longest(tmp_path: Path) -> None:
+    """Not those among the cycles that took longest: here each of these has a long hold."""
+    ms, waits = 1_000_000, range(50)
+    cycles = [Cycle(1, (i + 1) * ms, 200, 1_990_000) for i in range(2_000)]
+    cycles += [Cycle(2, (40 * i + 30) * ms, 1_000_000 + i, 5_000, CONTENDED) for i in waits]
+    cycles.sort(key=lambda cycle: cycle.end_ns)
+    rows = [
+        r.row(1, 1, 1, 10, 11, "reader", 0x20000, 0), r.row(2, 1, 2, 10, 12, "writer", 11, 1),
+    ]  # fmt: skip
+    blocks = [cycles[at : at + 300] for at in range(0, len(cycles), 300)]
+    path = Plan([r.process(1, 10, "server")], rows, blocks).write(tmp_path / "holds.clk")
+    page = made_page(path, limits=Limits(slices=200, columns=64, cells=1 << 10))
+    longest = [1_000_000 + i for i in reversed(waits)]
+    assert page.worst("wait") == longest[:12]
+    assert page.worst("hold") == 12 * [1_990_000]
+    drawn = sorted((cycle.wait_ns for cycle in page.cycles), reverse=True)
+    assert drawn[: len(longest)] == longest
+
+
 STACKS = st.lists(
     st.tuples(st.lists(st.sampled_from("abcd"), max_size=4), st.integers(1, 1000)), max_size=40
 )
@@ -153,9 +202,21 @@ def test_a_page_is_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write_html(bounded, sources, Selection(), limits=limits)
     assert "All 6,000 cycles are drawn one by one" in whole.getvalue()
     assert len(bounded.getvalue()) <= most
-    assert "longest of 6,000 cycles are drawn one by one" in bounded.getvalue()
+    fewer = re.search(r"Of 6,000 cycles, the ([\d,]+) with the longest waits", bounded.getvalue())
+    assert fewer and 0 < int(fewer[1].replace(",", "")) < 6_000
     for source in sources:
         source.recording.close()
+
+
+def test_what_the_package_says_it_is_made_of_is_there() -> None:
+    assert corelock.render.html.__doc__
+    named = re.findall(r"``([a-z./_]+)``", corelock.render.html.__doc__)
+    named.remove("write_html")
+    root = Path(corelock.__file__).parents[1]
+    places = [root, root / "corelock", root / "corelock/render/html"]
+    files = [[at / each for at in places for each in (name, f"{name}.py")] for name in named]
+    assert len(named) > 10
+    assert [n for n, some in zip(named, files) if not any(f.exists() for f in some)] == []
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

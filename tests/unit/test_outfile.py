@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Callable
@@ -215,3 +216,45 @@ def test_a_name_is_taken_away_where_the_file_is(tmp_path: Path) -> None:
     remove()
     file.close()
     assert os.listdir(tmp_path / "real") == []
+
+
+def test_who_reads_the_old_file_goes_on_reading_that(tmp_path: Path, victim: Path) -> None:
+    with victim.open() as old:
+        file = open_outfile(str(victim))
+        file.make_anew()
+        os.write(file.fd, b"new")
+        assert old.read() == "precious"
+    assert victim.read_text() == "new"
+    assert os.listdir(tmp_path) == [victim.name]
+    assert not os.get_inheritable(file.fd)
+    os.close(file.fd)
+    file.close()
+
+
+def test_a_name_that_stays_keeps_its_file(tmp_path: Path, victim: Path) -> None:
+    """As those in /dev/fd do: it is emptied."""
+    before = set(os.listdir("/proc/self/fd"))
+    with victim.open() as theirs:
+        file = open_outfile(f"/dev/fd/{theirs.fileno()}")
+        file.make_anew()
+        os.write(file.fd, b"new")
+        assert theirs.read() == "new"
+        os.close(file.fd)
+        file.close()
+    assert victim.read_text() == "new"
+    assert os.listdir(tmp_path) == [victim.name]
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_can_be_neither_replaced_nor_emptied() -> None:
+    """A sealed file, by a name that stays."""
+    sealed = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
+    os.write(sealed, b"precious")
+    fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    file = open_outfile(f"/dev/fd/{sealed}")
+    with pytest.raises(CorelockError, match="cannot overwrite") as caught:
+        file.make_anew()
+    assert caught.value.remedy
+    os.close(file.fd)
+    file.close()
+    os.close(sealed)

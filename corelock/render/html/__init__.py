@@ -1,9 +1,10 @@
 """Recordings as one page that needs nothing else: ``write_html``.
 
-``gather`` reads the cycles once; ``heat``, ``shading``, ``slices`` and ``flames`` are what it
-fills; ``links`` and ``details`` say who kept whom; ``lead``, ``matrix`` and ``sections`` make
-tables of the reports; ``columns`` packs what scripts draw; ``page`` puts all of it together
-with ``page.html``, ``page.css`` and ``js/``. ``docs/html.md`` says how to read the page.
+``gather`` reads the cycles; ``lanes``, ``heat``, ``shading`` and ``analysis/longest`` are what it
+fills; ``links`` and ``details`` say who kept whom; ``stacks`` names stacks and ``flames`` adds them
+up; ``operations``, ``lead``, ``matrix`` and ``sections`` make tables of the reports; ``columns``
+packs what scripts draw; ``page`` puts all of it together with ``page.html``, ``page.css`` and
+``js/``. ``docs/html.md`` says how to read the page.
 """
 
 from __future__ import annotations

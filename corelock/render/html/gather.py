@@ -1,4 +1,4 @@
-"""One pass over the cycles: everything on the page that is not in a report's rows."""
+"""What cycles are made into: everything on the page that is not in a report's rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from corelock.analysis.batches import Batch, Progress, batches
 from corelock.analysis.clocks import wall_ns
-from corelock.analysis.longest import Longest
+from corelock.analysis.longest import LongestOfEach
 from corelock.analysis.selection import Selection
 from corelock.analysis.source import Source
 from corelock.model import Report
@@ -75,7 +75,7 @@ class Gathered:
     hold_heat: HeatMap
     shading: Shading
     busy: Shading
-    longest: Longest
+    longest: LongestOfEach
     lane_by_row: Sequence[Any]
     #: By recording, kind and stack id: nanoseconds and cycles.
     stacks: dict[tuple[int, str, int], list[int]] = field(default_factory=dict)
@@ -86,15 +86,18 @@ def gather(
     sources: Sequence[Source], reports: Sequence[Report], selection: Selection, limits: Limits,
     progress: Optional[Progress] = None,
 ) -> Gathered:  # fmt: skip
-    """Read all cycles once; memory does not depend on how many there are."""
+    """Read all cycles, once to know the lanes and once to fill the page.
+
+    Memory does not depend on how many there are.
+    """
     clock = Clock(sources, selection)
-    lanes = lanes_of(reports, limits.lanes)
+    lanes = lanes_of(sources, reports, selection, limits.lanes)
     columns = max(limits.columns // 4, min(8 * limits.columns, limits.cells // max(1, len(lanes))))
     gathered = Gathered(
         clock, lanes, columns,
         HeatMap(clock.span_ns, limits.columns), HeatMap(clock.span_ns, limits.columns),
         Shading(clock.span_ns, len(lanes), columns), Shading(clock.span_ns, 1, limits.columns),
-        Longest(limits.slices), lane_by_row(sources, lanes),
+        LongestOfEach(limits.slices), lane_by_row(sources, lanes),
     )  # fmt: skip
     for at, source in enumerate(sources):
         for batch in batches(source, selection, progress):
@@ -107,7 +110,7 @@ def _add(gathered: Gathered, source: int, batch: Batch, lane_of_row: Any) -> Non
     end = gathered.clock.on_page(source, batch.end_ns)
     wait, hold = batch.wait_ns.astype(np.float64), batch.hold_ns.astype(np.float64)
     begun = end - hold
-    lane = lane_of_row[batch.row].astype(np.int64)
+    lane = lane_of_row[batch.row]
     ending = batch.kind & ENDING
     waited = (batch.kind & NO_WAIT) == 0
     got = ~np.isin(ending, (FAILED, ABORTED, WAITING))

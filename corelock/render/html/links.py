@@ -46,16 +46,15 @@ def linked(
 
 
 def _read(source: Source, at: int, clock: Clock, lane_of_row: Any, numbers: Any) -> Columns:
-    """The cycles of these numbers (ascending), as :class:`Longest` has them."""
+    """The cycles of these numbers (ascending) that have a lane, as :class:`Longest` has them."""
     parts: list[Mapping[str, Any]] = [_columns(at, clock, lane_of_row, None, numbers[:0], 0)]
     first = 0
     for block in source.recording:
         begin, end = np.searchsorted(numbers, (first, first + len(block)))
         if end > begin:
             index = numbers[begin:end] - first
-            known = source.row_table.known
-            index = index[block.row[index] < len(known)]
-            index = index[known[block.row[index]]]
+            index = index[block.row[index] < len(lane_of_row)]
+            index = index[lane_of_row[block.row[index]] >= 0]
             parts.append(_columns(at, clock, lane_of_row, block, index, first))
         first += len(block)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

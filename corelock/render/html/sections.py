@@ -223,9 +223,11 @@ def aggregated(gathered: Gathered, details: Details, limits: Limits, whole: bool
 
 def slices_note(gathered: Gathered, limits: Limits) -> str:
     """How many cycles are shown one by one."""
+    if not gathered.cycles:
+        return "There is no cycle to be drawn."
     if gathered.cycles <= limits.slices:
         return f"All {gathered.cycles:,} cycles are drawn one by one."
     return (
-        f"The {limits.slices:,} longest of {gathered.cycles:,} cycles are drawn one by one; "
-        "the rest is in the shading."
+        f"Of {gathered.cycles:,} cycles, the {limits.slices:,} with the longest waits and the "
+        "longest holds are drawn one by one; the rest is in the shading."
     )

@@ -36,6 +36,16 @@ class Chart {
   }
 }
 
+/** Call back when an element was given a size: for what changes the layout. */
+function onResize(element, callback) {
+  let frame = 0;
+  // In the next frame: a layout that is changed while sizes are told is an error of the page.
+  new ResizeObserver(() => {
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(callback);
+  }).observe(element);
+}
+
 /** A small image that is drawn pixel by pixel, and then onto a chart at any size. */
 class Scratch {
   constructor() {

@@ -17,7 +17,9 @@ class Flame {
     this.link();
     this.root = 0;
     this.back.addEventListener("click", () => this.zoom(0));
-    new ResizeObserver(() => this.draw()).observe(this.box);
+    this.width = 0;
+    this.draw();
+    onResize(this.box, () => this.box.clientWidth !== this.width && this.draw());
     this.box.addEventListener("keydown", (event) => this.key(event));
     this.box.addEventListener("click", (event) => this.zoom(this.nodeOf(event)));
     this.box.addEventListener("pointermove", (event) => {
@@ -97,7 +99,7 @@ class Flame {
   }
 
   draw() {
-    const width = this.box.clientWidth;
+    const width = (this.width = this.box.clientWidth);
     if (!width) return;
     if (!this.count || !this.tree.total_ns[0]) {
       this.box.replaceChildren(element("p", "", "No stacks: nothing took as long as the recording's threshold."));

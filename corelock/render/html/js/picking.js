@@ -50,11 +50,12 @@ function describeUnder(timeline, event) {
 }
 
 function describeLane(lane, hosts) {
+  // Of who was only in the way of what was chosen, nothing is known but that.
+  const own = lane.wait || lane.hold ? `waited ${duration(lane.wait)}, held ${duration(lane.hold)}, ` : "";
   return (
     `${lane.name}${hosts.length > 1 ? ` on ${hosts[lane.host]}` : ""}\n` +
     (lane.process ? `lock of ${lane.process}\n` : "") +
-    `waited ${duration(lane.wait)}, held ${duration(lane.hold)}, ` +
-    `kept others waiting for ${duration(lane.blamed)}`
+    `${own}kept others waiting for ${duration(lane.blamed)}`
   );
 }
 

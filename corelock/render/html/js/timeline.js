@@ -18,7 +18,7 @@ class Timeline extends Chart {
     this.entries = [];
     view.onChange(() => this.redraw());
     this.scroller.addEventListener("scroll", () => this.redraw(), { passive: true });
-    new ResizeObserver(() => this.layOut()).observe(this.scroller);
+    onResize(this.scroller, () => this.layOut());
     this.layOut();
     canvas.addEventListener("pointermove", (event) => {
       const text = event.buttons ? "" : describeUnder(this, event);
