@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections import deque
 from contextlib import suppress
@@ -49,7 +48,7 @@ class OutFile:
 
     def _replace(self) -> None:
         """Put a new file in place of the old one, which stays if there can be none."""
-        name = f".corelock-{secrets.token_hex(8)}"
+        name = f".corelock-{os.urandom(8).hex()}"
         new = os.open(name, _WRITE | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=self.folder)
         try:
             os.rename(name, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
