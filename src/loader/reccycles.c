@@ -71,7 +71,7 @@ uint32_t cycles_ended(const struct cycles *cycles, uint32_t first)
 	uint32_t ended = 0;
 
 	for (uint32_t at = first; at < cycles->head.count; at++)
-		ended += (cycles->kind[at] & CORELOCK_CYCLE_ENDING) < CORELOCK_ENDING_HOLDING;
+		ended += cycle_has_ended(cycles->kind[at]);
 	return ended;
 }
 

@@ -16,7 +16,13 @@ bool cycles_fit(const struct cycles *cycles, const struct corelock_cycle *cycle)
 void cycles_add(struct cycles *cycles, const struct corelock_cycle *cycle);
 uint32_t cycles_count(const struct cycles *cycles);
 
-/* Of these, from that one on, those that had ended when the counting did. */
+/* Of a cycle's kind: whether it had when the counting ended. */
+static inline bool cycle_has_ended(uint32_t kind)
+{
+	return (kind & CORELOCK_CYCLE_ENDING) < CORELOCK_ENDING_HOLDING;
+}
+
+/* Of these, from that one on, those that had ended. */
 uint32_t cycles_ended(const struct cycles *cycles, uint32_t first);
 
 /* Since the first one was added; 0 without any. */

@@ -69,7 +69,7 @@ static void end_early(struct recorder *recorder, int sys_errno)
 }
 
 /* Writes cycles in smaller and smaller parts, as long as one has room. Returns 0 or an errno. */
-static int write_parts(struct recorder *recorder, int error, uint32_t *written)
+static int write_smaller(struct recorder *recorder, int error, uint32_t *written)
 {
 	uint32_t count = cycles_count(recorder->cycles), size = count / 2;
 
@@ -100,7 +100,7 @@ static int write_cycles(struct recorder *recorder, uint32_t *written)
 	error = cycles_write(recorder->cycles, &recorder->file);
 	if (!error)
 		*written = cycles_count(recorder->cycles);
-	return recorder->file.takes_less ? write_parts(recorder, error, written) : error;
+	return recorder->file.takes_less ? write_smaller(recorder, error, written) : error;
 }
 
 static void flush(struct recorder *recorder)
@@ -141,7 +141,7 @@ static int take_cycle(void *context, void *data, size_t size)
 	}
 	if (has_ended(recorder)) {
 		/* What has not ended is in no total. */
-		if ((cycle->kind & CORELOCK_CYCLE_ENDING) < CORELOCK_ENDING_HOLDING)
+		if (cycle_has_ended(cycle->kind))
 			__atomic_fetch_add(&recorder->status.not_written, 1, __ATOMIC_RELAXED);
 		return 0;
 	}

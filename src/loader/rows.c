@@ -39,8 +39,9 @@ int read_entries(const struct bpf_map *map, uint32_t start, uint32_t count, void
 	return 0;
 }
 
-int read_part(corelock_session *session, const struct bpf_map *map, uint32_t start, uint32_t count,
-	      void *values)
+/* As read_entries; an error is the session's failure. */
+static int read_part(corelock_session *session, const struct bpf_map *map, uint32_t start,
+		     uint32_t count, void *values)
 {
 	int error = read_entries(map, start, count, values);
 

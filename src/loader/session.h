@@ -103,10 +103,6 @@ int read_entries(const struct bpf_map *map, uint32_t start, uint32_t count, void
 /* How many entries of a table have been handed out, by its next index. */
 uint32_t used_entries(uint32_t next, uint32_t max);
 
-/* As read_entries; an error is the session's failure. */
-int read_part(corelock_session *session, const struct bpf_map *map, uint32_t start, uint32_t count,
-	      void *values);
-
 void rows_free(corelock_session *session);
 void activity_free(corelock_session *session);
 int slow_open(corelock_session *session);
