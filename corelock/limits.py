@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Optional, Union
 
 from corelock.errors import CorelockError, InvalidArgument
+from corelock.lock_probe import LockProbe
 from corelock.model import Accounting, Row, SlowEvent, SlowKind, Times
-from corelock.probe import LockProbe
 from corelock.render.accounting import accounting_lines
 from corelock.render.columns import thread_label
 from corelock.render.grouping import Name, shown_id

@@ -12,9 +12,9 @@ from corelock import target
 from corelock._native import Options, RecordingStatus, Session, SlowRecord
 from corelock.arguments import FileName, check_range, file_name, is_whole
 from corelock.errors import CorelockError, InvalidArgument
+from corelock.lock_probe import LockProbe
 from corelock.model import Target
 from corelock.outfile import OutFile, open_outfile
-from corelock.probe import LockProbe
 from corelock.recordblocks import EndedBy, RecordingResult, footer, header, result_of
 from corelock.stacknamer import StackNamer
 from corelock.symbolize import Symbolizer

@@ -17,8 +17,8 @@ from corelock.cli import say
 from corelock.cli.lifetime import CgroupLifetime, Lifetime
 from corelock.cli.run import Watch, interruptible, reap
 from corelock.errors import CorelockError
+from corelock.lock_probe import LockProbe
 from corelock.model import Accounting, Host, Target
-from corelock.probe import LockProbe
 from corelock.render.columns import cgroup_label
 from corelock.symbolize import Symbolizer
 from corelock.tracer import Attach, Tracer

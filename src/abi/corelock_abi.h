@@ -20,6 +20,7 @@
 #ifdef __bpf__
 #include "vmlinux.h"
 typedef __u8 uint8_t;
+typedef __u16 uint16_t;
 typedef __u32 uint32_t;
 typedef __s32 int32_t;
 typedef __u64 uint64_t;
@@ -28,7 +29,7 @@ typedef __u64 uint64_t;
 #endif
 
 /* clang-format off */
-#define CORELOCK_ABI_VERSION 2
+#define CORELOCK_ABI_VERSION 3
 
 #define CORELOCK_COMM_LEN 16
 
@@ -61,6 +62,17 @@ typedef __u64 uint64_t;
 /* Waiters of one lock that are named, and that are counted. */
 #define CORELOCK_NAMED_WAITERS 64
 #define CORELOCK_COUNTED_WAITERS 1024
+
+/* Of corelock_operand.index: there is none. */
+#define CORELOCK_NO_REGISTER 0xffff
+
+/* Of a text, at most, its end included. */
+#define CORELOCK_TEXT_BYTES 64
+
+/* Tests of one filter, and what stands for no further test in corelock_test. */
+#define CORELOCK_TESTS 32
+#define CORELOCK_ACCEPT 254
+#define CORELOCK_REJECT 255
 
 /* Open waits and holds of one thread at a time; fork and exec need two. */
 #define CORELOCK_SLOTS 4
@@ -338,6 +350,88 @@ struct corelock_counters {
 	/* By the kernel, per program: events dropped before the program ran. */
 	uint64_t recursion_misses[CORELOCK_EVENTS];
 	uint64_t hook_misses; /* of the programs on fork, rename, move and free together */
+};
+
+/* What a probe is attached to. */
+enum corelock_place_kind {
+	CORELOCK_PLACE_FUNCTION,   /* a function of the kernel */
+	CORELOCK_PLACE_USER,	   /* a place in the code of a file */
+	CORELOCK_PLACE_TRACEPOINT, /* a tracepoint of the kernel */
+};
+
+/* How it is attached, of each kind in the order in which they are tried. */
+enum corelock_way {
+	CORELOCK_WAY_NONE,
+	CORELOCK_WAY_KPROBE_MULTI,
+	CORELOCK_WAY_FENTRY,
+	CORELOCK_WAY_KPROBE,
+	CORELOCK_WAY_UPROBE_MULTI,
+	CORELOCK_WAY_UPROBE,
+	CORELOCK_WAY_RAW_TP,
+	CORELOCK_WAY_TP,
+	CORELOCK_WAYS,
+};
+
+/* Where an operand's number comes from. */
+enum corelock_source {
+	CORELOCK_SOURCE_CONSTANT,
+	CORELOCK_SOURCE_CONTEXT, /* what the program is given: an event's record, or registers */
+	CORELOCK_SOURCE_MEMORY,	 /* of the user, where registers say */
+	CORELOCK_SOURCE_PID,
+	CORELOCK_SOURCE_TID,
+	CORELOCK_SOURCE_CPU,
+	CORELOCK_SOURCE_COMM, /* text alone */
+};
+
+/* Which text an operand's number leads to. */
+enum corelock_text {
+	CORELOCK_TEXT_NONE,	/* it is the value itself */
+	CORELOCK_TEXT_INLINE,	/* characters in the context, at the offset */
+	CORELOCK_TEXT_DATA_LOC, /* offset and length in the record, as of __data_loc */
+	CORELOCK_TEXT_REL_LOC,	/* the same, from the number's own end on (__rel_loc) */
+	CORELOCK_TEXT_POINTED,	/* its address, in user or kernel memory */
+	CORELOCK_TEXT_CONSTANT, /* its place in the table of constant texts */
+};
+
+/* A number, or a text, that a program finds by itself. All offsets are in bytes of the context. */
+struct corelock_operand {
+	uint64_t constant; /* the number; in memory, what is added to the address */
+	uint16_t source;   /* enum corelock_source */
+	uint16_t text;	   /* enum corelock_text */
+	uint16_t offset;   /* of the number; in memory, of the register that has the address */
+	uint16_t index;	   /* in memory: of the register that is added, or CORELOCK_NO_REGISTER */
+	uint8_t size;	   /* of the number: 1, 2, 4 or 8 */
+	uint8_t is_signed;
+	uint8_t index_size; /* how many of the added register's bytes count */
+	uint8_t index_signed;
+	uint8_t index_shift; /* it is added times a power of two */
+	uint8_t reserved;
+	uint16_t length; /* of a text, with its end: CORELOCK_TEXT_BYTES at most */
+	uint16_t place;	 /* where a key or record of the program has it */
+	uint8_t padding[6];
+};
+
+enum corelock_comparison {
+	CORELOCK_COMPARISON_EQ,
+	CORELOCK_COMPARISON_NE,
+	CORELOCK_COMPARISON_LT,
+	CORELOCK_COMPARISON_LE,
+	CORELOCK_COMPARISON_GT,
+	CORELOCK_COMPARISON_GE,
+};
+
+/*
+ * One comparison of a filter. Numbers compare as numbers, whatever their signs: -1 is less than
+ * any unsigned one. The tests that may follow come later in the table.
+ */
+struct corelock_test {
+	uint64_t mask; /* of the left number, which is unsigned then; all ones: as it is */
+	uint16_t left; /* operands, by their place in the table */
+	uint16_t right;
+	uint8_t comparison; /* enum corelock_comparison; of texts, only the first two */
+	uint8_t on_true;    /* the test that follows, CORELOCK_ACCEPT or CORELOCK_REJECT */
+	uint8_t on_false;
+	uint8_t reserved;
 };
 
 #endif

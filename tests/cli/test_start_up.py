@@ -15,7 +15,7 @@ OURS = {
     "corelock.tracer", "corelock.target", "corelock._native", "corelock._native.convert",
     "corelock._native.failures", "corelock._native.lock_reader", "corelock._native.session",
     "corelock._native.values", "corelock._ffi", "corelock._rows",
-    "corelock.model", "corelock.names", "corelock.histogram", "corelock.probe",
+    "corelock.model", "corelock.names", "corelock.histogram", "corelock.lock_probe",
     # Options are checked against the fields that the table has.
     "corelock.render", "corelock.render.table", "corelock.render.grouping",
     "corelock.render.columns", "corelock.render.text", "corelock.render.units",

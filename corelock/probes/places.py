@@ -1,0 +1,39 @@
+"""Places that a program can be attached to, and what is found there."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Optional
+
+from corelock.probes.operands import Operand
+
+Kind = Literal["FUNCTION", "USER", "TRACEPOINT"]
+
+
+class Field(NamedTuple):
+    """A field of an event, or an argument: its name, C type in words, and how to find it.
+
+    ``operand`` is None where no program can, and ``why`` says why not then.
+    """
+
+    name: str
+    type: str
+    operand: Optional[Operand]
+    why: str = ""
+
+
+class Place(NamedTuple):
+    """One place: a function's entry, a static probe's location, a tracepoint.
+
+    ``label`` is what it is shown and counted as; several places may share one (a static probe
+    with several locations). ``name`` is the kernel function's, the event's, or that of the file
+    to open; ``address`` the kernel function's (0: by its name), the event's id in tracefs, or
+    the offset in the file. ``semaphore`` is the offset of a static probe's semaphore in the
+    file, 0 if it has none. ``fields`` are the event's or the arguments, in order.
+    """
+
+    kind: Kind
+    label: str
+    name: str
+    address: int = 0
+    semaphore: int = 0
+    fields: tuple[Field, ...] = ()
