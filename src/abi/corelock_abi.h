@@ -77,6 +77,9 @@ typedef __u64 uint64_t;
 #define CORELOCK_ACCEPT 254
 #define CORELOCK_REJECT 255
 
+/* In place of a filter's first test, where there is no filter. */
+#define CORELOCK_NO_FILTER 0xffffffff
+
 /* Open waits and holds of one thread at a time; fork and exec need two. */
 #define CORELOCK_SLOTS 4
 
@@ -441,12 +444,13 @@ enum corelock_comparison {
 
 /*
  * One comparison of a filter. Numbers compare as numbers, whatever their signs: -1 is less than
- * any unsigned one. The tests that may follow come later in the table.
+ * any unsigned one. The tests that may follow come later, and are counted from the filter's first
+ * one: a table has many filters.
  */
 struct corelock_test {
-	uint64_t mask; /* of the left number, which is unsigned then; all ones: as it is */
-	uint16_t left; /* operands, by their place in the table */
-	uint16_t right;
+	uint64_t mask;	    /* of the left number, which is unsigned then; all ones: as it is */
+	uint16_t left;	    /* operands, by their place in the table */
+	uint16_t right;	    /* of a text, a constant one */
 	uint8_t comparison; /* enum corelock_comparison; of texts, only the first two */
 	uint8_t on_true;    /* the test that follows, CORELOCK_ACCEPT or CORELOCK_REJECT */
 	uint8_t on_false;
