@@ -105,7 +105,15 @@ struct corelock_probe_options {
 	uint32_t self_pid;   /* the one that is left out, and counted as such (0: none) */
 	uint32_t cpu;	     /* the CPU whose hits count, or CORELOCK_EVERY_CPU */
 	uint32_t indices;    /* that places have, from 0 on */
-	uint32_t reserved;   /* 0 */
+	uint32_t operand_count;
+	uint32_t test_count;
+	uint32_t text_count;
+	uint32_t longest_filter; /* its tests */
+	uint32_t reserved;	 /* 0 */
+	/* Of tools that find values; kept until corelock_probes_load returns. */
+	const struct corelock_operand *operands;
+	const struct corelock_test *tests;
+	const uint8_t *texts; /* CORELOCK_TEXT_BYTES each */
 };
 
 /* One place to attach to. */

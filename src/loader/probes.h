@@ -76,6 +76,11 @@ int probe_copy(corelock_probes *probes, enum bpf_prog_type type, uint32_t functi
 /* Sets the id that the kernel's BTF has each of these functions by, 0 if by none; 0 or -errno. */
 int find_function_ids(struct corelock_place **places, uint32_t count);
 
+/* For tools with the tables of operands.bpf.h: in their open, and in their ready. 0 or a failure.
+ */
+int tables_size(corelock_probes *probes);
+int tables_fill(corelock_probes *probes);
+
 /* Attaches to what can be attached to; 0, or a failure that concerns all. */
 int probes_attach_places(corelock_probes *probes, struct corelock_place *places, uint32_t count);
 
