@@ -390,7 +390,7 @@ int corelock_read_activity(corelock_session *session, uint32_t by, struct corelo
  * its waits that were in somebody's way and of its holds that were, and from then
  * on each that is twice as long as the last one sent.
  * Returns how many were stored; fewer than capacity means the ring is empty.
- * Of user_copy, what is beyond user_copy_bytes is not written.
+ * Of the copy of a user stack, what is beyond copy_bytes is not written.
  */
 int corelock_read_slow(corelock_session *session, struct corelock_slow *records, uint32_t capacity,
 		       uint64_t min_wait_ns, uint64_t min_hold_ns);
