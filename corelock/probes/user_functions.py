@@ -10,12 +10,9 @@ from corelock.probes.libraries import Found, LockIsHeld, find_file, read_code
 from corelock.probes.nearest import no_such_probe
 from corelock.probes.patterns import Pattern
 from corelock.probes.places import Place
-from corelock.symbolize.cache import Cache, default_folder
-from corelock.symbolize.counts import Counts
-from corelock.symbolize.debugfiles import separate_table
+from corelock.probes.symbols import symbols_of, without_version
 from corelock.symbolize.demangle import demangled, without_parameters
-from corelock.symbolize.elf import ElfFile, ElfSymbols
-from corelock.symbolize.table import FUNCTIONS, RESOLVERS, SymbolTable, Types
+from corelock.symbolize.table import FUNCTIONS, RESOLVERS
 
 #: Why a function that is chosen at run time is not counted.
 CHOSEN = "chosen when the program starts (GNU_IFUNC)"
@@ -87,34 +84,18 @@ def functions_of(file: BinaryIO, found: Found) -> Functions:
         BadElf: what the file holds makes no sense.
         OSError: it cannot be read.
     """
-    symbols = _symbols(file, found, FUNCTIONS)
-    resolvers = list(_symbols(file, found, RESOLVERS))
-    chosen = frozenset(_plain(name) for name, _ in resolvers)
+    symbols = symbols_of(file, found, FUNCTIONS)
+    resolvers = list(symbols_of(file, found, RESOLVERS))
+    chosen = frozenset(without_version(name) for name, _ in resolvers)
     choosing = {address for _, address in resolvers}
     known = set()
     for version, address in symbols:
-        name = _plain(version)
+        name = without_version(version)
         offset = symbols.offset_of(address) if address else None
         # A resolver may have a name of its own, too: address, not name, tells.
         if offset is not None and name and address not in choosing and not _is_part(name):
             known.add(Function(name, offset))
     return Functions(tuple(sorted(known)), chosen, symbols.stripped)
-
-
-def _symbols(file: BinaryIO, found: Found, types: Types) -> ElfSymbols:
-    problems = Counts()
-    cache = Cache(default_folder(), problems)
-    roots = (found.root, "") if found.root else ("",)
-
-    def separate(elf: ElfFile) -> Optional[SymbolTable]:
-        return separate_table(elf, found.own_path, roots, problems, cache, types)
-
-    return ElfSymbols(file, cache, separate, types)
-
-
-def _plain(name: str) -> str:
-    """Without the version that some symbol tables have in the name: ``memcpy@@GLIBC_2.14``."""
-    return name.partition("@")[0]
 
 
 def _is_part(name: str) -> bool:

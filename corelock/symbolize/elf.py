@@ -62,6 +62,12 @@ class ElfFile:
         return str(self._elf["e_machine"])
 
     @property
+    def word_format(self) -> str:
+        """An address in the file, for :mod:`struct`."""
+        order = "<" if self._elf.little_endian else ">"
+        return order + ("Q" if self._elf.elfclass == 64 else "I")
+
+    @property
     def is_fixed(self) -> bool:
         """Whether it runs at the addresses it is linked to, and nowhere else."""
         return bool(self._elf["e_type"] == "ET_EXEC")
