@@ -27,6 +27,10 @@ class NoSuchTarget(CorelockError, ProcessLookupError):
     """The process or thread does not exist, or has no address space."""
 
 
+class NoSuchProbe(CorelockError, LookupError):
+    """No function, event or static probe has such a name; the remedy has the nearest ones."""
+
+
 class Unsupported(CorelockError):
     """This host lacks something corelock needs: BTF, the tracepoints, Linux itself."""
 
