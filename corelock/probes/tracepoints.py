@@ -19,10 +19,11 @@ _NO_TRACEPOINTS = ("syscalls", "synthetic", "user_events")
 _DYNAMIC = re.compile(r"^[^:\s]+:(?:(\w+)/)?(\w+)", re.MULTILINE)
 
 _FIELD = re.compile(
-    r"field:(?P<declared>[^;]*);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
-    r"(?:\s*signed:(?P<signed>\d+);)?"
+    r"^\s+field:(?P<declared>[^;\n]*);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
+    r"(?:\s*signed:(?P<signed>\d+);)?",
+    re.MULTILINE,
 )
-_DECLARED = re.compile(r"(?P<type>.*?)\s*\b(?P<name>\w+)\s*(?P<array>(?:\[[^]]*\])*)$")
+_DECLARED = re.compile(r"(?P<type>[^:()]*?)\s*\b(?P<name>[^\W\d]\w*)\s*(?P<array>(?:\[[^]]*\])*)$")
 _LOCATED: dict[str, Text] = {"__data_loc": "DATA_LOC", "__rel_loc": "REL_LOC"}
 _QUALIFIER = re.compile(r"\b(?:const|volatile)\b\s*")
 
