@@ -109,6 +109,7 @@ def test_what_a_text_is_read_of() -> None:
         ("union u r;\toffset:8;\tsize:8;\tsigned:0;", "a structure"),
         ("u24 x;\toffset:8;\tsize:3;\tsigned:0;", "3 bytes"),
         ("__int128 x;\toffset:8;\tsize:16;\tsigned:0;", "16 bytes"),
+        ("char buf[];\toffset:8;\tsize:0;\tsigned:0;", "array"),
         ("int x[0];\toffset:8;\tsize:0;\tsigned:1;", "array"),
         ("u32 flags:3;\toffset:8;\tsize:4;\tsigned:0;", "cannot be told"),
         ("void (*f)(int);\toffset:8;\tsize:8;\tsigned:0;", "cannot be told"),
