@@ -63,6 +63,9 @@ typedef __u64 uint64_t;
 #define CORELOCK_NAMED_WAITERS 64
 #define CORELOCK_COUNTED_WAITERS 1024
 
+/* Of corelock_probe_settings.cpu. */
+#define CORELOCK_EVERY_CPU 0xffffffff
+
 /* Of corelock_operand.index: there is none. */
 #define CORELOCK_NO_REGISTER 0xffff
 
@@ -73,6 +76,9 @@ typedef __u64 uint64_t;
 #define CORELOCK_TESTS 32
 #define CORELOCK_ACCEPT 254
 #define CORELOCK_REJECT 255
+
+/* In place of a filter's first test, where there is no filter. */
+#define CORELOCK_NO_FILTER 0xffffffff
 
 /* Open waits and holds of one thread at a time; fork and exec need two. */
 #define CORELOCK_SLOTS 4
@@ -372,6 +378,22 @@ enum corelock_way {
 	CORELOCK_WAYS,
 };
 
+/* What the programs of probes go by. Of an index that is out of range nothing is kept. */
+struct corelock_probe_settings {
+	uint32_t target_tgid; /* in the initial pid namespace; 0: every process */
+	uint32_t self_tgid;   /* the tool's own process, which is left out and counted (0: none) */
+	uint32_t cpu;	      /* the only one, or CORELOCK_EVERY_CPU */
+	uint32_t indices;     /* of probes: hits are told apart by them */
+};
+
+/* What they keep beside their results. */
+struct corelock_probe_state {
+	uint32_t tracing; /* 0: nothing counts */
+	uint32_t reserved;
+	uint64_t self;	 /* hits of the tool's own process */
+	uint64_t faults; /* memory that an operand needed and could not be read */
+};
+
 /* Where an operand's number comes from. */
 enum corelock_source {
 	CORELOCK_SOURCE_CONSTANT,
@@ -422,12 +444,13 @@ enum corelock_comparison {
 
 /*
  * One comparison of a filter. Numbers compare as numbers, whatever their signs: -1 is less than
- * any unsigned one. The tests that may follow come later in the table.
+ * any unsigned one. The tests that may follow come later, and are counted from the filter's first
+ * one: a table has many filters.
  */
 struct corelock_test {
-	uint64_t mask; /* of the left number, which is unsigned then; all ones: as it is */
-	uint16_t left; /* operands, by their place in the table */
-	uint16_t right;
+	uint64_t mask;	    /* of the left number, which is unsigned then; all ones: as it is */
+	uint16_t left;	    /* operands, by their place in the table */
+	uint16_t right;	    /* of a text, a constant one */
 	uint8_t comparison; /* enum corelock_comparison; of texts, only the first two */
 	uint8_t on_true;    /* the test that follows, CORELOCK_ACCEPT or CORELOCK_REJECT */
 	uint8_t on_false;

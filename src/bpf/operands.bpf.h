@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Values that programs find by a table: numbers and texts of an event, of a place's arguments,
+ * of the task; and filters of them. The library makes the tables before it loads a program.
+ *
+ * ctx is whatever the program is given: a tracepoint's record, struct pt_regs, or an array of
+ * arguments. Where an operand lies in it is known when the program runs, and verifiers allow
+ * loads from it at offsets that they know; so it is read as any memory of the kernel.
+ *
+ * Nothing is kept per CPU: programs on user code can be preempted by one another.
+ */
+#ifndef CORELOCK_OPERANDS_BPF_H
+#define CORELOCK_OPERANDS_BPF_H
+
+#include "filter.h"
+#include "pids.bpf.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct corelock_operand);
+} operands SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct corelock_test);
+} tests SEC(".maps");
+
+/* Constant ones. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct text);
+} texts SEC(".maps");
+
+/* Tests of the longest filter; set before loading. What no filter needs is not even verified. */
+const volatile __u32 longest_filter = 0;
+
+/* Values that could not be read, and were taken for 0 or no text. */
+__u64 faults = 0;
+
+static __always_inline const struct corelock_operand *operand_at(__u32 index)
+{
+	return bpf_map_lookup_elem(&operands, &index);
+}
+
+static __always_inline void count_fault(void)
+{
+	__sync_fetch_and_add(&faults, 1);
+}
+
+/* --- numbers -------------------------------------------------------------------- */
+
+/* The number that the low bytes of another are. */
+static __always_inline __u64 low_bytes(__u64 number, __u8 size, __u8 is_signed)
+{
+	__u8 spare_bits = (64 - 8 * size) & 63;
+
+	number <<= spare_bits;
+	return is_signed ? (__u64)((__s64)number >> spare_bits) : number >> spare_bits;
+}
+
+static __always_inline __u64 read_context(void *ctx, __u16 offset, __u8 size)
+{
+	__u64 number = 0;
+
+	if (size > sizeof(number) || bpf_probe_read_kernel(&number, size, ctx + offset))
+		count_fault();
+	return number;
+}
+
+static __always_inline __u64 read_memory(void *ctx, const struct corelock_operand *operand)
+{
+	__u64 address = operand->constant + read_context(ctx, operand->offset, 8);
+	__u64 number = 0;
+	__u8 size = operand->size;
+
+	if (operand->index != CORELOCK_NO_REGISTER)
+		address += low_bytes(read_context(ctx, operand->index, 8), operand->index_size,
+				     operand->index_signed)
+			   << (operand->index_shift & 63);
+	if (size > sizeof(number) || bpf_probe_read_user(&number, size, (void *)address))
+		count_fault();
+	return number;
+}
+
+static __always_inline __u32 current_pid(void)
+{
+	return pid_namespace ? visible_pid((struct task_struct *)bpf_get_current_task())
+			     : bpf_get_current_pid_tgid() >> 32;
+}
+
+static __always_inline __u32 current_tid(void)
+{
+	return pid_namespace ? visible_tid((struct task_struct *)bpf_get_current_task())
+			     : (__u32)bpf_get_current_pid_tgid();
+}
+
+static __always_inline __u64 find_number(void *ctx, const struct corelock_operand *operand)
+{
+	switch (operand->source) {
+	case CORELOCK_SOURCE_CONTEXT:
+		return read_context(ctx, operand->offset, operand->size);
+	case CORELOCK_SOURCE_MEMORY:
+		return read_memory(ctx, operand);
+	case CORELOCK_SOURCE_PID:
+		return current_pid();
+	case CORELOCK_SOURCE_TID:
+		return current_tid();
+	case CORELOCK_SOURCE_CPU:
+		return bpf_get_smp_processor_id();
+	default:
+		return operand->constant;
+	}
+}
+
+/* An operand's number, with its sign. */
+static __noinline __u64 operand_number(void *ctx, const struct corelock_operand *operand)
+{
+	return low_bytes(find_number(ctx, operand), operand->size, operand->is_signed);
+}
+
+/* --- texts ---------------------------------------------------------------------- */
+
+static __always_inline long read_text(struct text *text, __u32 room, __u64 address, bool of_user)
+{
+	if (room > sizeof(*text))
+		room = sizeof(*text);
+	/* Both end what they read with a zero, and write nothing behind it. */
+	return of_user ? bpf_probe_read_user_str(text, room, (void *)address)
+		       : bpf_probe_read_kernel_str(text, room, (void *)address);
+}
+
+/* Of what __data_loc and __rel_loc say: 16 bits of offset, and 16 of length. */
+static __always_inline long read_located(struct text *text, void *ctx,
+					 const struct corelock_operand *operand)
+{
+	__u32 located = read_context(ctx, operand->offset, 4);
+	__u32 room = located >> 16;
+	__u16 offset = located;
+	void *from = ctx;
+
+	if (operand->text == CORELOCK_TEXT_REL_LOC)
+		from += operand->offset + 4;
+	if (room > operand->length)
+		room = operand->length;
+	return room ? read_text(text, room, (__u64)(from + offset), false) : 0;
+}
+
+/*
+ * An operand's text, cut where its room ends. Written to 8-byte boundaries, all of it: a key
+ * has no stray bytes.
+ */
+static __noinline int operand_text(void *ctx, const struct corelock_operand *operand,
+				   struct text *text)
+{
+	long result;
+
+	__builtin_memset(text, 0, sizeof(*text));
+	if (operand->source == CORELOCK_SOURCE_COMM) {
+		result = bpf_get_current_comm(text, CORELOCK_COMM_LEN);
+	} else if (operand->text == CORELOCK_TEXT_INLINE) {
+		result = read_text(text, operand->length, (__u64)(ctx + operand->offset), false);
+	} else if (operand->text == CORELOCK_TEXT_POINTED) {
+		__u64 address = operand_number(ctx, operand);
+
+		result = read_text(text, operand->length, address, !(address >> 63));
+	} else {
+		result = read_located(text, ctx, operand);
+	}
+	if (result < 0)
+		count_fault();
+	return 0;
+}
+
+/* --- filters -------------------------------------------------------------------- */
+
+/* Constants are texts of the right side alone. */
+static __noinline bool text_test_passes(void *ctx, const struct corelock_test *test,
+					const struct corelock_operand *left,
+					const struct corelock_operand *right)
+{
+	__u32 index = right->constant;
+	const struct text *constant = bpf_map_lookup_elem(&texts, &index);
+	struct text text;
+
+	operand_text(ctx, left, &text);
+	return constant && texts_pass(test, &text, constant);
+}
+
+static __noinline bool test_passes(void *ctx, const struct corelock_test *test)
+{
+	const struct corelock_operand *left = operand_at(test->left);
+	const struct corelock_operand *right = operand_at(test->right);
+
+	if (!left || !right)
+		return false;
+	if (left->text)
+		return text_test_passes(ctx, test, left, right);
+	return numbers_pass(test, operand_number(ctx, left), left->is_signed,
+			    operand_number(ctx, right), right->is_signed);
+}
+
+/* A function of its own, as programs have little stack left. */
+static __noinline bool tests_accept(void *ctx, __u32 first)
+{
+	__u32 next = 0;
+
+	/* Tests lead forward, so there are no more steps than tests. */
+	for (__u32 step = 0; step < longest_filter; step++) {
+		__u32 index = first + next;
+		const struct corelock_test *test = bpf_map_lookup_elem(&tests, &index);
+
+		if (!test)
+			return false;
+		next = test_passes(ctx, test) ? test->on_true : test->on_false;
+		if (next >= CORELOCK_ACCEPT)
+			return next == CORELOCK_ACCEPT;
+	}
+	return false;
+}
+
+/* Whether the filter whose tests begin there wants this event. */
+static __always_inline bool filter_accepts(void *ctx, __u32 first_test)
+{
+	return !longest_filter || first_test == CORELOCK_NO_FILTER || tests_accept(ctx, first_test);
+}
+
+#endif
