@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Optional, Union
 
-from corelock import target
 from corelock._native.probes import Probes
-from corelock.attaching import MAX_PROBES, Coverage, attach, match
+from corelock.attaching import MAX_PROBES, Coverage, attach, finding, match
 from corelock.errors import InvalidArgument
-from corelock.lock_probe import LockProbe
-from corelock.probes.finding import Finder, Matched, labels_of
+from corelock.probes.finding import Matched, labels_of
 
 
 @dataclass(frozen=True)
@@ -90,14 +88,8 @@ class HitCounter:
 
     def match(self) -> list[Matched]:
         """What the patterns match now, without attaching anything."""
-        if self._pid is not None:
-            target.check_process(self._pid)
-        probe = LockProbe()
-        try:
-            with Finder(self._pid, probe.may_be_waited_for) as finder:
-                return match(self._patterns, finder, regex=self._regex, max_probes=self._max_probes)
-        finally:
-            probe.close()
+        with finding(self._pid) as finder:
+            return match(self._patterns, finder, regex=self._regex, max_probes=self._max_probes)
 
     def __enter__(self) -> HitCounter:
         if self._probes is not None:

@@ -95,6 +95,19 @@ struct corelock_options {
 /* What probes are for, one set of programs each. */
 enum corelock_tool {
 	CORELOCK_TOOL_COUNT,
+	CORELOCK_TOOL_TRACE,
+};
+
+/* Of CORELOCK_TOOL_TRACE: what is sent of each hit. */
+struct corelock_trace_options {
+	/* Two rows of as many specs as indices: for registers and records, and for arguments. */
+	const struct corelock_trace_spec *specs;
+	uint32_t value_bytes; /* of all values of a hit: the most of any index, a multiple of 8 */
+	uint32_t most_values;
+	uint32_t ring_bytes; /* rounded up to a power of two; default 8 MiB */
+	uint32_t kernel_stacks; /* 1: with each hit */
+	uint32_t user_stacks;
+	uint32_t reserved; /* 0 */
 };
 
 /* As struct corelock_options: size comes first. */
@@ -114,6 +127,7 @@ struct corelock_probe_options {
 	const struct corelock_operand *operands;
 	const struct corelock_test *tests;
 	const uint8_t *texts; /* CORELOCK_TEXT_BYTES each */
+	const struct corelock_trace_options *trace; /* likewise; of other tools NULL */
 };
 
 /* One place to attach to. */
@@ -540,6 +554,22 @@ int corelock_probes_read_totals(corelock_probes *probes, struct corelock_probe_t
 
 /* COUNT: the hits of each index so far, as many as the option indices says. */
 int corelock_probes_read_counts(corelock_probes *probes, uint64_t *counts);
+
+/*
+ * TRACE: takes hits out of the ring, in the order in which they came: at most capacity of them,
+ * each as struct corelock_hit says, corelock_probes_record_bytes apart. Returns how many; fewer
+ * than capacity means the ring is empty. Of the copy of a user stack, what is beyond copy_bytes is
+ * not written.
+ */
+int corelock_probes_read_hits(corelock_probes *probes, void *records, uint32_t capacity);
+int corelock_probes_record_bytes(corelock_probes *probes);
+
+/* A descriptor that polls readable when the ring has become a quarter full. The handle's; not to
+ * be closed. Look into the ring every now and then besides. */
+int corelock_probes_fd(corelock_probes *probes);
+
+/* TRACE: of each index so far; exact after corelock_probes_detach. */
+int corelock_probes_read_hit_counts(corelock_probes *probes, struct corelock_hit_counts *counts);
 
 #ifdef __cplusplus
 }
