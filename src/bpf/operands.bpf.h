@@ -88,15 +88,19 @@ static __always_inline __u64 context_at(void *ctx, __u16 offset, __u8 size)
 	return number;
 }
 
+/* 0 in place of a register that there is none of. */
+static __always_inline __u64 register_at(void *ctx, __u16 offset)
+{
+	return offset == CORELOCK_NO_REGISTER ? 0 : context_at(ctx, offset, 8);
+}
+
 static __always_inline enum value_state
 read_memory(void *ctx, const struct corelock_operand *operand, __u64 *number)
 {
-	__u64 address = operand->constant;
+	__u64 address = operand->constant + register_at(ctx, operand->offset);
 	__u8 size = operand->size;
 
 	*number = 0;
-	if (operand->offset != CORELOCK_NO_REGISTER)
-		address += context_at(ctx, operand->offset, 8);
 	if (operand->index != CORELOCK_NO_REGISTER)
 		address += low_bytes(context_at(ctx, operand->index, 8), operand->index_size,
 				     operand->index_signed)
