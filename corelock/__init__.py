@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         NoSuchTarget,
         Unsupported,
     )
+    from corelock.events import Event, EventAccounting, EventTrace
     from corelock.histogram import Histogram
     from corelock.locks import (
         Holder,
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accounting", "AsyncTracer", "Blame", "Cgroup", "Charge", "Check", "CommandError",
-    "Contention", "CorelockError", "Coverage", "Diagnosis", "Histogram", "HitCounter", "Hits",
+    "Contention", "CorelockError", "Coverage", "Diagnosis", "Event",
+    "EventAccounting", "EventTrace", "Histogram", "HitCounter", "Hits",
     "Holder", "HolderSampler", "HoldersSnapshot", "HoldWatch", "InvalidArgument", "LibraryError",
     "LoadError", "LockState", "LockThread", "MissingPrivilege", "NoSuchProbe", "NoSuchTarget",
     "NotARecording", "Process", "Recorder", "Recording", "RecordingResult", "Row", "SeenLock",
@@ -62,6 +64,7 @@ _NAMES = {
     "checks": ("doctor",),
     "counter": ("HitCounter", "Hits"),
     "diagnosis": ("Check", "Diagnosis"),
+    "events": ("Event", "EventAccounting", "EventTrace"),
     "errors": (
         "CommandError", "CorelockError", "InvalidArgument", "LibraryError", "LoadError",
         "MissingPrivilege", "NoSuchProbe", "NoSuchTarget", "Unsupported",

@@ -44,6 +44,7 @@ class UserStack(NamedTuple):
 
 class Hit(NamedTuple):
     """One hit; numbers are ints, texts bytes to their end; ``unread`` and ``null`` are bits.
+    ``probe`` is its index.
 
     A stack is None if none was asked for, or it could not be taken.
     """
@@ -51,7 +52,7 @@ class Hit(NamedTuple):
     time_ns: int
     unread: int
     null: int
-    index: int
+    probe: int
     cpu: int
     pid: int
     tid: int
@@ -108,7 +109,8 @@ class HitProbes(Probes):
         self.load("TRACE", len(registers), more={**tables.options(), "trace": trace}, **common)
         self._kernel_stacks, self._user_stacks = kernel_stacks, user_stacks
         members = self._ffi.typeof("struct corelock_hit").fields
-        self._head = struct.Struct("=" + "".join(_FORMATS[field.type.cname] for _, field in members))
+        formats = [_FORMATS[field.type.cname] for _, field in members]
+        self._head = struct.Struct("=" + "".join(formats))
         assert self._head.size == self._ffi.sizeof("struct corelock_hit")
         # The same for both ways: only where values are found differs.
         self._values = [
@@ -134,22 +136,24 @@ class HitProbes(Probes):
         return self._check(self._lib.corelock_probes_fd(self._probes))
 
     def hits(self) -> Iterator[Hit]:
-        """Those that wait in the ring now, in the order in which they came."""
-        while True:
-            count = self._check(
-                self._lib.corelock_probes_read_hits(self._probes, self._records, self._capacity)
-            )
-            packed = self._ffi.buffer(self._records)
-            for at in range(0, count * self._record_bytes, self._record_bytes):
-                yield self._hit(packed, at)
-            if count < self._capacity:
-                return
+        """Some that wait in the ring, in the order in which they came; none if it is empty."""
+        count = self._check(
+            self._lib.corelock_probes_read_hits(self._probes, self._records, self._capacity)
+        )
+        packed = self._ffi.buffer(self._records)
+        for at in range(0, count * self._record_bytes, self._record_bytes):
+            yield self._hit(packed, at)
 
     def _hit(self, packed: Any, at: int) -> Hit:
-        *head, kernel_bytes, comm = self._head.unpack_from(packed, at)
+        (
+            time_ns, unread, null, probe, cpu, pid, tid, host_pid, host_tid, operation,
+            kernel_bytes, comm,
+        ) = self._head.unpack_from(packed, at)  # fmt: skip
         at += self._head.size
-        values = self._values[head[3]].unpack_from(packed, at)
-        hit = Hit(*head, comm, values)
+        values = self._values[probe].unpack_from(packed, at)
+        hit = Hit(
+            time_ns, unread, null, probe, cpu, pid, tid, host_pid, host_tid, operation, comm, values
+        )
         if not (self._kernel_stacks or self._user_stacks):
             return hit
         at += self._value_bytes

@@ -259,10 +259,10 @@ struct corelock_user_stack {
 	/* What callers without a frame pointer are found by; all 0 where it is not recorded. */
 	uint64_t ip;
 	uint64_t sp;
-	uint64_t frame;	     /* rbp; x29 */
-	uint64_t other;	     /* rbx; x30 */
-	int32_t bytes;	     /* of addresses; < 0: negative errno */
-	uint32_t copy_bytes; /* got, from sp - CORELOCK_COPY_BELOW on */
+	uint64_t frame;			   /* rbp; x29 */
+	uint64_t other;			   /* rbx; x30 */
+	int32_t bytes;			   /* of addresses; < 0: negative errno */
+	uint32_t copy_bytes;		   /* got, from sp - CORELOCK_COPY_BELOW on */
 	uint8_t copy[CORELOCK_COPY_BYTES]; /* may hold secrets: for unwinding only */
 };
 
@@ -450,8 +450,8 @@ struct corelock_operand {
 
 /* What is sent of one probe's hits. */
 struct corelock_trace_spec {
-	uint32_t first_test; /* of its filter, or CORELOCK_NO_FILTER */
-	uint32_t count;	     /* of operands */
+	uint32_t first_test;			  /* of its filter, or CORELOCK_NO_FILTER */
+	uint32_t count;				  /* of operands */
 	uint16_t operands[CORELOCK_TRACE_VALUES]; /* by their place in the table */
 };
 
@@ -462,7 +462,8 @@ struct corelock_trace_spec {
  */
 struct corelock_hit {
 	uint64_t time_ns;
-	uint64_t unread; /* values that could not be read, by the bits of their numbers in the spec */
+	uint64_t unread; /* values that could not be read, by the bits of their numbers in the spec
+			  */
 	uint64_t null;	 /* texts whose address is 0 */
 	uint32_t index;	 /* of the probe */
 	uint32_t cpu;

@@ -21,8 +21,7 @@ static __always_inline void copy_user_stack(struct corelock_user_stack *user)
 	__u32 bytes = CORELOCK_COPY_PAGE_BYTES - (from & (CORELOCK_COPY_PAGE_BYTES - 1));
 
 	/* The stack may begin behind what is copied from below it: then that was left 0. */
-	if (bpf_probe_read_user(user->copy, bytes, (void *)from) &&
-	    bytes > CORELOCK_COPY_BELOW)
+	if (bpf_probe_read_user(user->copy, bytes, (void *)from) && bytes > CORELOCK_COPY_BELOW)
 		return;
 	user->copy_bytes = bytes;
 #pragma unroll

@@ -104,7 +104,7 @@ struct corelock_trace_options {
 	const struct corelock_trace_spec *specs;
 	uint32_t value_bytes; /* of all values of a hit: the most of any index, a multiple of 8 */
 	uint32_t most_values;
-	uint32_t ring_bytes; /* rounded up to a power of two; default 8 MiB */
+	uint32_t ring_bytes;	/* rounded up to a power of two; default 8 MiB */
 	uint32_t kernel_stacks; /* 1: with each hit */
 	uint32_t user_stacks;
 	uint32_t reserved; /* 0 */
@@ -126,7 +126,7 @@ struct corelock_probe_options {
 	/* Of tools that find values; kept until corelock_probes_load returns. */
 	const struct corelock_operand *operands;
 	const struct corelock_test *tests;
-	const uint8_t *texts; /* CORELOCK_TEXT_BYTES each */
+	const uint8_t *texts;			    /* CORELOCK_TEXT_BYTES each */
 	const struct corelock_trace_options *trace; /* likewise; of other tools NULL */
 };
 
@@ -134,12 +134,12 @@ struct corelock_probe_options {
 struct corelock_place {
 	const char *name; /* of the kernel's function; of the tracepoint; of the file */
 	uint64_t address; /* of the function, 0: by its name; id of the event; offset in the file */
-	uint64_t semaphore; /* offset in the file of what enables a static probe, 0: none */
-	uint32_t kind;	    /* enum corelock_place_kind */
-	uint32_t index;	    /* what its hits count as; several places may have the same */
-	uint32_t ways;	    /* that may be tried: 1 << enum corelock_way of each */
-	uint32_t way;	   /* set by corelock_probes_attach: enum corelock_way */
-	int32_t sys_errno; /* likewise: 0, or why it was not */
+	uint64_t semaphore;   /* offset in the file of what enables a static probe, 0: none */
+	uint32_t kind;	      /* enum corelock_place_kind */
+	uint32_t index;	      /* what its hits count as; several places may have the same */
+	uint32_t ways;	      /* that may be tried: 1 << enum corelock_way of each */
+	uint32_t way;	      /* set by corelock_probes_attach: enum corelock_way */
+	int32_t sys_errno;    /* likewise: 0, or why it was not */
 	uint32_t function_id; /* the library's own */
 };
 
@@ -150,6 +150,23 @@ struct corelock_probe_totals {
 	uint64_t missed; /* by the kernel: hits while a program was running on that CPU already */
 	uint32_t counts_missed; /* 0: this kernel does not count all of these */
 	uint32_t reserved;
+};
+
+/* An argument of a function: a number of so many bytes. */
+struct corelock_argument {
+	uint8_t name[32]; /* may be empty, or cut */
+	uint32_t size;
+	uint16_t is_signed;
+	uint16_t is_pointer;
+};
+
+#define CORELOCK_ARGUMENTS 8
+
+/* The first arguments of a function of the kernel, up to one that is no number. */
+struct corelock_prototype {
+	uint32_t known; /* how many functions have the name: of one alone the rest is its */
+	uint32_t count;
+	struct corelock_argument arguments[CORELOCK_ARGUMENTS];
 };
 
 /* What corelock_handshake says of this library. */
@@ -567,6 +584,13 @@ int corelock_probes_record_bytes(corelock_probes *probes);
 /* A descriptor that polls readable when the ring has become a quarter full. The handle's; not to
  * be closed. Look into the ring every now and then besides. */
 int corelock_probes_fd(corelock_probes *probes);
+
+/*
+ * The prototypes of functions of the kernel by their names, which are in order and each there
+ * once. 0, or -errno if the kernel's BTF cannot be read.
+ */
+int corelock_prototypes(const char *const *names, uint32_t count,
+			struct corelock_prototype *prototypes);
 
 /* TRACE: of each index so far; exact after corelock_probes_detach. */
 int corelock_probes_read_hit_counts(corelock_probes *probes, struct corelock_hit_counts *counts);

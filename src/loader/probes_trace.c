@@ -63,8 +63,7 @@ static int check_options(corelock_probes *probes)
 	const struct corelock_trace_options *options = &probes->trace;
 
 	if (!options->specs || options->value_bytes > CORELOCK_TRACE_VALUES * CORELOCK_TEXT_BYTES ||
-	    options->value_bytes % sizeof(uint64_t) ||
-	    options->most_values > CORELOCK_TRACE_VALUES)
+	    options->value_bytes % sizeof(uint64_t) || options->most_values > CORELOCK_TRACE_VALUES)
 		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "",
 				   "these are no options to trace with");
 	if (options->ring_bytes > LARGEST_RING_BYTES)
@@ -144,8 +143,8 @@ static int trace_ready(corelock_probes *probes)
 
 	if (error)
 		return error;
-	tracing->ring = ring_buffer__new(bpf_map__fd(tracing->skel->maps.ring), take_hit, probes,
-					 NULL);
+	tracing->ring =
+		ring_buffer__new(bpf_map__fd(tracing->skel->maps.ring), take_hit, probes, NULL);
 	if (tracing->ring)
 		return 0;
 	return probes_fail(probes, CORELOCK_E_SYSTEM, errno, "", "cannot map the ring buffer");
