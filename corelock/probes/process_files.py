@@ -15,6 +15,7 @@ from corelock.symbolize.process import look_at
 _PROC = "/proc"
 _MOST_LINKS = 40
 _PRIVILEGE = "Run as root, or with CAP_SYS_PTRACE."
+_DELETED = " (deleted)"
 #: File systems that hang do so forever.
 _TIMEOUT_S = 10.0
 _TRY_AGAIN = "Try again, or give the file's path."
@@ -73,23 +74,29 @@ def in_root(root: str, path: str) -> str:
     return own
 
 
-def path_of_program(pid: int) -> str:
-    """What the program of a process is called, as it sees it.
+def program_of(pid: int, root: str) -> MappedFile:
+    """The program of a process: by its name if that still leads to it, so that a place has one
+    name only, else by ``exe``.
 
     Raises:
         MissingPrivilege: we may not know.
         NoSuchTarget: it has gone.
     """
+    exe = f"{_PROC}/{pid}/exe"
     try:
         # Looked up under RCU, without the lock.
-        path = os.readlink(f"{_PROC}/{pid}/exe")
+        path = os.readlink(exe)
     except PermissionError:
         message = f"the files of process {pid} are not ours to look at"
         raise MissingPrivilege(message, _PRIVILEGE) from None
     except OSError:
         raise NoSuchTarget(f"process {pid} has exited", "Trace a living process.") from None
-    suffix = " (deleted)"
-    return path[: -len(suffix)] if path.endswith(suffix) else path
+    own = path[: -len(_DELETED)] if path.endswith(_DELETED) else path
+    try:
+        named = _patience.call(pid, lambda: os.path.samefile(root + own, exe))
+    except (OSError, TimedOut):
+        named = False
+    return MappedFile(own, root + own if named else exe, "")
 
 
 def files_of(
