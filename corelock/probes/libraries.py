@@ -178,7 +178,7 @@ def _of_process(name: str, pid: int, lock_is_held: Optional[LockIsHeld]) -> Foun
         return Found(root + own, short_name(own), own, root)
     program = program_of(pid, root)
     if is_called(program.own_path, name):
-        return _of_mapped(program, root)
+        return _of_mapped(program)
     mapped = files_of(pid, root, lock_is_held)
     found = [each for each in mapped if is_called(each.own_path, name)]
     if len(found) > 1:
@@ -195,11 +195,11 @@ def _of_process(name: str, pid: int, lock_is_held: Optional[LockIsHeld]) -> Foun
             f"cannot use {found[0].own_path} of process {pid}: {found[0].problem}",
             "Restart the process, so that it maps the file that is there now.",
         )
-    return _of_mapped(found[0], root)
+    return _of_mapped(found[0])
 
 
-def _of_mapped(file: MappedFile, root: str) -> Found:
-    return Found(file.path_to_open, short_name(file.own_path), file.own_path, root)
+def _of_mapped(file: MappedFile) -> Found:
+    return Found(file.path_to_open, short_name(file.own_path), file.own_path, file.root)
 
 
 def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> list[Found]:
@@ -209,10 +209,8 @@ def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> list[Found
         UnusableFile, NoSuchTarget, MissingPrivilege: as of :func:`find_file`.
     """
     target.check_process(pid)
-    root = root_of(pid)
-    return [
-        _of_mapped(each, root) for each in files_of(pid, root, lock_is_held) if not each.problem
-    ]
+    mapped = files_of(pid, root_of(pid), lock_is_held)
+    return [_of_mapped(each) for each in mapped if not each.problem]
 
 
 def _ambiguous(name: str, paths: Iterable[str], remedy: str) -> NoReturn:

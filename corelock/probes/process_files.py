@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
+from functools import partial
 from typing import Callable, NamedTuple, Optional
 
 from corelock.errors import MissingPrivilege, NoSuchTarget, UnusableFile
@@ -25,11 +27,12 @@ _patience = Patience(_TIMEOUT_S)
 
 
 class MappedFile(NamedTuple):
-    """A file as its process names it, how to open it, and why that cannot be, or ""."""
+    """A file: what it is called below ``root``, how to open it, and why that cannot be, or ""."""
 
     own_path: str
     path_to_open: str
-    problem: str
+    root: str
+    problem: str = ""
 
 
 def root_of(pid: int) -> str:
@@ -92,11 +95,11 @@ def program_of(pid: int, root: str) -> MappedFile:
     except OSError:
         raise NoSuchTarget(f"process {pid} has exited", "Trace a living process.") from None
     own = path[: -len(_DELETED)] if path.endswith(_DELETED) else path
-    try:
-        named = _patience.call(pid, lambda: os.path.samefile(root + own, exe))
-    except (OSError, TimedOut):
-        named = False
-    return MappedFile(own, root + own if named else exe, "")
+    for below in dict.fromkeys((root, "")):
+        with suppress(OSError, TimedOut):
+            if _patience.call(pid, partial(os.path.samefile, below + own, exe)):
+                return MappedFile(own, below + own, below)
+    return MappedFile(own, exe, root)
 
 
 def files_of(
@@ -141,13 +144,17 @@ def _ask_the_kernel(pid: int) -> bool:
 
 
 def _opened(pid: int, root: str, region: Region) -> MappedFile:
-    """By its name, if that still is the file that was mapped; by ``exe`` if it is the program."""
+    """By its name, if that still is the file that was mapped; by ``exe`` if it is the program.
+
+    What is below our own root is shown to us by our name of it, even if the process has another
+    root (chroot).
+    """
     own = os.path.join(os.path.dirname(region.path), region.module)
     reason = DELETED if region.deleted else ""
-    for path in (root + own, f"{_PROC}/{pid}/exe"):
+    for below, path in ((root, root + own), ("", own), (root, f"{_PROC}/{pid}/exe")):
         try:
             if is_mapped_in(os.stat(path), region):
-                return MappedFile(own, path, "")
+                return MappedFile(own, path, below)
         except OSError as error:
             reason = reason or error.strerror or str(error)
-    return MappedFile(own, "", reason or "the file of that name is another one now")
+    return MappedFile(own, "", root, reason or "the file of that name is another one now")
