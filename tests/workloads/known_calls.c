@@ -5,7 +5,7 @@
  * Each thread TIMES times, i from 0 on:
  *
  *	known_function(i)	one call
- *	getppid()		one system call
+ *	lseek()			one system call, of a file: vfs_llseek() in the kernel
  *	known_calls:turn	one hit, if its semaphore is raised; arguments below
  *	known_calls:place	one hit: of its first location if i is even, else of its second
  *
@@ -22,6 +22,7 @@
  * Those of place are i (uint64_t), and 1 or 2 (int) for the location.
  */
 #include "workload.h"
+#include <fcntl.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 
@@ -36,6 +37,7 @@ SEMAPHORE known_calls_turn_semaphore;
 SEMAPHORE known_calls_place_semaphore;
 
 static unsigned long times;
+static int file;
 static uint32_t thrice[8];
 
 __attribute__((noinline, noclone)) unsigned long known_function(unsigned long i)
@@ -66,13 +68,14 @@ static void take_turns(void)
 {
 	for (unsigned long i = 0; i < times; i++) {
 		take_turn(known_function(i));
-		syscall(SYS_getppid);
+		syscall(SYS_lseek, file, 0, SEEK_SET);
 	}
 }
 
 int main(int argc, char **argv)
 {
 	times = workload_arg(argc, argv, 1, 1000);
+	file = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	for (uint32_t i = 0; i < 8; i++)
 		thrice[i] = 3 * i;
 	workload_create_same(workload_arg(argc, argv, 2, 4), take_turns);
