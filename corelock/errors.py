@@ -27,6 +27,14 @@ class NoSuchTarget(CorelockError, ProcessLookupError):
     """The process or thread does not exist, or has no address space."""
 
 
+class NoSuchProbe(CorelockError, LookupError):
+    """No function, event or static probe has such a name; the remedy has the nearest ones."""
+
+
+class UnusableFile(CorelockError, OSError):
+    """A program or library is not there, cannot be read, or is not for this host."""
+
+
 class Unsupported(CorelockError):
     """This host lacks something corelock needs: BTF, the tracepoints, Linux itself."""
 

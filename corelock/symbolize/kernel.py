@@ -62,6 +62,16 @@ def symbols_are_shown(path: str = KALLSYMS) -> bool:
     return any(line.strip(b"0")[:1] != b" " for line in beginning.splitlines()[:-1])
 
 
+def read_symbols(path: str = KALLSYMS) -> bytes:
+    """All of kallsyms, which has 100,000 lines and more.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
 class KernelSymbol(NamedTuple):
     """A function of the kernel or of a module (``module`` None: the kernel itself)."""
 
@@ -103,8 +113,7 @@ class KernelSymbols:
 
     def _read(self) -> list[bytes]:
         try:
-            with open(self._path, "rb", buffering=0) as file:
-                lines = file.read().splitlines()
+            lines = read_symbols(self._path).splitlines()
         except OSError as error:
             self.note = unreadable(self._path, error)
             return []

@@ -63,6 +63,9 @@ typedef __u64 uint64_t;
 #define CORELOCK_NAMED_WAITERS 64
 #define CORELOCK_COUNTED_WAITERS 1024
 
+/* Of corelock_probe_settings.cpu. */
+#define CORELOCK_EVERY_CPU 0xffffffff
+
 /* Of corelock_operand.index: there is none. */
 #define CORELOCK_NO_REGISTER 0xffff
 
@@ -373,6 +376,22 @@ enum corelock_way {
 	CORELOCK_WAY_RAW_TP,
 	CORELOCK_WAY_TP,
 	CORELOCK_WAYS,
+};
+
+/* What the programs of probes go by. Of an index that is out of range nothing is kept. */
+struct corelock_probe_settings {
+	uint32_t target_tgid; /* in the initial pid namespace; 0: every process */
+	uint32_t self_tgid;   /* the tool's own process, which is left out and counted (0: none) */
+	uint32_t cpu;	      /* the only one, or CORELOCK_EVERY_CPU */
+	uint32_t indices;     /* of probes: hits are told apart by them */
+};
+
+/* What they keep beside their results. */
+struct corelock_probe_state {
+	uint32_t tracing; /* 0: nothing counts */
+	uint32_t reserved;
+	uint64_t self;	 /* hits of the tool's own process */
+	uint64_t faults; /* memory that an operand needed and could not be read */
 };
 
 /* Where an operand's number comes from. */

@@ -43,6 +43,7 @@ extern "C" {
 
 typedef struct corelock_session corelock_session;
 typedef struct corelock_holders corelock_holders;
+typedef struct corelock_probes corelock_probes;
 
 enum corelock_code {
 	CORELOCK_OK,
@@ -89,6 +90,52 @@ struct corelock_options {
 	uint64_t cgroup_id;	 /* version 2: the inode of its directory */
 	uint32_t record; /* 1: keep every cycle for corelock_record_begin; not with charges */
 	uint32_t cycle_ring_bytes; /* for cycles, of each CPU; default by the number of CPUs */
+};
+
+/* What probes are for, one set of programs each. */
+enum corelock_tool {
+	CORELOCK_TOOL_COUNT,
+};
+
+/* As struct corelock_options: size comes first. */
+struct corelock_probe_options {
+	uint64_t size;
+	uint32_t tool;	     /* enum corelock_tool */
+	uint32_t target_pid; /* the process whose hits count; 0: every one */
+	uint32_t self_pid;   /* the one that is left out, and counted as such (0: none) */
+	uint32_t cpu;	     /* the CPU whose hits count, or CORELOCK_EVERY_CPU */
+	uint32_t indices;    /* that places have, from 0 on */
+	uint32_t operand_count;
+	uint32_t test_count;
+	uint32_t text_count;
+	uint32_t longest_filter; /* its tests */
+	uint32_t reserved;	 /* 0 */
+	/* Of tools that find values; kept until corelock_probes_load returns. */
+	const struct corelock_operand *operands;
+	const struct corelock_test *tests;
+	const uint8_t *texts; /* CORELOCK_TEXT_BYTES each */
+};
+
+/* One place to attach to. */
+struct corelock_place {
+	const char *name; /* of the kernel's function; of the tracepoint; of the file */
+	uint64_t address; /* of the function, 0: by its name; id of the event; offset in the file */
+	uint64_t semaphore; /* offset in the file of what enables a static probe, 0: none */
+	uint32_t kind;	    /* enum corelock_place_kind */
+	uint32_t index;	    /* what its hits count as; several places may have the same */
+	uint32_t ways;	    /* that may be tried: 1 << enum corelock_way of each */
+	uint32_t way;	   /* set by corelock_probes_attach: enum corelock_way */
+	int32_t sys_errno; /* likewise: 0, or why it was not */
+	uint32_t function_id; /* the library's own */
+};
+
+/* Of all programs together, since corelock_probes_attach. */
+struct corelock_probe_totals {
+	uint64_t self;	 /* hits of the process that is left out */
+	uint64_t faults; /* memory of the user that was not there to be read */
+	uint64_t missed; /* by the kernel: hits while a program was running on that CPU already */
+	uint32_t counts_missed; /* 0: this kernel does not count all of these */
+	uint32_t reserved;
 };
 
 /* What corelock_handshake says of this library. */
@@ -460,6 +507,39 @@ int corelock_holders_snapshot(corelock_holders *holders, uint32_t pid, uint32_t 
  * small program of its own, loaded by the first call.
  */
 int corelock_holders_is_held(corelock_holders *holders, uint32_t pid);
+
+/*
+ * Probes: one program on many functions of the kernel or of files, static probes, tracepoints.
+ *
+ *   corelock_probes_new -> corelock_probes_load -> corelock_probes_attach
+ *     -> what the tool reads, any number of times
+ *     -> corelock_probes_detach -> (the same, now exact) -> corelock_probes_free
+ *
+ * A handle of its own, with the same rules as a session.
+ */
+corelock_probes *corelock_probes_new(void);
+void corelock_probes_free(corelock_probes *probes);
+const struct corelock_error *corelock_probes_last_error(const corelock_probes *probes);
+
+/* Checks the options and loads the tool's programs. Once; after a failure only free. */
+int corelock_probes_load(corelock_probes *probes, const struct corelock_probe_options *options);
+
+/*
+ * Attaches to each place by the first way that works, then lets hits count, if there is any such
+ * place. Returns how many there are, and says of each place how, or why not, it was attached. A
+ * failure is one of the whole; then nothing is left attached. That all were forbidden is one.
+ */
+int corelock_probes_attach(corelock_probes *probes, struct corelock_place *places, uint32_t count,
+			   uint64_t *start_ns);
+
+/* Stops the counting, then detaches. Repeating it gives the same moment again. */
+int corelock_probes_detach(corelock_probes *probes, uint64_t *end_ns);
+
+/* What was left out, or lost, so far. */
+int corelock_probes_read_totals(corelock_probes *probes, struct corelock_probe_totals *totals);
+
+/* COUNT: the hits of each index so far, as many as the option indices says. */
+int corelock_probes_read_counts(corelock_probes *probes, uint64_t *counts);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,7 @@
 
 #include <bpf/btf.h>
 
+#include "probes.h"
 #include "session.h"
 
 #define MAX_ARGUMENTS 8
@@ -99,16 +100,22 @@ static enum event_form form_by_record(const struct btf *btf)
 									      : FORM_NONE;
 }
 
-/* What the programs cannot do without came last with Linux v5.15 (commit dd6e10fbd9fb). */
-static int helpers_check(struct failure *failure, const struct btf *btf)
+static bool has_enumerator(const struct btf *btf, const char *name, const char *enumerator)
 {
-	int id = btf__find_by_name_kind(btf, "bpf_func_id", BTF_KIND_ENUM);
+	int id = btf__find_by_name_kind(btf, name, BTF_KIND_ENUM);
 	const struct btf_type *type = id < 0 ? NULL : btf__type_by_id(btf, id);
 
 	for (int i = 0; type && i < btf_vlen(type); i++)
-		if (!strcmp(btf__name_by_offset(btf, btf_enum(type)[i].name_off),
-			    "BPF_FUNC_task_pt_regs"))
-			return 0;
+		if (!strcmp(btf__name_by_offset(btf, btf_enum(type)[i].name_off), enumerator))
+			return true;
+	return false;
+}
+
+/* What the programs cannot do without came last with Linux v5.15 (commit dd6e10fbd9fb). */
+static int helpers_check(struct failure *failure, const struct btf *btf)
+{
+	if (has_enumerator(btf, "bpf_func_id", "BPF_FUNC_task_pt_regs"))
+		return 0;
 	return failure_set(failure, CORELOCK_E_UNSUPPORTED, 0,
 			   "It came with Linux 5.15; use a newer kernel.",
 			   "this kernel's BPF has no bpf_task_pt_regs");
@@ -185,4 +192,33 @@ int features_check(corelock_session *session)
 	int error = capabilities_check(&session->failure);
 
 	return error ?: tracepoints_check(session);
+}
+
+/* Whether a struct or union has a member of that name, or one of its unnamed ones has it. */
+static bool has_member_within(const struct btf *btf, __u32 id, const char *member)
+{
+	const struct btf_type *type = btf__type_by_id(btf, btf__resolve_type(btf, id));
+
+	for (int i = 0; type && btf_is_composite(type) && i < btf_vlen(type); i++) {
+		const struct btf_member *each = &btf_members(type)[i];
+
+		if (!strcmp(btf__name_by_offset(btf, each->name_off), member) ||
+		    has_member_within(btf, each->type, member))
+			return true;
+	}
+	return false;
+}
+
+void probe_features(struct probe_features *features)
+{
+	struct btf *btf = btf__parse(VMLINUX_BTF, NULL);
+	int id = btf ? btf__find_by_name_kind(btf, "bpf_link_info", BTF_KIND_STRUCT) : -1;
+
+	*features = (struct probe_features){
+		.kprobe_multi =
+			btf && has_enumerator(btf, "bpf_attach_type", "BPF_TRACE_KPROBE_MULTI"),
+		.cookie = !btf || has_enumerator(btf, "bpf_func_id", "BPF_FUNC_get_attach_cookie"),
+		.counts_misses = id > 0 && has_member_within(btf, id, "missed"),
+	};
+	btf__free(btf);
 }

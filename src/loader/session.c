@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "fingerprint.h"
+#include "options.h"
 #include "session.h"
 
 #define DEFAULT_ROWS 16384
@@ -15,7 +16,6 @@
 #define MIN_RING_RECORDS 2
 #define MAX_ENTRIES (1U << 22)
 #define MAX_RING_BYTES (1U << 30)
-#define MAX_OPTIONS_SIZE 4096
 
 _Static_assert(sizeof(struct corelock_row) % 8 == 0, "array values are read back to back");
 _Static_assert(sizeof(struct corelock_mm) % 8 == 0, "array values are read back to back");
@@ -55,21 +55,6 @@ CORELOCK_EXPORT void corelock_free(corelock_session *session)
 	free(session);
 }
 
-/* Copies options of another size: what this side lacks must be zero there. */
-static bool options_copy(struct corelock_options *to, const struct corelock_options *from)
-{
-	const unsigned char *bytes = (const unsigned char *)from;
-
-	if (from->size < sizeof(from->size) || from->size > MAX_OPTIONS_SIZE)
-		return false;
-	for (uint64_t at = sizeof(*to); at < from->size; at++)
-		if (bytes[at])
-			return false;
-	memset(to, 0, sizeof(*to));
-	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
-	return true;
-}
-
 uint32_t power_of_two(uint32_t value)
 {
 	uint32_t power = getpagesize();
@@ -87,7 +72,7 @@ CORELOCK_EXPORT int corelock_configure(corelock_session *session,
 	if (session->configured)
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0, "Use a new session.",
 				    "the session is configured already");
-	if (!options_copy(options, given))
+	if (!options_take(options, sizeof(*options), given))
 		return session_fail(session, CORELOCK_E_ARGUMENT, 0,
 				    "Use the libcorelock that belongs to this package.",
 				    "the options have members this library does not know");

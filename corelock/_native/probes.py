@@ -1,0 +1,118 @@
+"""Probes attached, and what comes of them."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
+
+from corelock import _ffi
+from corelock._native.failures import exception_of
+from corelock.probes.places import Candidate
+
+
+class Attached(NamedTuple):
+    """What became of one place: how it was attached (a ``Way``), or why it was not (``errno``)."""
+
+    way: Optional[str]
+    errno: int
+
+
+class ProbeTotals(NamedTuple):
+    """What was left out or lost. ``counts_missed``: whether the kernel counts all it misses."""
+
+    self_hits: int
+    faults: int
+    missed: int
+    counts_missed: bool
+
+
+class Probes:
+    """One ``corelock_probes``. Not thread-safe.
+
+    Every method raises a :class:`~corelock.errors.CorelockError` on failure.
+    """
+
+    def __init__(self) -> None:
+        self._ffi, self._lib = _ffi.library()
+        self._probes = self._lib.corelock_probes_new()
+        if self._probes == self._ffi.NULL:
+            raise MemoryError("corelock_probes_new")
+        self._free = weakref.finalize(self, self._lib.corelock_probes_free, self._probes)
+        self._indices = 0
+
+    def close(self) -> None:
+        """Detach and free; afterwards only ``close`` may be called."""
+        self._free()
+        self._probes = self._ffi.NULL
+
+    def _check(self, result: int) -> int:
+        if result < 0:
+            raise exception_of(self._ffi, self._lib.corelock_probes_last_error(self._probes))
+        return result
+
+    def load(
+        self, tool: str, indices: int, *, pid: int = 0, self_pid: int = 0, cpu: Optional[int] = None
+    ) -> None:
+        """Load the programs of a tool, by its name in ``enum corelock_tool``.
+
+        ``pid`` is the process whose hits count (0: any), ``self_pid`` the one whose hits are left
+        out (0: none), ``cpu`` the only CPU.
+        """
+        options = {
+            "size": self._ffi.sizeof("struct corelock_probe_options"),
+            "tool": getattr(self._lib, f"CORELOCK_TOOL_{tool}"),
+            "target_pid": pid,
+            "self_pid": self_pid,
+            "cpu": self._lib.CORELOCK_EVERY_CPU if cpu is None else cpu,
+            "indices": indices,
+        }
+        raw = self._ffi.new("struct corelock_probe_options *", options)
+        self._check(self._lib.corelock_probes_load(self._probes, raw))
+        self._indices = indices
+
+    def attach(
+        self, candidates: Sequence[Candidate], indices: Sequence[int]
+    ) -> tuple[int, list[Attached]]:
+        """Attach to each place, whose hits are told apart by the index beside it; let them count.
+
+        The moment that begins, in ns, and what became of each.
+        """
+        raw = self._ffi.new("struct corelock_place[]", len(candidates))
+        names = {name: self._name(name) for name in {each.place.name for each in candidates}}
+        for one, (place, ways, _), index in zip(raw, candidates, indices):
+            one.name = names[place.name]
+            one.address = place.address
+            one.semaphore = place.semaphore
+            one.kind = getattr(self._lib, f"CORELOCK_PLACE_{place.kind}")
+            one.index = index
+            one.ways = sum(1 << getattr(self._lib, f"CORELOCK_WAY_{way}") for way in ways)
+        start = self._ffi.new("uint64_t *")
+        self._check(self._lib.corelock_probes_attach(self._probes, raw, len(candidates), start))
+        ways = self._ffi.typeof("enum corelock_way").elements
+        return int(start[0]), [
+            Attached(ways[one.way][len("CORELOCK_WAY_") :] if one.way else None, one.sys_errno)
+            for one in raw
+        ]
+
+    def _name(self, name: str) -> Any:
+        return self._ffi.new("char[]", os.fsencode(name))
+
+    def detach(self) -> int:
+        """Stop counting; the moment, in ns."""
+        end = self._ffi.new("uint64_t *")
+        self._check(self._lib.corelock_probes_detach(self._probes, end))
+        return int(end[0])
+
+    def totals(self) -> ProbeTotals:
+        """What was left out or lost so far."""
+        raw = self._ffi.new("struct corelock_probe_totals *")
+        self._check(self._lib.corelock_probes_read_totals(self._probes, raw))
+        return ProbeTotals(raw.self, raw.faults, raw.missed, bool(raw.counts_missed))
+
+    def counts(self) -> list[int]:
+        """COUNT: the hits of each index so far."""
+        raw = self._ffi.new("uint64_t[]", self._indices)
+        self._check(self._lib.corelock_probes_read_counts(self._probes, raw))
+        return list(raw)

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Counting hits of probes, by the programs of count.bpf.c. */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "probes.h"
+
+#include "count.skel.h"
+
+static uint64_t entries(const corelock_probes *probes)
+{
+	return (uint64_t)libbpf_num_possible_cpus() * probes->options.indices;
+}
+
+static int count_open(corelock_probes *probes)
+{
+	struct count_bpf *skel = count_bpf__open();
+
+	if (!skel)
+		return probes_fail(probes, CORELOCK_E_LOAD, errno, "",
+				   "cannot open the BPF object");
+	probes->skel = skel;
+	probes->object = skel->obj;
+	probes->settings = (struct corelock_probe_settings *)&skel->rodata->settings;
+	probes->state = &skel->bss->state;
+	if (entries(probes) > UINT32_MAX ||
+	    bpf_map__set_max_entries(skel->maps.counts, entries(probes)))
+		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "Ask for fewer.",
+				   "%u probes are too many for this machine's CPUs",
+				   probes->options.indices);
+	return 0;
+}
+
+static int count_load(void *skel)
+{
+	return count_bpf__load(skel);
+}
+
+/* Whole pages, as the kernel maps them. */
+static int count_ready(corelock_probes *probes)
+{
+	struct count_bpf *skel = probes->skel;
+	size_t page = getpagesize();
+
+	probes->mapped_bytes = (entries(probes) * sizeof(uint64_t) + page - 1) / page * page;
+	probes->mapped = mmap(NULL, probes->mapped_bytes, PROT_READ, MAP_SHARED,
+			      bpf_map__fd(skel->maps.counts), 0);
+	if (probes->mapped != MAP_FAILED)
+		return 0;
+	probes->mapped = NULL;
+	return probes_fail(probes, CORELOCK_E_SYSTEM, errno, "", "cannot see the counts");
+}
+
+static void count_close(corelock_probes *probes)
+{
+	count_bpf__destroy(probes->skel);
+}
+
+const struct probe_tool count_tool = {
+	.ways = ~0U,
+	.open = count_open,
+	.load = count_load,
+	.ready = count_ready,
+	.close = count_close,
+};
+
+CORELOCK_EXPORT int corelock_probes_read_counts(corelock_probes *probes, uint64_t *counts)
+{
+	const uint64_t *seen = probes->mapped;
+	uint32_t indices = probes->options.indices;
+	uint64_t end;
+
+	if (!seen || probes->tool != &count_tool)
+		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "", "nothing is being counted");
+	end = entries(probes);
+	memset(counts, 0, indices * sizeof(*counts));
+	for (uint64_t from = 0; from < end; from += indices)
+		for (uint32_t index = 0; index < indices; index++)
+			counts[index] += __atomic_load_n(&seen[from + index], __ATOMIC_RELAXED);
+	return 0;
+}
