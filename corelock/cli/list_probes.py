@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Optional
 
@@ -11,7 +12,7 @@ from corelock.cli import say
 from corelock.cli.options import all_of, json_option, output_option, quiet_option, verbose_option
 from corelock.cli.run import Output
 from corelock.errors import CorelockError
-from corelock.probes.finding import Finder
+from corelock.probes.finding import Finder, Matched
 from corelock.probes.listing import Listing, files_of_process, list_probes, overview
 from corelock.probes.patterns import parse_pattern
 from corelock.render.text import flow
@@ -81,6 +82,11 @@ def command(
         _say_refused(listing, verbose)
 
 
+def _labels(matched: Iterable[Matched]) -> Iterator[tuple[str, str]]:
+    for one in matched:
+        yield from ((one.pattern.kind, each.place.label) for each in one.candidates)
+
+
 def _overview(finder: Finder, pid: Optional[int], json: bool, out: Output, quiet: bool) -> None:
     files = None if pid is None else files_of_process(pid)
     kinds = overview(finder) if files is None else []
@@ -101,9 +107,13 @@ def _overview(finder: Finder, pid: Optional[int], json: bool, out: Output, quiet
         if kind.why:
             say(f"corelock: {kind.name}s: {kind.why}")
     if not quiet and not json:
-        say(
-            "See one kind with a pattern: corelock list 't:sched:*', 'vfs_*', 'libc:*', 'u:FILE:*'."
-        )
+        say(_hint(pid, files[0].name if files else "libc"))
+
+
+def _hint(pid: Optional[int], file: str) -> str:
+    if pid is not None:
+        return f"See one file with: corelock list -p {pid} '{file}:*', or 'u:{file}:*'."
+    return "See some with a pattern: corelock list 't:sched:*', 'vfs_*', 'u:FILE:*'."
 
 
 def _nothing(listing: Listing) -> CorelockError:

@@ -33,11 +33,20 @@ def write_overview_json(
     """Write how many there are, or of a process its files, and a line end."""
     members: list[tuple[str, Any]] = [("schema", SCHEMA)]
     if files is None:
-        names = ("kind", "pattern", "count", "example", "why")
-        members.append(("kinds", [dict(zip(names, kind)) for kind in kinds]))
+        members.append(("kinds", [_kind(kind) for kind in kinds]))
     else:
         members.append(("files", [_file(file) for file in files]))
     write_object(stream, members)
+
+
+def _kind(kind: KindOfProbe) -> dict[str, Any]:
+    return {
+        "kind": kind.name.replace(" ", "_"),
+        "pattern": kind.written,
+        "count": kind.number,
+        "example": kind.example or None,
+        "why_not": kind.why or None,
+    }
 
 
 def _file(file: FileOfProcess) -> dict[str, Any]:

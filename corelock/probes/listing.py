@@ -77,11 +77,11 @@ def _listed(kind: PatternKind, label: str, places: tuple[Place, ...], doubt: str
 
 
 class KindOfProbe(NamedTuple):
-    """A line of the overview: how many there are (None: not known, ``why``), and one of them."""
+    """A line of the overview: how many there are (None: not counted, or ``why``), one of them."""
 
     name: str
     written: str
-    count: Optional[int]
+    number: Optional[int]
     example: str
     why: str = ""
 
@@ -128,7 +128,7 @@ def files_of_process(pid: int) -> list[FileOfProcess]:
         places = usdt.find(Pattern("u::*", "STATIC", ANY), pid)
     except LookupError:  # none of them has any
         places = []
-    probes = Counter(place.name for place in dict((p.label, p) for p in places).values())
+    probes = Counter(name for name, _ in {(place.name, place.label) for place in places})
     return [
         FileOfProcess(file.shown_name, file.own_path, probes[file.path_to_open])
         for file in libraries.all_files(pid)

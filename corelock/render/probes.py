@@ -77,7 +77,7 @@ def render_overview(kinds: Sequence[KindOfProbe], stream: TextIO) -> None:
     """How many there are of each kind, how they are written, and an example."""
     rows = [("KIND", "COUNT", "PATTERN", "EXAMPLE")]
     rows += [
-        (kind.name, "-" if kind.count is None else f"{kind.count:,}", kind.written, kind.example)
+        (kind.name, "-" if kind.number is None else f"{kind.number:,}", kind.written, kind.example)
         for kind in kinds
     ]
     _table(rows, stream)
