@@ -72,8 +72,11 @@ def list_probes(finder: Finder, matched: Iterable[Matched], with_fields: bool) -
 
 
 def _listed(kind: PatternKind, label: str, places: tuple[Place, ...], doubt: str) -> Listed:
-    prefix = {"TRACEPOINT": "t:", "STATIC": "u:"}.get(kind, "")
-    return Listed(kind, prefix + label, places, places[0].fields, doubt)
+    first = places[0]
+    written = {"TRACEPOINT": "t:", "STATIC": "u:"}.get(kind, "") + label
+    if kind == "FUNCTION" and label != first.name:  # "name [module]"
+        written = f"kprobe:{label.rpartition('[')[2].rstrip(']')}:{first.name}"
+    return Listed(kind, written, places, first.fields, doubt)
 
 
 class KindOfProbe(NamedTuple):

@@ -32,9 +32,9 @@ def _details(probe: Listed) -> Iterator[str]:
         for place in probe.places:
             yield f"at 0x{place.address:x}" if place.address else "its address is hidden"
         return
-    if not probe.fields and probe.kind != "USER":
-        yield "it has no arguments" if probe.kind == "STATIC" else "it has no fields"
     if not probe.fields_differ:
+        if not probe.fields and probe.kind != "USER":
+            yield "it has no arguments" if probe.kind == "STATIC" else "it has no fields"
         yield from _fields(probe.fields)
     for place in probe.places:
         yield from _place(place)
@@ -56,12 +56,16 @@ def _fields(fields: Sequence[Field]) -> Iterator[str]:
     """Names, types, and what is to be known of them, in columns."""
     name_width = max((cells(field.name) for field in fields), default=0)
     type_width = min(max((cells(field.type) for field in fields), default=0), _WIDEST_TYPE)
+    width, indent = MIN_WIDTH - len(_INDENT), " " * (name_width + 2)
     for field in fields:
         head = f"{pad(printable(field.name), name_width)}  {pad(printable(field.type), type_width)}"
         remark = _remark(field)
-        width = MIN_WIDTH - len(_INDENT)
-        indent = " " * (name_width + 2)
-        yield from (line.rstrip() for line in flow([head, f" {remark}"], width, indent=indent))
+        if cells(head) + 2 + cells(remark) <= width:
+            yield f"{head}  {remark}".rstrip()
+            continue
+        yield head.rstrip()
+        for line in flow(remark.split(), width - len(indent), indent=""):
+            yield indent + line
 
 
 def _remark(field: Field) -> str:
