@@ -28,7 +28,8 @@ BUILD_PACKAGES := clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev gcc libc6-
 	linux-libc-dev python3-venv
 BENCH_PACKAGES := bpftrace linux-perf
 TEST_PACKAGES := binutils chromium chromium-driver default-jdk-headless gcc-aarch64-linux-gnu \
-	gdb golang-go libc6-dbg libc6-dev-arm64-cross postgresql prometheus qemu-user tmux
+	gdb golang-go libc6-dbg libc6-dev-arm64-cross postgresql prometheus qemu-user \
+	systemtap-sdt-dev tmux
 # The schema that files for speedscope are judged by, and the viewer itself.
 SPEEDSCOPE := speedscope@1.25.0
 VM_PACKAGES := cpio gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm qemu-system-x86
@@ -185,6 +186,13 @@ $(LIBRARY): $(LIB_OBJECTS) src/loader/libcorelock.map
 $(BUILD)/workloads/%: tests/workloads/%.c tests/workloads/workload.h $(BUILD)/.packages \
 		| $(BUILD)/workloads
 	$(call say,CC,$<)$(CC) $(WORKLOAD_FLAGS) $< -o $@
+
+# Static probes are made by a header of their own. Who may not install it can build all the rest.
+$(BUILD)/workloads/known_calls: $(BUILD)/.sdt_packages
+
+$(BUILD)/.sdt_packages: tools/packages.sh Makefile | $(BUILD)
+	$(Q)if sh tools/packages.sh systemtap-sdt-dev; then touch $@; \
+		else [ "$$CORELOCK_KERNEL_TESTS" != 1 ]; fi
 
 # As programs are compiled by default.
 $(BUILD)/workloads/call_chain $(BUILD)/workloads/two_callers: WORKLOAD_FLAGS := -O2 -g -fomit-frame-pointer -pthread $(WARNINGS)

@@ -116,7 +116,7 @@ class _Run(ProbeRun):
 
     def announce(self) -> None:
         count = len(self.coverage().labels)
-        self.say(f"Counting {count:,} probe{'s' * (count != 1)}{self.where}.{self.ending}")
+        self.say(f"Tracing {count:,} probe{'s' * (count != 1)}{self.where}.{self.ending}")
         if not self._counter.counts_missed and self.coverage().ways.keys() - {"FENTRY", "RAW_TP"}:
             self.say(
                 "corelock: this kernel does not count the hits that it drops while another tracing"

@@ -151,8 +151,8 @@ class ProbeRun(ABC):
         stack.enter_context(closing(lifetime))
         lifetime.check()
         stack.enter_context(self.session())
-        self._say_coverage(self.coverage())
         self.announce()
+        self._say_coverage(self.coverage())
         self.watch = Watch(self.wake_fd(), self.take, lifetime, stop_fd)
         number = self.watch.intervals(
             options.interval or math.inf, options.duration or math.inf, self.end_interval

@@ -73,9 +73,14 @@ static __always_inline __u64 read_context(void *ctx, __u16 offset, __u8 size)
 	return number;
 }
 
+static __always_inline __u64 read_register(void *ctx, __u16 offset)
+{
+	return offset == CORELOCK_NO_REGISTER ? 0 : read_context(ctx, offset, 8);
+}
+
 static __always_inline __u64 read_memory(void *ctx, const struct corelock_operand *operand)
 {
-	__u64 address = operand->constant + read_context(ctx, operand->offset, 8);
+	__u64 address = operand->constant + read_register(ctx, operand->offset);
 	__u64 number = 0;
 	__u8 size = operand->size;
 
