@@ -26,6 +26,9 @@ typedef int64_t __s64;
 /* --- what the kernel has -------------------------------------------------------- */
 
 #define CORELOCK_PIDS_BPF_H
+#define CORELOCK_PROBE_BPF_H
+
+static struct corelock_probe_state state;
 
 /* Memory from an address on. Kernel memory is the context, too. */
 struct memory {
@@ -96,8 +99,8 @@ static long bpf_probe_read_user(void *to, __u32 size, const void *from)
 static long copy_text(char *to, __u32 size, __u64 from, bool of_user)
 {
 	for (__u32 at = 0; at < size; at++) {
-		const uint8_t *byte = of_user ? readable(&user, from + at, 1)
-					      : readable_by_kernel(from + at, 1);
+		const uint8_t *byte =
+			of_user ? readable(&user, from + at, 1) : readable_by_kernel(from + at, 1);
 
 		if (!byte) {
 			memset(to, 0, size);
@@ -133,7 +136,7 @@ static long bpf_get_current_comm(void *to, __u32 size)
 
 /* --- the maps ------------------------------------------------------------------- */
 
-#define ROOM 128
+#define ROOM 256
 
 struct corelock_operand operand_table[ROOM];
 struct corelock_test test_table[ROOM];
@@ -154,7 +157,7 @@ static void *bpf_map_lookup_elem(const void *map, const void *key)
 
 uint64_t machine_faults(void)
 {
-	return faults;
+	return state.faults;
 }
 
 uint64_t machine_number(uint32_t operand)
