@@ -101,10 +101,9 @@ read_memory(void *ctx, const struct corelock_operand *operand, __u64 *number)
 	__u8 size = operand->size;
 
 	*number = 0;
-	if (operand->index != CORELOCK_NO_REGISTER)
-		address += low_bytes(context_at(ctx, operand->index, 8), operand->index_size,
-				     operand->index_signed)
-			   << (operand->index_shift & 63);
+	address += low_bytes(register_at(ctx, operand->index), operand->index_size,
+			     operand->index_signed)
+		   << (operand->index_shift & 63);
 	if (size > sizeof(*number) || bpf_probe_read_user(number, size, (void *)address))
 		return value_unread();
 	return VALUE_READ;

@@ -492,6 +492,12 @@ void corelock_look_at_host(corelock_session *session, struct corelock_host *host
 int corelock_take_locks(uint32_t times);
 
 /*
+ * The root of a filesystem such as tracefs, mounted for the caller alone and for as long as the
+ * descriptor is open; or -errno. Takes CAP_SYS_ADMIN.
+ */
+int corelock_mount_detached(const char *filesystem);
+
+/*
  * Who holds which mmap_lock now, without tracing:
  *
  *   corelock_holders_new -> corelock_holders_load

@@ -28,7 +28,7 @@ typedef int64_t __s64;
 #define CORELOCK_PIDS_BPF_H
 #define CORELOCK_PROBE_BPF_H
 
-struct corelock_probe_state state;
+static struct corelock_probe_state state;
 
 /* Memory from an address on. Kernel memory is the context, too. */
 struct memory {
@@ -136,7 +136,7 @@ static long bpf_get_current_comm(void *to, __u32 size)
 
 /* --- the maps ------------------------------------------------------------------- */
 
-#define ROOM 128
+#define ROOM 256
 
 struct corelock_operand operand_table[ROOM];
 struct corelock_test test_table[ROOM];
