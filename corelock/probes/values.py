@@ -85,7 +85,7 @@ def _formed(text: str, form: str, field: Field, operand: Operand) -> Value:
     if operand.is_text:
         _refuse(text, f"{field.name} is a text")
     if form == "hex":
-        return Value(field.name, operand._replace(signed=False), True)
+        return Value(text, operand._replace(signed=False), True)
     sized = _SIZED.fullmatch(form)
     if sized is None:
         _refuse(text, f"there is no form {form}")
