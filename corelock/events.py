@@ -257,7 +257,10 @@ class EventTrace:
         return self._probes
 
     def fileno(self) -> int:
-        """Polls readable when the ring has become a quarter full; look every now and then, too."""
+        """Polls readable when the ring is a quarter full, or with user stacks at each event.
+
+        Look every now and then, too.
+        """
         return self._open().fd()
 
     @property

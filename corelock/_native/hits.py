@@ -132,7 +132,7 @@ class HitProbes(Probes):
         }
 
     def fd(self) -> int:
-        """A descriptor that polls readable when the ring has become a quarter full."""
+        """A descriptor that polls readable when the ring is a quarter full, or earlier."""
         return self._check(self._lib.corelock_probes_fd(self._probes))
 
     def hits(self) -> Iterator[Hit]:

@@ -587,7 +587,8 @@ int corelock_probes_read_counts(corelock_probes *probes, uint64_t *counts);
 int corelock_probes_read_hits(corelock_probes *probes, void *records, uint32_t capacity);
 int corelock_probes_record_bytes(corelock_probes *probes);
 
-/* A descriptor that polls readable when the ring has become a quarter full. The handle's; not to
+/* A descriptor that polls readable when the ring has become a quarter full, or with user stacks
+ * at each hit. The handle's; not to
  * be closed. Look into the ring every now and then besides. */
 int corelock_probes_fd(corelock_probes *probes);
 

@@ -84,7 +84,8 @@ static void set_variables(corelock_probes *probes, struct trace_bpf *skel, uint3
 	skel->rodata->record_bytes = record_bytes(options);
 	skel->rodata->with_kernel_stack = options->kernel_stacks;
 	skel->rodata->with_user_stack = options->user_stacks;
-	skel->rodata->wake_bytes = ring_bytes / 4;
+	/* The mappings that addresses are in are read of living processes: at once, then. */
+	skel->rodata->wake_bytes = options->user_stacks ? 0 : ring_bytes / 4;
 }
 
 static int trace_open(corelock_probes *probes)
