@@ -37,15 +37,21 @@ class Server:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def log(self) -> str:
+        """What the server has said so far."""
+        return Path(self.folder, "log").read_text()
+
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """A server with an empty database ``postgres``, gone at the end."""
+def server(more: str = "") -> Iterator[Server]:
+    """A server with an empty database ``postgres``, gone at the end; ``more`` options of its."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.chown(folder, USER)
         data = f"{folder}/data"
         _as_postgres("initdb", "-D", data, "-A", "trust", "--no-sync")
-        options = f"-F -c listen_addresses= -c unix_socket_directories={folder} -c autovacuum=off"
+        options = (
+            f"-F -c listen_addresses= -c unix_socket_directories={folder} -c autovacuum=off {more}"
+        )
         # It waits until the server takes connections.
         _as_postgres("pg_ctl", "-D", data, "-w", "-l", f"{folder}/log", "-o", options, "start")
         try:
