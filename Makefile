@@ -53,7 +53,7 @@ LIB_OBJECTS := $(patsubst src/loader/%.c,$(BUILD)/%.o,$(wildcard src/loader/*.c)
 WORKLOADS := $(patsubst tests/workloads/%.c,$(BUILD)/workloads/%,$(wildcard tests/workloads/*.c))
 
 # Statically linked, for guests (tests/vm).
-GUEST_WORKLOADS := fork_large lock_chain mprotect_large smaps_reader storm
+GUEST_WORKLOADS := fork_large known_calls lock_chain mprotect_large smaps_reader storm
 GUEST_MACHINES := x86_64 $(if $(KERNELS),$(if $(findstring arm64,$(KERNELS)),aarch64),aarch64)
 GUEST_PROGRAMS := $(foreach machine,$(GUEST_MACHINES), \
 	$(patsubst %,$(BUILD)/vm/$(machine)/%,$(GUEST_WORKLOADS) drain))
@@ -210,6 +210,13 @@ $(BUILD)/vm/$(1)/drain: tests/vm/guest/drain.c $(BUILD)/.vm_packages
 	$$(Q)mkdir -p $$(@D)
 	$$(call say,CC,$$@)$(1)-linux-gnu-gcc -static $(WORKLOAD_FLAGS) $$< -o $$@
 endef
+# Its macros are the same on all machines, and Debian has them in a folder of one.
+$(BUILD)/sdt/sys: $(BUILD)/.sdt_packages
+	$(Q)mkdir -p $@ && ln -sf /usr/include/$$(gcc -dumpmachine)/sys/sdt*.h $@/ && touch $@
+
+$(foreach machine,x86_64 aarch64,$(BUILD)/vm/$(machine)/known_calls): $(BUILD)/sdt/sys
+$(foreach machine,x86_64 aarch64,$(BUILD)/vm/$(machine)/known_calls): WORKLOAD_FLAGS += -I$(BUILD)/sdt
+
 $(foreach machine,x86_64 aarch64,$(eval $(call guest_programs,$(machine))))
 
 $(BUILD)/floor: bench/floor.c $(BUILD)/floor.skel.h

@@ -9,7 +9,8 @@ from typing import Optional
 import click
 
 from corelock.cli import say
-from corelock.cli.options import all_of, json_option, output_option, quiet_option, verbose_option
+from corelock.cli.options import json_option
+from corelock.cli.probing import last_options, regex_option
 from corelock.cli.run import Output
 from corelock.errors import CorelockError
 from corelock.probes.finding import Finder, Matched
@@ -23,21 +24,12 @@ _NAMED = 200
 
 @click.command("list")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN...]")
-@all_of(
-    [
-        click.option(
-            "-p", "--pid", type=int, metavar="PID",
-            help="Files are those of this process, as it sees them.",
-        ),
-        click.option(
-            "-r", "--regex", is_flag=True, help="Names in patterns are regular expressions."
-        ),
-        json_option(),
-        output_option,
-        quiet_option,
-        verbose_option,
-    ]
-)  # fmt: skip
+@click.option(
+    "-p", "--pid", type=int, metavar="PID", help="Files are those of this process, as it sees them."
+)
+@regex_option
+@json_option()
+@last_options
 def command(
     patterns: tuple[str, ...],
     pid: Optional[int],

@@ -104,7 +104,7 @@ def _mounted(kind: str) -> list[str]:
         lines = (PROC / "self" / "mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return []
-    # Blanks and the like in names are written as \\040.
+    # Blanks and the like in names are written as \040.
     return [
         re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split()[4])
         for line in lines

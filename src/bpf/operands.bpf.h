@@ -83,10 +83,9 @@ static __always_inline __u64 read_memory(void *ctx, const struct corelock_operan
 	__u64 number = 0;
 	__u8 size = operand->size;
 
-	if (operand->index != CORELOCK_NO_REGISTER)
-		address += low_bytes(read_context(ctx, operand->index, 8), operand->index_size,
-				     operand->index_signed)
-			   << (operand->index_shift & 63);
+	address += low_bytes(read_register(ctx, operand->index), operand->index_size,
+			     operand->index_signed)
+		   << (operand->index_shift & 63);
 	if (size > sizeof(number) || bpf_probe_read_user(&number, size, (void *)address))
 		count_fault();
 	return number;

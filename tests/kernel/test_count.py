@@ -228,7 +228,7 @@ def test_what_cannot_be_attached_is_an_error() -> None:
 def test_the_kernels_functions() -> None:
     """Where they can be had they are counted exactly, else it is said why not."""
     with Workload("known_calls", "1000", "2") as workload:
-        counter = corelock.HitCounter("vfs_llseek", pid=workload.pid)
+        counter = corelock.HitCounter("null_lseek", pid=workload.pid)
         try:
             counter.__enter__()
         except (LoadError, MissingPrivilege) as error:
@@ -237,4 +237,4 @@ def test_the_kernels_functions() -> None:
             return
         with counter:
             workload.run()
-            assert counter.stop().counts == {"vfs_llseek": 2000}
+            assert counter.stop().counts == {"null_lseek": 2000}

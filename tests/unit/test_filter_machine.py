@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from corelock._native.tables import Tables
 from corelock.probes import filters
-from corelock.probes.operands import COMMON, TEXT_BYTES, Index, Operand
+from corelock.probes.operands import COMMON, NO_REGISTER, TEXT_BYTES, Index, Operand
 from tests import host
 from tests.filter_expressions import (
     EDGES,
@@ -189,6 +189,13 @@ def test_memory_below_a_register(machine: Machine) -> None:
     machine.set((USER + 8).to_bytes(8, "little"), user=b"\xfe\xff\xff\xff" + bytes(8))
     found = machine.number(Operand("MEMORY", offset=0, size=4, signed=True, constant=-8))
     assert found == -2
+
+
+def test_memory_without_a_register_for_its_address(machine: Machine) -> None:
+    machine.set((3).to_bytes(8, "little"), user=bytes(range(100)))
+    address = Operand("MEMORY", offset=NO_REGISTER, size=1, constant=USER + 4)
+    assert machine.number(address) == 4
+    assert machine.number(address._replace(added=Index(0, shift=3))) == 4 + 3 * 8
 
 
 def test_what_a_task_is(machine: Machine) -> None:

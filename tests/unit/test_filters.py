@@ -105,6 +105,7 @@ def test_and_binds_closer_than_or() -> None:
         ("1 < length < 3", "comparisons do not chain", "< 3"),
         ("(length == 1) == flags", "== compares fields and constants, not conditions", "== flags"),
         ("length == 1 and flags", "and does not join conditions", "and flags"),
+        ('length == 1 "a\nb"', 'expected && or ||, but this is "a b"', '"a b"'),
         ("length == 1 flags", "expected && or ||, but this is flags", "flags"),
         ("!length == 1", "does the ! before include this ==?", "== 1"),
         ("!flags & 1", "does the ! before include this &?", "& 1"),

@@ -5,7 +5,7 @@
  * Each thread TIMES times, i from 0 on:
  *
  *	known_function(i)	one call
- *	lseek()			one system call, of a file: vfs_llseek() in the kernel
+ *	lseek()			one system call, of a file: null_lseek() in the kernel
  *	known_calls:turn	one hit, if its semaphore is raised; arguments below
  *	known_calls:place	one hit: of its first location if i is even, else of its second
  *
