@@ -99,10 +99,12 @@ class HitCounter:
         if self._entered:
             raise InvalidArgument("this counter was entered before", "Make another one.")
         self._entered = True
-        matched = self.match()
-        self._indices = {label: index for index, label in enumerate(labels_of(matched))}
         self._probes = probes = Probes()
         try:
+            # What is lacking for everything, before what is lacking for some of it.
+            probes.check()
+            matched = self.match()
+            self._indices = {label: index for index, label in enumerate(labels_of(matched))}
             own = os.getpid()
             probes.load(
                 "COUNT",

@@ -558,6 +558,9 @@ corelock_probes *corelock_probes_new(void);
 void corelock_probes_free(corelock_probes *probes);
 const struct corelock_error *corelock_probes_last_error(const corelock_probes *probes);
 
+/* Whether the caller may load and attach programs at all. */
+int corelock_probes_check(corelock_probes *probes);
+
 /* Checks the options and loads the tool's programs. Once; after a failure only free. */
 int corelock_probes_load(corelock_probes *probes, const struct corelock_probe_options *options);
 

@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,6 +202,29 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
     for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
         with pytest.raises(UnusableFile, match="not a regular file"):
             find_file(str(path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root becomes somebody else")
+def test_a_file_that_may_not_be_read() -> None:
+    code = """
+import os, sys
+import corelock.target
+from corelock.errors import UnusableFile
+from corelock.probes.libraries import find_file
+os.setuid(65534)
+try:
+    find_file(sys.argv[1])
+except UnusableFile as error:
+    print(error)
+"""
+    # Not in pytest's folders, which nobody else may enter.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = library(Path(folder) / "libown.so")
+        path.chmod(0o600)
+        command = [sys.executable, "-c", code, str(path)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.startswith(f"cannot use {path}: Permission denied")
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
