@@ -98,7 +98,7 @@ def command(
     \b
     PROBE    t:category:event a tracepoint, with the fields of its record
              u:lib:probe      a static probe (USDT), with arg1, arg2 and so on
-             func             a function of the kernel (also p::func), with its arguments
+             func             one of the kernel's functions (p::func), with its arguments
              lib:func         one of a library or program, with arg1 to arg6
 
     Names may have * ? [a-z] and a|b. Hits of corelock itself are left out.
