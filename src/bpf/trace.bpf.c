@@ -65,8 +65,7 @@ static __noinline int put_value(void *ctx, const struct corelock_operand *operan
 static __always_inline void put_values(void *ctx, const struct corelock_trace_spec *spec,
 				       struct corelock_hit *hit)
 {
-	__u64 unread = 0, null = 0;
-
+	hit->unread = hit->null = 0;
 	for (__u32 i = 0; i < CORELOCK_TRACE_VALUES; i++) {
 		const struct corelock_operand *operand;
 		int result;
@@ -77,11 +76,12 @@ static __always_inline void put_values(void *ctx, const struct corelock_trace_sp
 		if (!operand)
 			break;
 		result = put_value(ctx, operand, hit + 1);
-		unread |= (__u64)(result == VALUE_UNREAD) << i;
-		null |= (__u64)(result == VALUE_NULL) << i;
+		/* In memory, as a verifier would go through all combinations of what it knows. */
+		if (result == VALUE_UNREAD)
+			hit->unread |= 1ULL << i;
+		else if (result == VALUE_NULL)
+			hit->null |= 1ULL << i;
 	}
-	hit->unread = unread;
-	hit->null = null;
 }
 
 /* --- stacks ---------------------------------------------------------------------- */

@@ -530,9 +530,7 @@ TRACED_VALUES: dict[str, Callable[[int], dict[str, Any]]] = {
     },
     "known_calls:known_calls:place": lambda i: {"arg1": i, "arg2": 1 + (i & 1)},
     "syscalls:sys_enter_lseek": lambda i: {"offset": 0, "whence": 0, "s32(whence)": 0},
-    "null_lseek": lambda i: {
-        "arg2": 0, "arg3": 0, "offset": 0, "whence": 0, "s32(whence)": 0,
-    },
+    "null_lseek": lambda i: {"arg2": 0, "arg3": 0, "offset": 0},
 }  # fmt: skip
 
 

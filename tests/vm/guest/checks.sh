@@ -323,6 +323,11 @@ check_trace()
 	fi
 	run_workload
 	code=$?
+	# Mappings are read of living processes.
+	for attempt in $(seq 600); do
+		[ "$(grep -c '"event"' out)" -lt 1600 ] || break
+		usleep 100000
+	done
 	finish_workload
 	finish_corelock
 	return "$code"
