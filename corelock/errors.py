@@ -31,6 +31,10 @@ class NoSuchProbe(CorelockError, LookupError):
     """No function, event or static probe has such a name; the remedy has the nearest ones."""
 
 
+class UnusableFile(CorelockError, OSError):
+    """A program or library is not there, cannot be read, or is not for this host."""
+
+
 class Unsupported(CorelockError):
     """This host lacks something corelock needs: BTF, the tracepoints, Linux itself."""
 

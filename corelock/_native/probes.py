@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, Optional
 
 from corelock import _ffi
 from corelock._native.failures import exception_of
-from corelock.probes.places import Place
+from corelock.probes.places import Candidate
 
 
 class Attached(NamedTuple):
-    """What became of one place: how it was attached, or why it was not (``errno``)."""
+    """What became of one place: how it was attached (a ``Way``), or why it was not (``errno``)."""
 
     way: Optional[str]
     errno: int
@@ -73,29 +73,28 @@ class Probes:
         self._indices = indices
 
     def attach(
-        self, places: Sequence[Place], indices: Sequence[int], ambiguous: Sequence[bool]
+        self, candidates: Sequence[Candidate], indices: Sequence[int]
     ) -> tuple[int, list[Attached]]:
         """Attach to each place, whose hits are told apart by the index beside it; let them count.
 
         The moment that begins, in ns, and what became of each.
         """
-        raw = self._ffi.new("struct corelock_place[]", len(places))
-        names = {place.name: self._name(place.name) for place in places}
-        for one, place, index, alike in zip(raw, places, indices, ambiguous):
+        raw = self._ffi.new("struct corelock_place[]", len(candidates))
+        names = {name: self._name(name) for name in {each.place.name for each in candidates}}
+        for one, (place, ways, _), index in zip(raw, candidates, indices):
             one.name = names[place.name]
             one.address = place.address
             one.semaphore = place.semaphore
             one.kind = getattr(self._lib, f"CORELOCK_PLACE_{place.kind}")
             one.index = index
-            one.ambiguous = alike
+            one.ways = sum(1 << getattr(self._lib, f"CORELOCK_WAY_{way}") for way in ways)
         start = self._ffi.new("uint64_t *")
-        self._check(self._lib.corelock_probes_attach(self._probes, raw, len(places), start))
+        self._check(self._lib.corelock_probes_attach(self._probes, raw, len(candidates), start))
         ways = self._ffi.typeof("enum corelock_way").elements
         return int(start[0]), [
-            Attached(ways[one.way][len("CORELOCK_WAY_") :].lower() if one.way else None,
-                     one.sys_errno)
+            Attached(ways[one.way][len("CORELOCK_WAY_") :] if one.way else None, one.sys_errno)
             for one in raw
-        ]  # fmt: skip
+        ]
 
     def _name(self, name: str) -> Any:
         return self._ffi.new("char[]", os.fsencode(name))

@@ -25,6 +25,7 @@ from corelock.version import VERSION
 #: Command, its module in this package, and its line in the overview.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "blame": ("blame", "Whose holds of mmap_lock each wait was due to."),
+    "count": ("count", "How often functions, tracepoints and static probes are hit."),
     "diff": ("diff", "What changed from one recording to another, what got worse first."),
     "doctor": ("doctor", "Whether corelock works on this host, and what is in its way."),
     "export": ("export", "Waits and holds for Prometheus and OpenTelemetry."),

@@ -135,7 +135,7 @@ class Watch:
     """Waits for whatever ends a run, or an interval of it."""
 
     def __init__(
-        self, wake_fd: int, take: Callable[[], None], target: Lifetime, stop_fd: int
+        self, wake_fd: Optional[int], take: Callable[[], None], target: Lifetime, stop_fd: int
     ) -> None:
         self._take = take
         self._target = target
@@ -145,7 +145,8 @@ class Watch:
         self.ended_by: Optional[EndedBy] = None
         self._poll = select.poll()
         self._poll.register(stop_fd, select.POLLIN)
-        self._poll.register(wake_fd, select.POLLIN)
+        if wake_fd is not None:
+            self._poll.register(wake_fd, select.POLLIN)
         self._longest_s = _LONGEST_POLL_S
         if target.fd is not None:
             self._poll.register(target.fd, select.POLLIN)
@@ -172,6 +173,22 @@ class Watch:
     def ended(self) -> bool:
         """Whether the run is over, other than by its deadline."""
         return self.ended_by is not None
+
+    def intervals(self, step_s: float, longest_s: float, end: Callable[[int], None]) -> int:
+        """Go on until the run ends, in so long at most; at each step call ``end(number)``.
+
+        The number of the interval that the run ended in, for which it was not called.
+        """
+        tick = time.monotonic()
+        deadline = tick + longest_s
+        for number in itertools.count(1):
+            # Ticks that went by while the last interval was printed are skipped.
+            tick = max(tick + step_s, time.monotonic())
+            self.until(min(tick, deadline))
+            if self.ended or tick >= deadline:
+                break
+            end(number)
+        return number
 
     def until(self, deadline: float) -> None:
         """Take what comes until ``deadline`` (monotonic seconds, or inf) or the run's end."""

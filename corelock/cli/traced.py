@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -216,18 +214,8 @@ class TracedRun(ABC):
 
     def _watch(self, watch: Watch) -> int:
         """Until the run ends; the number of the interval then."""
-        start = time.monotonic()
-        end = start + (self._traced.duration or math.inf)
-        step = self._traced.interval or math.inf
-        tick = start
-        for number in itertools.count(1):
-            # Ticks that went by while the last interval was printed are skipped.
-            tick = max(tick + step, time.monotonic())
-            watch.until(min(tick, end))
-            if watch.ended or tick >= end:
-                break
-            self.end_interval(number)
-        return number
+        step, longest = self._traced.interval, self._traced.duration
+        return watch.intervals(step or math.inf, longest or math.inf, self.end_interval)
 
     def _say_losses(self, accounting: Accounting) -> None:
         """The last line on stderr, even with -q: what the numbers lack."""

@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 
 from corelock.errors import MissingPrivilege, NoSuchProbe, Unsupported
 from corelock.probes.nearest import no_such_probe
-from corelock.probes.patterns import ANY, Pattern
+from corelock.probes.patterns import ANY, WHOLE_NAMES, Pattern
 from corelock.probes.places import Place
 from corelock.probes.tracefs import Folder
 from corelock.symbolize.kernel import KALLSYMS, read_symbols, unreadable
@@ -26,12 +26,18 @@ AMBIGUOUS = "several functions have this name, and kernel addresses are hidden"
 _FUNCTION = re.compile(
     r"^([0-9a-f]{16}) [tTwW] (?!__pfx_|__cfi_)([^\t\n]+)(?:\t\[([^\n]*)\])?$", re.MULTILINE
 )
-_BORDER = re.compile(r"_[se]text|_text|_[se]inittext|\w+_text_(?:start|end)")
+# Of any type: what a section ends with need not be text.
+_BORDER = re.compile(
+    r"^([0-9a-f]{16}) [a-zA-Z] (_[se]text|_text|_[se]inittext|\w+_text_(?:start|end))$",
+    re.MULTILINE,
+)
 _COLD = re.compile(r"\.cold(?:\.\d+)?$")
 # Their pages have no code that stays: BPF programs, trampolines of ftrace and kprobes.
 _NOT_OF_A_MODULE = re.compile(r"bpf$|__builtin__")
+_TEXT = ("_stext", "_etext")
+_INIT_TEXT = ("_sinittext", "_einittext")
 _REGIONS = (
-    ("_sinittext", "_einittext", INIT),
+    (*_INIT_TEXT, INIT),
     ("__noinstr_text_start", "__noinstr_text_end", NOINSTR),
     ("__entry_text_start", "__entry_text_end", NOINSTR),
 )
@@ -115,16 +121,15 @@ class KernelFunctions:
 
     def _nothing(self, pattern: Pattern) -> NoSuchProbe:
         of = "" if pattern.group == ANY else f" in {pattern.group.text}"
+        message = f"no function of the kernel matches {pattern.name.text}{of}"
         names = {name for _, name, _ in self._functions if not _COLD.search(name)}
         wanted = pattern.name.core
-        otherwise = "See corelock list 'p::*' for all, and grep -w NAME /proc/kallsyms."
         if pattern.name.regex:
-            otherwise = "A regular expression has to match the whole name: vfs_.*, not vfs_."
-        elif wanted and any(name.startswith(f"{wanted}.") for name in names):
-            otherwise = f"The compiler made parts of it only: try {wanted}.*"
-        return no_such_probe(
-            f"no function of the kernel matches {pattern.name.text}{of}", wanted, names, otherwise
-        )
+            return NoSuchProbe(message, WHOLE_NAMES)
+        if any(name.startswith(f"{wanted}.") for name in names):
+            return NoSuchProbe(message, f"The compiler has made parts of it: try '{wanted}.*'")
+        otherwise = "It may be inlined everywhere. See corelock list p::'*' for all there are."
+        return no_such_probe(message, wanted, names, otherwise)
 
     def _reason(self, function: _Function) -> tuple[str, bool]:
         """Why a function cannot be probed, or perhaps not ("": it can); whether that is final."""
@@ -146,12 +151,24 @@ class KernelFunctions:
     def _is_traced(self, function: _Function) -> Optional[bool]:
         """Whether ftrace has it, None if that is not known."""
         address, name, module = function
-        if address and self._traced_addresses:
-            return any(address + offset in self._traced_addresses for offset in _CALL_OFFSETS)
+        if address and self._call_sites:
+            return any(address + offset in self._call_sites for offset in _CALL_OFFSETS)
         if not self._traced_names:
             return None
-        # Of several functions of a name, which one is meant is not said.
+        if address:
+            return address in self._traced_by_name
+        return self._all_traced(name, module)
+
+    def _all_traced(self, name: str, module: str) -> bool:
+        """Of several functions of a name, ftrace does not say which it has, unless it has all."""
         return self._traced_names[name, module] >= self._multiplicity[name, module]
+
+    @cached_property
+    def _traced_by_name(self) -> frozenset[int]:
+        """Addresses, as ftrace has one name for each: another is as good."""
+        return frozenset(
+            address for address, name, module in self._functions if self._all_traced(name, module)
+        )
 
     def _is_blacklisted(self, function: _Function) -> bool:
         address, name, _ = function
@@ -159,39 +176,49 @@ class KernelFunctions:
         return address in by_address if by_address and address else name in by_name
 
     @cached_property
-    def _symbols(self) -> list[_Function]:
-        """Functions, and the borders of sections."""
+    def _text(self) -> str:
         try:
-            text = read_symbols(self._path).decode("ascii", "replace")
+            return read_symbols(self._path).decode("ascii", "replace")
         except OSError as error:
             found, _, remedy = unreadable(self._path, error).partition(": ")
             denied = isinstance(error, PermissionError)
             raise (MissingPrivilege if denied else Unsupported)(found, f"{remedy}.") from None
-        return [
-            (int(address, 16), name, module)
-            for address, name, module in _FUNCTION.findall(text)
-            if not _NOT_OF_A_MODULE.match(module)
-        ]
 
     @cached_property
     def _functions(self) -> list[_Function]:
-        return [each for each in self._symbols if not _BORDER.fullmatch(each[1])]
+        # Newer kernels' kallsyms says of data, too, that it is text.
+        texts = [self._between(*_TEXT), self._between(*_INIT_TEXT)]
+        return [
+            (address, name, module)
+            for address, name, module in self._symbols()
+            if module or any(start <= address < end for start, end in texts)
+        ]
+
+    def _symbols(self) -> Iterator[_Function]:
+        for address, name, module in _FUNCTION.findall(self._text):
+            if name not in self._borders and not _NOT_OF_A_MODULE.match(module):
+                yield int(address, 16), name, module
 
     @cached_property
     def _multiplicity(self) -> Counter[tuple[str, str]]:
         return Counter((name, module) for _, name, module in self._functions)
 
     @cached_property
-    def _regions(self) -> list[tuple[int, int, str]]:
-        borders = {name: address for address, name, _ in self._symbols if _BORDER.fullmatch(name)}
-        return [
-            (borders[start], borders[end], reason)
-            for start, end, reason in _REGIONS
-            if start in borders and end in borders
-        ]
+    def _borders(self) -> dict[str, int]:
+        return {name: int(address, 16) for address, name in _BORDER.findall(self._text)}
+
+    def _between(self, start: str, end: str) -> tuple[int, int]:
+        """A range of addresses; where they are hidden all are 0, and within the kernel's text."""
+        if not (self._borders.get(start) and self._borders.get(end)):
+            return (0, 1 << 64) if (start, end) == _TEXT else (0, 0)
+        return self._borders[start], self._borders[end]
 
     @cached_property
-    def _traced_addresses(self) -> frozenset[int]:
+    def _regions(self) -> list[tuple[int, int, str]]:
+        return [(*self._between(start, end), reason) for start, end, reason in _REGIONS]
+
+    @cached_property
+    def _call_sites(self) -> frozenset[int]:
         lines = _lines(self._tracefs, "available_filter_functions_addrs")
         return frozenset(int(line.partition(" ")[0], 16) for line in lines)
 

@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple, Optional
 
 #: Of a text, at most, its end included (``CORELOCK_TEXT_BYTES``).
 TEXT_BYTES = 64
+#: In place of an offset: no register has a part in the address (``CORELOCK_NO_REGISTER``).
+NO_REGISTER = 0xFFFF
 
 Source = Literal["CONSTANT", "CONTEXT", "MEMORY", "PID", "TID", "CPU", "COMM"]
 Text = Literal["NONE", "INLINE", "DATA_LOC", "REL_LOC", "POINTED", "CONSTANT"]

@@ -18,6 +18,9 @@ GRAMMAR = (
     "* ? [a-z] and a|b, or be regular expressions (-r). See docs/probes.md."
 )
 
+#: What to do where a regular expression matches nothing.
+WHOLE_NAMES = "A regular expression has to match the whole name: vfs_.*, not vfs_."
+
 _KERNEL = ("kprobe", "kfunc", "fentry")
 _RETURNS = ("kretprobe", "uretprobe", "kretfunc", "fexit")
 _OTHERS = (

@@ -8,6 +8,15 @@ from corelock.probes.operands import Operand
 
 Kind = Literal["FUNCTION", "USER", "TRACEPOINT"]
 
+#: How a program can be attached, as of ``enum corelock_way``.
+Way = Literal["KPROBE_MULTI", "FENTRY", "KPROBE", "UPROBE_MULTI", "UPROBE", "RAW_TP", "TP"]
+
+WAYS: dict[Kind, tuple[Way, ...]] = {
+    "FUNCTION": ("KPROBE_MULTI", "FENTRY", "KPROBE"),
+    "USER": ("UPROBE_MULTI", "UPROBE"),
+    "TRACEPOINT": ("RAW_TP", "TP"),
+}
+
 
 class Field(NamedTuple):
     """A field of an event, or an argument: its name, C type in words, and how to find it.
@@ -37,3 +46,11 @@ class Place(NamedTuple):
     address: int = 0
     semaphore: int = 0
     fields: tuple[Field, ...] = ()
+
+
+class Candidate(NamedTuple):
+    """A place that is to be attached to in one of ``ways``; ``doubt``: why that may fail."""
+
+    place: Place
+    ways: tuple[Way, ...]
+    doubt: str = ""

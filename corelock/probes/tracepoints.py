@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 
-from corelock.errors import MissingPrivilege, Unsupported
+from corelock.errors import MissingPrivilege, NoSuchProbe, Unsupported
 from corelock.probes.nearest import no_such_probe
 from corelock.probes.operands import TEXT_BYTES, Operand, Text
-from corelock.probes.patterns import Pattern
+from corelock.probes.patterns import WHOLE_NAMES, Pattern
 from corelock.probes.places import Field, Place
 from corelock.probes.tracefs import READABLE, Folder
 
@@ -19,10 +19,11 @@ _NO_TRACEPOINTS = ("syscalls", "synthetic", "user_events")
 _DYNAMIC = re.compile(r"^[^:\s]+:(?:(\w+)/)?(\w+)", re.MULTILINE)
 
 _FIELD = re.compile(
-    r"field:(?P<declared>[^;]*);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
-    r"(?:\s*signed:(?P<signed>\d+);)?"
+    r"^\s+field:(?P<declared>[^;\n]*);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
+    r"(?:\s*signed:(?P<signed>\d+);)?",
+    re.MULTILINE,
 )
-_DECLARED = re.compile(r"(?P<type>.*?)\s*\b(?P<name>\w+)\s*(?P<array>(?:\[[^]]*\])*)$")
+_DECLARED = re.compile(r"(?P<type>[^:()]*?)\s*\b(?P<name>[^\W\d]\w*)\s*(?P<array>(?:\[[^]]*\])*)$")
 _LOCATED: dict[str, Text] = {"__data_loc": "DATA_LOC", "__rel_loc": "REL_LOC"}
 _QUALIFIER = re.compile(r"\b(?:const|volatile)\b\s*")
 
@@ -74,6 +75,8 @@ class Tracepoints:
             if pattern.group.matches(event[0]) and pattern.name.matches(event[1])
         ]
         if not matched:
+            if pattern.name.regex:
+                raise NoSuchProbe(f"no tracepoint matches {pattern.text}", WHOLE_NAMES)
             wanted = f"{pattern.group.core}:{pattern.name.core}"
             raise no_such_probe(
                 f"no tracepoint matches {pattern.group.text}:{pattern.name.text}",
@@ -162,7 +165,7 @@ def _field(name: str, type_: str, offset: int, size: int, signed: bool) -> Field
         return _located_field(name, type_, location, located.strip(), offset)
     plain = _QUALIFIER.sub("", type_)
     if plain.endswith("]"):
-        if plain.partition("[")[0].strip() != "char":
+        if plain.partition("[")[0].strip() != "char" or not size:
             return Field(name, type_, None, "it is an array")
         text = Operand("CONTEXT", offset, 1, text="INLINE", length=min(size, TEXT_BYTES))
         return Field(name, type_, text)

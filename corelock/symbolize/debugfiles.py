@@ -11,15 +11,20 @@ from corelock.symbolize.cache import Cache
 from corelock.symbolize.counts import Counts
 from corelock.symbolize.elf import BadElf, ElfFile
 from corelock.symbolize.files import open_regular, why
-from corelock.symbolize.table import SymbolTable
+from corelock.symbolize.table import FUNCTIONS, SymbolTable, Types
 
 _DEBUG = "/usr/lib/debug"
 
 
 def separate_table(
-    elf: ElfFile, path: str, roots: Sequence[str], problems: Counts, cache: Optional[Cache]
+    elf: ElfFile,
+    path: str,
+    roots: Sequence[str],
+    problems: Counts,
+    cache: Optional[Cache],
+    types: Types = FUNCTIONS,
 ) -> Optional[SymbolTable]:
-    """The functions of the debug file of ``elf``, or None; a bad one counts in ``problems``.
+    """The symbols of the debug file of ``elf``, or None; a bad one counts in ``problems``.
 
     It is looked for in each of ``roots``, by build-id and by the name in
     ``.gnu_debuglink``, and taken only if it has that id, or that checksum: a
@@ -34,7 +39,7 @@ def separate_table(
         for candidate, crc in _candidates(path, build_id, link):
             try:
                 with open_regular(root + candidate) as file:
-                    table = _table(file, build_id, crc, cache)
+                    table = _table(file, build_id, crc, cache, types)
             except FileNotFoundError:
                 continue
             except (BadElf, OSError) as error:
@@ -63,14 +68,18 @@ def _candidates(
 
 
 def _table(
-    file: BinaryIO, build_id: Optional[str], crc: Optional[int], cache: Optional[Cache]
+    file: BinaryIO,
+    build_id: Optional[str],
+    crc: Optional[int],
+    cache: Optional[Cache],
+    types: Types,
 ) -> Optional[SymbolTable]:
     if crc is not None and _crc(file) != crc:
         raise BadElf("is truncated or of another version (its checksum differs)")
     elf = ElfFile(file)
     if crc is None and elf.build_id() != build_id:
         raise BadElf("is of another version (its build-id differs)")
-    return elf.table("SHT_SYMTAB", cache)
+    return elf.table("SHT_SYMTAB", cache, types)
 
 
 def _crc(file: BinaryIO) -> int:

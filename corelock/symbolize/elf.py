@@ -6,18 +6,19 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from corelock.symbolize.cache import Cache
-from corelock.symbolize.table import ROW_BYTES, SymbolTable
+from corelock.symbolize.table import FUNCTIONS, ROW_BYTES, SymbolTable, Types
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
     from elftools.elf.sections import Section
 
-_EXECUTABLE = 1  # PF_X
+#: Flags of segments: PF_X and PF_W.
+EXECUTABLE, WRITABLE = 1, 2
 _NT_GNU_BUILD_ID = 3
 
 _MOST_BYTES = 1 << 30
@@ -32,7 +33,7 @@ class BadElf(ValueError):
 
 
 class Segment(NamedTuple):
-    """Executable bytes ``[offset, offset + size)`` of the file, and where they are linked to."""
+    """Bytes ``[offset, offset + size)`` of the file, and where they are linked to."""
 
     offset: int
     size: int
@@ -55,23 +56,56 @@ class ElfFile:
             self._elf = ELFFile(file)
             _check_headers(self._elf)
 
-    def segments(self) -> list[Segment]:
-        """The executable ones."""
+    @property
+    def machine(self) -> str:
+        """As pyelftools has it: ``EM_X86_64``, ``EM_AARCH64``..."""
+        return str(self._elf["e_machine"])
+
+    @property
+    def word_format(self) -> str:
+        """An address in the file, for :mod:`struct`."""
+        order = "<" if self._elf.little_endian else ">"
+        return order + ("Q" if self._elf.elfclass == 64 else "I")
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it runs at the addresses it is linked to, and nowhere else."""
+        return bool(self._elf["e_type"] == "ET_EXEC")
+
+    def segments(self, flags: int = EXECUTABLE) -> list[Segment]:
+        """Those with all of ``flags``."""
         with _refusing():
             return [
                 Segment(segment["p_offset"], segment["p_filesz"], segment["p_vaddr"])
                 for segment in self._elf.iter_segments("PT_LOAD")
-                if segment["p_flags"] & _EXECUTABLE
+                if segment["p_flags"] & flags == flags
             ]
+
+    def address_of_section(self, name: str) -> Optional[int]:
+        """Where it is linked to, or None if there is none."""
+        with _refusing():
+            section = self._elf.get_section_by_name(name)
+            return None if section is None else int(section["sh_addr"])
 
     def build_id(self) -> Optional[str]:
         """In hexadecimal, or None."""
         with _refusing():
             for section in self._elf.iter_sections("SHT_NOTE"):
-                found = _build_id(section_bytes(self._elf, section), self._elf.little_endian)
-                if found:
-                    return found
+                for name, kind, note in self._notes(section):
+                    if name == b"GNU" and kind == _NT_GNU_BUILD_ID:
+                        if 2 <= len(note) <= _MOST_ID_BYTES:  # it becomes the name of a file
+                            return note.hex()
+                        break
         return None
+
+    def notes(self, section: str) -> list[tuple[bytes, int, bytes]]:
+        """Owner, type and contents of the notes in the sections of that name."""
+        with _refusing():
+            sections = (each for each in self._elf.iter_sections() if each.name == section)
+            return [note for each in sections for note in self._notes(each)]
+
+    def _notes(self, section: Section) -> Iterator[tuple[bytes, int, bytes]]:
+        return _notes(section_bytes(self._elf, section), self._elf.little_endian)
 
     def debuglink(self) -> Optional[tuple[str, int]]:
         """The name of the file with the debugging information, and its CRC, or None."""
@@ -85,20 +119,22 @@ class ElfFile:
             # A name, whatever the file says: not a way out of the folders it is looked for in.
             return os.fsdecode(os.path.basename(name)), crc
 
-    def table(self, kind: str, cache: Optional[Cache] = None) -> Optional[SymbolTable]:
-        """The functions of the first section of ``kind`` (``SHT_SYMTAB``...), or None."""
+    def table(
+        self, kind: str, cache: Optional[Cache] = None, types: Types = FUNCTIONS
+    ) -> Optional[SymbolTable]:
+        """The symbols of the first section of ``kind`` (``SHT_SYMTAB``...), or None."""
         with _refusing():
             section = next(self._elf.iter_sections(kind), None)
             if section is None:
                 return None
             data = section_bytes(self._elf, section)
             strings = section_bytes(self._elf, self._elf.get_section(section["sh_link"]))
-            if cache is None or len(data) < _WORTH_CACHING * ROW_BYTES:
-                return self._parse(data, strings)
+            if cache is None or types != FUNCTIONS or len(data) < _WORTH_CACHING * ROW_BYTES:
+                return self._parse(data, strings, types)
             return self._cached(data, strings, cache)
 
-    def debugdata(self) -> Optional[SymbolTable]:
-        """The functions that distributions keep, compressed, in stripped files, or None."""
+    def debugdata(self, types: Types = FUNCTIONS) -> Optional[SymbolTable]:
+        """The symbols that distributions keep, compressed, in stripped files, or None."""
         with _refusing():
             data = self._bytes_of_name(".gnu_debugdata")
             if data is None:
@@ -106,26 +142,25 @@ class ElfFile:
             import lzma
 
             inner = lzma.LZMADecompressor().decompress(data, _MOST_DEBUGDATA_BYTES)
-        return ElfFile(io.BytesIO(inner)).table("SHT_SYMTAB")
+        return ElfFile(io.BytesIO(inner)).table("SHT_SYMTAB", types=types)
 
     def _cached(self, data: bytes, strings: bytes, cache: Cache) -> SymbolTable:
         """By build-id, and by what the table says: an id can be forged, or outlive strip."""
         build_id = self.build_id()
         if build_id is None:
-            return self._parse(data, strings)
+            return self._parse(data, strings, FUNCTIONS)
         key = f"{build_id}-{hashlib.blake2b(data, digest_size=16).hexdigest()}"
         packed = cache.get(key)
         if packed is not None:
             return SymbolTable.unpack(packed, strings)
-        table = self._parse(data, strings)
+        table = self._parse(data, strings, FUNCTIONS)
         cache.put(key, table.pack())
         return table
 
-    def _parse(self, data: bytes, strings: bytes) -> SymbolTable:
+    def _parse(self, data: bytes, strings: bytes, types: Types) -> SymbolTable:
         elf = self._elf
-        return SymbolTable.parse(
-            data, strings, is64=elf.elfclass == 64, little=bool(elf.little_endian)
-        )
+        is64, little = elf.elfclass == 64, bool(elf.little_endian)
+        return SymbolTable.parse(data, strings, is64=is64, little=little, types=types)
 
     def _bytes_of_name(self, name: str) -> Optional[bytes]:
         section = self._elf.get_section_by_name(name)
@@ -133,9 +168,9 @@ class ElfFile:
 
 
 class ElfSymbols:
-    """Functions of one ELF file. Addresses are link-time ones, as ``nm`` shows them.
+    """Functions, or other symbols, of one ELF file. Addresses are as ``nm`` shows them.
 
-    ``separate``, given a file that was stripped, finds the functions of its
+    ``separate``, given a file that was stripped, finds those of its
     debug file, or None. The other symbols, those that linking needs, are then
     not looked at: a debug file has them too.
 
@@ -149,10 +184,11 @@ class ElfSymbols:
         file: IO[bytes],
         cache: Optional[Cache] = None,
         separate: Optional[Callable[[ElfFile], Optional[SymbolTable]]] = None,
+        types: Types = FUNCTIONS,
     ) -> None:
         elf = ElfFile(file)
         self._segments = elf.segments()
-        whole = elf.table("SHT_SYMTAB", cache)
+        whole = elf.table("SHT_SYMTAB", cache, types)
         if whole is None and separate is not None:
             whole = separate(elf)
         #: Whether functions may be missing, for lack of a debug file.
@@ -161,12 +197,17 @@ class ElfSymbols:
         self.problem: Optional[str] = None
         tables: list[Optional[SymbolTable]] = [whole]
         if not whole:  # there may be one that has no functions
-            tables = [elf.table("SHT_DYNSYM", cache), self._debugdata(elf)]
+            tables = [elf.table("SHT_DYNSYM", cache, types), self._debugdata(elf, types)]
         self._tables = [table for table in tables if table is not None]
 
-    def _debugdata(self, elf: ElfFile) -> Optional[SymbolTable]:
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        """Names and addresses, in no order; a name may come more than once."""
+        for table in self._tables:
+            yield from table
+
+    def _debugdata(self, elf: ElfFile, types: Types) -> Optional[SymbolTable]:
         try:
-            return elf.debugdata()
+            return elf.debugdata(types)
         except BadElf as error:
             self.problem = f".gnu_debugdata: {error}"
             return None
@@ -178,6 +219,10 @@ class ElfSymbols:
                 return segment.address + file_offset - segment.offset
         return None
 
+    def offset_of(self, address: int) -> Optional[int]:
+        """Where in the file the code at ``address`` is, or None where there is no code."""
+        return offset_in(self._segments, address)
+
     def find(self, address: int) -> Optional[tuple[str, int]]:
         """Name and start of the function that ``address`` is in, or None.
 
@@ -188,6 +233,14 @@ class ElfSymbols:
             if found is not None:
                 return found
         return None
+
+
+def offset_in(segments: Sequence[Segment], address: int) -> Optional[int]:
+    """Where in the file that is which is linked to ``address``, or None if it is in none."""
+    for segment in segments:
+        if 0 <= address - segment.address < segment.size:
+            return segment.offset + address - segment.address
+    return None
 
 
 @contextmanager
@@ -226,16 +279,13 @@ def section_bytes(elf: ELFFile, section: Section) -> bytes:
     return data
 
 
-def _build_id(notes: bytes, little: bool) -> Optional[str]:
+def _notes(data: bytes, little: bool) -> Iterator[tuple[bytes, int, bytes]]:
     header = struct.Struct("<III" if little else ">III")
     at = 0
-    while at + header.size <= len(notes):
-        name_size, size, kind = header.unpack_from(notes, at)
+    while at + header.size <= len(data):
+        name_size, size, kind = header.unpack_from(data, at)
         at += header.size
-        name = notes[at : at + name_size]
+        name = data[at : at + name_size].rstrip(b"\0")
         at += name_size + 3 & ~3
-        if kind == _NT_GNU_BUILD_ID and name == b"GNU\0":
-            # It becomes the name of a file.
-            return notes[at : at + size].hex() if 2 <= size <= _MOST_ID_BYTES else None
+        yield name, kind, data[at : at + size]
         at += size + 3 & ~3
-    return None

@@ -139,6 +139,14 @@ class MapsReader:
         Waits ``timeout_s`` seconds at most, never raises. Of what could not be
         read, ``problem`` says why, and what was known stays known.
         """
+        return self._trying(pid, addresses, known)
+
+    def read_all(self, pid: int) -> Maps:
+        """All executable mappings of ``pid`` now, likewise: where they are asked for one by one,
+        an ioctl for each."""
+        return self._trying(pid, None, None)
+
+    def _trying(self, pid: int, addresses: Optional[Sequence[int]], known: Optional[Maps]) -> Maps:
         read_ns = time.monotonic_ns()
         old = known or Maps((), read_ns)
         try:
@@ -165,7 +173,7 @@ class MapsReader:
         # With the old time: it is tried again for the next event.
         return old._replace(problem=problem)
 
-    def _read(self, pid: int, addresses: Sequence[int], old: Maps, read_ns: int) -> Maps:
+    def _read(self, pid: int, addresses: Optional[Sequence[int]], old: Maps, read_ns: int) -> Maps:
         self.reads += 1
         path = f"{self._proc}/{pid}/maps"
         if self._by_query is None:
@@ -173,12 +181,15 @@ class MapsReader:
         with open(path, "rb", buffering=0) as file:
             if self._by_query:
                 try:
-                    return _queried(file.fileno(), addresses, old, read_ns)
+                    if addresses is not None:
+                        return _queried(file.fileno(), addresses, old, read_ns)
+                    regions = _all_queried(file.fileno())
                 except OSError as error:
                     if not can_be_missing(error):
                         raise
                     self._by_query = False
-            regions = parse_maps(b"".join(iter(lambda: file.read(1 << 16), b"")))
+            if not self._by_query:
+                regions = parse_maps(b"".join(iter(lambda: file.read(1 << 16), b"")))
         if not regions:  # a zombie's mappings can be read, and there are none
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         return Maps(regions, read_ns)
@@ -214,6 +225,16 @@ def _queried(fd: int, addresses: Sequence[int], old: Maps, read_ns: int) -> Maps
     # What lies where something new is was unmapped.
     kept = [r for r in regions if not any(r.start < n.end and n.start < r.end for n in new)]
     return Maps(tuple(sorted(kept + new)), read_ns, None, frozenset(absent), True)
+
+
+def _all_queried(fd: int) -> tuple[Region, ...]:
+    """The regions, in order; mappings may come and go meanwhile."""
+    regions = []
+    found = query(fd, 0, or_next=True)
+    while found is not None:
+        regions.append(_region(found))
+        found = query(fd, found.end, or_next=True)
+    return tuple(regions)
 
 
 def _region(found: Found) -> Region:

@@ -18,6 +18,7 @@ _QUERY = struct.Struct("=9Q4I2Q")
 _READ_WRITE = 3 << 30
 _PROCMAP_QUERY = _READ_WRITE | _QUERY.size << 16 | ord("f") << 8 | 17
 _EXECUTABLE = 4  # PROCMAP_QUERY_VMA_EXECUTABLE
+_OR_NEXT = 16  # PROCMAP_QUERY_COVERING_OR_NEXT_VMA
 _NAME_BYTES = 4096 + 16  # PATH_MAX, and " (deleted)"
 
 
@@ -33,8 +34,10 @@ class Found(NamedTuple):
     name: str
 
 
-def query(fd: int, address: int) -> Optional[Found]:
+def query(fd: int, address: int, or_next: bool = False) -> Optional[Found]:
     """The executable mapping that ``address`` is in, or None; ``fd`` is of ``/proc/PID/maps``.
+
+    With ``or_next``, where it is in none, the first one above it.
 
     Since Linux 6.11 ("fs/procfs: implement efficient VMA querying API for
     /proc/<pid>/maps"). The build id is not asked for: the kernel would read it
@@ -45,11 +48,12 @@ def query(fd: int, address: int) -> Optional[Found]:
     """
     if not 0 <= address < 1 << 64:  # the call before a return to 0, in what is no stack
         return None
+    flags = _EXECUTABLE | (_OR_NEXT if or_next else 0)
     name = array("B", bytes(_NAME_BYTES))
     name_at, name_bytes = name.buffer_info()
     request = bytearray(
         _QUERY.pack(
-            _QUERY.size, _EXECUTABLE, address, *(0,) * 6, 0, 0, name_bytes, 0, name_at, 0
+            _QUERY.size, flags, address, *(0,) * 6, 0, 0, name_bytes, 0, name_at, 0
         )
     )  # fmt: skip
     try:

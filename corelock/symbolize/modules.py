@@ -135,7 +135,7 @@ class Modules:
             except OSError as error:
                 reasons.append(error)
                 continue
-            if _is_mapped_in(os.fstat(file.fileno()), region):
+            if is_mapped_in(os.fstat(file.fileno()), region):
                 return file
             file.close()
             if path != paths[-1]:
@@ -143,7 +143,7 @@ class Modules:
         raise OSError(DELETED) if region.deleted else reasons[0]
 
 
-def _is_mapped_in(status: os.stat_result, region: Region) -> bool:
+def is_mapped_in(status: os.stat_result, region: Region) -> bool:
     """Whether a file is the one that is mapped there.
 
     On btrfs and overlayfs, whose device numbers are made up, what maps shows may

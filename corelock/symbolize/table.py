@@ -1,15 +1,25 @@
-"""The functions of one ELF symbol table, as columns."""
+"""The functions, or other symbols, of one ELF symbol table, as columns."""
 
 from __future__ import annotations
 
 import sys
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import compress
 from typing import Optional
 
+_NOTYPE, _OBJECT, _FUNC, _GNU_IFUNC = 0, 1, 2, 10  # STT_*
+
+#: Which of a table's symbols are wanted, by their types.
+Types = tuple[int, ...]
+FUNCTIONS: Types = (_FUNC, _GNU_IFUNC)
+#: What the loader calls to learn which function is meant.
+RESOLVERS: Types = (_GNU_IFUNC,)
+#: Whatever an address can be computed from.
+PLACES: Types = (_NOTYPE, _OBJECT, _FUNC)
+
 # One byte of a column at a time, a million rows in some milliseconds.
-_IS_FUNCTION = bytes(kind & 0xF in (2, 10) for kind in range(256))  # STT_FUNC, STT_GNU_IFUNC
 _IS_SET = bytes(byte != 0 for byte in range(256))
 
 _CODES = "IQQI"
@@ -21,7 +31,7 @@ Columns = tuple["array[int]", "array[int]", "array[int]", "array[int]"]
 
 
 class SymbolTable:
-    """Functions by address.
+    """Symbols by address.
 
     ``columns`` are the order of the rows by start, and each row's start, size
     and name, an offset in ``strings``.
@@ -38,16 +48,24 @@ class SymbolTable:
     def __len__(self) -> int:
         return len(self._columns[0])
 
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        """Names and starts, in no order."""
+        _, starts, _, names = self._columns
+        return zip(map(self._name, names), starts)
+
     @classmethod
-    def parse(cls, data: bytes, strings: bytes, *, is64: bool, little: bool) -> SymbolTable:
-        """Those symbols of a table's bytes that are functions defined in the file."""
+    def parse(
+        cls, data: bytes, strings: bytes, *, is64: bool, little: bool, types: Types = FUNCTIONS
+    ) -> SymbolTable:
+        """Those symbols of a table's bytes that are of ``types`` and defined in the file."""
+        wanted = bytes(info & 0xF in types for info in range(256))
         row = 24 if is64 else 16
         data = data[: len(data) // row * row]
         words, longs = array("I", data), array("Q", data if is64 else b"")
         # 64 bits: name, info, other, section, value, size; 32: name, value, size, and then those.
         info, section = (4, 6) if is64 else (12, 14)
         mask = _both(
-            data[info::row].translate(_IS_FUNCTION),
+            data[info::row].translate(wanted),
             _either(
                 data[section::row].translate(_IS_SET), data[section + 1 :: row].translate(_IS_SET)
             ),

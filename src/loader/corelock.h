@@ -123,8 +123,7 @@ struct corelock_place {
 	uint64_t semaphore; /* offset in the file of what enables a static probe, 0: none */
 	uint32_t kind;	    /* enum corelock_place_kind */
 	uint32_t index;	    /* what its hits count as; several places may have the same */
-	uint32_t
-		ambiguous; /* 1: others have its name, so it can only be had by its address or id */
+	uint32_t ways;	    /* that may be tried: 1 << enum corelock_way of each */
 	uint32_t way;	   /* set by corelock_probes_attach: enum corelock_way */
 	int32_t sys_errno; /* likewise: 0, or why it was not */
 	uint32_t function_id; /* the library's own */

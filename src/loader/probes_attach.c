@@ -177,9 +177,6 @@ static int link_copy(corelock_probes *probes, int copy, const char *tracepoint)
 
 static int link_fentry(corelock_probes *probes, const struct corelock_place *place)
 {
-	/* The kernel would take the first of that name. */
-	if (place->ambiguous)
-		return -EADDRNOTAVAIL;
 	if (!place->function_id)
 		return -ENOENT;
 	return link_copy(
@@ -239,8 +236,6 @@ static int link_kprobe(corelock_probes *probes, const struct corelock_place *pla
 
 	if (type < 0)
 		return type;
-	if (place->ambiguous && !place->address)
-		return -EADDRNOTAVAIL;
 	attr.type = type;
 	attr.config1 = place->address ? 0 : (uintptr_t)place->name;
 	attr.config2 = place->address;
@@ -365,8 +360,6 @@ static int attach_uprobe(corelock_probes *probes, struct pending *pending)
 
 static int link_raw_tp(corelock_probes *probes, const struct corelock_place *place)
 {
-	if (place->ambiguous)
-		return -EADDRNOTAVAIL;
 	return link_copy(probes, probe_copy(probes, BPF_PROG_TYPE_RAW_TRACEPOINT, 0, place->index),
 			 place->name);
 }
@@ -428,7 +421,9 @@ int probes_attach_places(corelock_probes *probes, struct corelock_place *places,
 			continue;
 		pending.count = 0;
 		for (uint32_t i = 0; i < count; i++)
-			if (places[i].kind == ways[way].kind && places[i].way == CORELOCK_WAY_NONE)
+			if (places[i].kind == ways[way].kind &&
+			    places[i].way == CORELOCK_WAY_NONE &&
+			    places[i].ways & 1U << ways[way].way)
 				pending.places[pending.count++] = &places[i];
 		if (pending.count)
 			error = ways[way].attach(probes, &pending);

@@ -20,7 +20,7 @@ import corelock
 from corelock.model import UserContext
 from corelock.symbolize import Symbolizer, modules
 from corelock.symbolize.maps import Region, parse_maps
-from corelock.symbolize.modules import _is_mapped_in
+from corelock.symbolize.modules import is_mapped_in
 from corelock.symbolize.process import identify
 
 PACKAGE = Path(corelock.__file__).parent
@@ -233,7 +233,7 @@ def test_which_file_is_the_mapped_one(
     mapping: tuple[int, str], file: tuple[int, tuple[int, int]], same: bool
 ) -> None:
     region = Region(0, 1, 0, mapping[1], mapping[0], "/a")
-    assert _is_mapped_in(status_of(*file), region) is same
+    assert is_mapped_in(status_of(*file), region) is same
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))

@@ -1,0 +1,252 @@
+"""Which file is meant by a path, or by the name of a library or program."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional, TypeVar
+
+from corelock import target
+from corelock.errors import InvalidArgument, UnusableFile
+from corelock.probes.nearest import nearest
+from corelock.probes.process_files import files_of, in_root, path_of_program, root_of
+from corelock.symbolize.elf import BadElf
+from corelock.symbolize.files import open_regular, why
+from corelock.symbolize.patience import Patience, TimedOut
+
+#: A large file takes seconds; one on a file system that hangs takes forever.
+_TIMEOUT_S = 30.0
+_SUFFIX = re.compile(r"(-\d+(\.\d+)+)?\.so(\.[\w.]+)?$")
+# By uname -m: what ldconfig calls the class, and e_machine.
+_HOSTS = {"x86_64": ("x86-64", 62), "aarch64": ("AArch64", 183)}
+_MACHINES = {
+    3: "i386",
+    21: "ppc64",
+    22: "s390",
+    40: "arm",
+    62: "x86-64",
+    183: "arm64",
+    243: "riscv",
+}
+_PROGRAM, _SHARED = 2, 3  # ET_EXEC, ET_DYN
+# Where libraries are if there is no ldconfig to ask.
+_FOLDERS = ("/lib", "/usr/lib", "/usr/local/lib")
+
+Result = TypeVar("Result")
+LockIsHeld = Callable[[int], bool]
+
+_patience = Patience(_TIMEOUT_S)
+
+
+class Found(NamedTuple):
+    """A program or library.
+
+    ``own_path`` is what it is called where it is, below ``root``: that is "", or leads to what
+    its process sees.
+    """
+
+    path_to_open: str
+    shown_name: str
+    own_path: str
+    root: str = ""
+
+
+def short_name(path: str) -> str:
+    """What to call a file: its name without what tells versions of a library apart.
+
+    >>> short_name("/lib/libc.so.6"), short_name("libc-2.31.so"), short_name("/bin/bash")
+    ('libc', 'libc', 'bash')
+    """
+    name = os.path.basename(path)
+    return _SUFFIX.sub("", name) or name
+
+
+def is_called(path: str, name: str) -> bool:
+    """Whether ``name`` means that file: ``libc.so.6``, ``libc.so``, ``libc`` or ``c``."""
+    file_name, short = os.path.basename(path), short_name(path)
+    if name in (file_name, short) or f"lib{name}" == short:
+        return True
+    return ".so" in name and file_name.startswith(f"{name}.")
+
+
+def find_file(
+    name: str, pid: Optional[int] = None, lock_is_held: Optional[LockIsHeld] = None
+) -> Found:
+    """The file that is meant by ``name``.
+
+    A path, or the name of a library or program: of those that the process ``pid`` has mapped, or
+    else of those that programs of this host are linked with, and of those on the PATH. A path is
+    as the process sees it. ``lock_is_held`` is as of :class:`corelock.symbolize.Symbolizer`; the
+    default asks the kernel.
+
+    Raises:
+        UnusableFile: there is none, it cannot be read, or has no code for this host.
+        InvalidArgument: several are called that.
+        NoSuchTarget, MissingPrivilege: see :func:`corelock.target.check_process`.
+    """
+    if pid is not None:
+        target.check_process(pid)
+        found = _of_process(name, pid, lock_is_held)
+    elif "/" in name:
+        found = _of_host(name)
+    else:
+        found = _by_name(name)
+    read_code(found, lambda file: None)
+    return found
+
+
+def read_code(found: Found, read: Callable[[BinaryIO], Result]) -> Result:
+    """What ``read`` makes of the file, once it is known to have code for this host.
+
+    Raises:
+        UnusableFile: it has not, cannot be read, or makes no sense.
+    """
+    path = found.path_to_open
+
+    def opened() -> Result:
+        with open_regular(path) as file:
+            _check_header(path, file.read(20))
+            file.seek(0)
+            return read(file)
+
+    try:
+        return _patience.call(path, opened)
+    except TimedOut:
+        _refuse(path, "it takes too long", "Is the file system that it is on there?")
+    except FileNotFoundError:
+        _refuse(path, "there is no such file", "Give the path of a program or library.")
+    except PermissionError as error:
+        _refuse(path, why(error), "Run as root, or as a user who may read it.")
+    except BadElf as error:
+        _refuse(path, str(error), "Install it anew, or give another file.")
+    except UnusableFile:
+        raise
+    except OSError as error:
+        _refuse(path, why(error), "Give the path of a program or library.")
+
+
+def _refuse(path: str, reason: str, remedy: str) -> NoReturn:
+    raise UnusableFile(f"cannot use {path}: {reason}", remedy) from None
+
+
+def _check_header(path: str, header: bytes) -> None:
+    if header[:4] != b"\x7fELF" or len(header) < 20:
+        kind = "a script" if header[:2] == b"#!" else "no ELF file"
+        _refuse(path, f"it is {kind}", "Give a program or library that was compiled.")
+    big = header[5] == 2
+    kind_of_file, machine = struct.unpack_from(">HH" if big else "<HH", header, 16)
+    host = os.uname().machine
+    _, wanted = _HOSTS.get(host, ("", machine))
+    if header[4] != 2:
+        _refuse(path, "it is for 32 bits", "Only 64-bit programs can be probed.")
+    if machine != wanted or big:
+        other = _MACHINES.get(machine, f"machine {machine}")
+        _refuse(path, f"it is for {other}, and this host is {host}", "Give the host's own.")
+    if kind_of_file not in (_PROGRAM, _SHARED):
+        _refuse(path, "it is no program or library", "Give what it was linked into.")
+
+
+def _of_host(path: str) -> Found:
+    own = os.path.realpath(path)
+    return Found(own, short_name(own), own)
+
+
+def _by_name(name: str) -> Found:
+    libraries = host_libraries()
+    found = {os.path.realpath(path) for path in libraries if is_called(path, name)}
+    if len(found) > 1:
+        _ambiguous(name, found, "Give its path, or -p PID for the one that a process uses.")
+    program = next(iter(found), None) or shutil.which(name)
+    if program is None:
+        near = nearest(name, map(short_name, libraries))
+        raise UnusableFile(
+            f"there is no library, and no program on the PATH, that is called {name!r}",
+            _did_you_mean(near, "Give a path, or -p PID for what a process has mapped."),
+        )
+    return _of_host(program)
+
+
+def _of_process(name: str, pid: int, lock_is_held: Optional[LockIsHeld]) -> Found:
+    root = root_of(pid)
+    if "/" in name:
+        own = in_root(root, os.path.abspath(name))
+        return Found(root + own, short_name(own), own, root)
+    program = path_of_program(pid)
+    if is_called(program, name):
+        return Found(f"/proc/{pid}/exe", short_name(program), program, root)
+    mapped = files_of(pid, root, lock_is_held)
+    found = [each for each in mapped if is_called(each.own_path, name)]
+    if len(found) > 1:
+        paths = (each.own_path for each in found)
+        _ambiguous(name, paths, f"Process {pid} has mapped all of them: give the path of one.")
+    if not found:
+        near = nearest(name, (short_name(each.own_path) for each in mapped))
+        raise UnusableFile(
+            f"process {pid} has mapped no file that is called {name!r}",
+            _did_you_mean(near, f"Its program is {short_name(program)}."),
+        )
+    if found[0].problem:
+        raise UnusableFile(
+            f"cannot use {found[0].own_path} of process {pid}: {found[0].problem}",
+            "Restart the process, so that it maps the file that is there now.",
+        )
+    return Found(found[0].path_to_open, short_name(found[0].own_path), found[0].own_path, root)
+
+
+def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> list[Found]:
+    """The program of a process and the libraries it has mapped, those that can be opened.
+
+    Raises:
+        UnusableFile, NoSuchTarget, MissingPrivilege: as of :func:`find_file`.
+    """
+    target.check_process(pid)
+    root = root_of(pid)
+    return [
+        Found(each.path_to_open, short_name(each.own_path), each.own_path, root)
+        for each in files_of(pid, root, lock_is_held)
+        if not each.problem
+    ]
+
+
+def _ambiguous(name: str, paths: Iterable[str], remedy: str) -> NoReturn:
+    raise InvalidArgument(f"{name!r} may be any of {', '.join(sorted(paths))}", remedy)
+
+
+def _did_you_mean(near: list[str], otherwise: str) -> str:
+    return f"Did you mean {', '.join(near)}?" if near else otherwise
+
+
+@lru_cache(maxsize=1)
+def host_libraries() -> tuple[str, ...]:
+    """Paths of the libraries that programs of this host are linked with."""
+    ldconfig = shutil.which("ldconfig", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if ldconfig is not None:
+        # Not the language of the user: "libs found" and the like are parsed past.
+        run = subprocess.run([ldconfig, "-p"], capture_output=True, check=False)
+        paths = parse_ldconfig(os.fsdecode(run.stdout), os.uname().machine)
+        if paths:
+            return paths
+    return tuple(
+        entry.path
+        for folder in _FOLDERS
+        if os.path.isdir(folder)
+        for entry in os.scandir(folder)
+        if ".so" in entry.name
+    )
+
+
+def parse_ldconfig(text: str, machine: str) -> tuple[str, ...]:
+    """The paths of ``ldconfig -p`` that are for programs of ``machine`` (as of ``uname -m``)."""
+    wanted, _ = _HOSTS.get(machine, ("", 0))
+    paths = []
+    for line in text.splitlines():
+        head, arrow, path = line.partition(" => ")
+        flags = re.split(r"[,\s]+", head.partition("(")[2].rstrip(") "))
+        if arrow and (not wanted or wanted in flags):
+            paths.append(path)
+    return tuple(paths)

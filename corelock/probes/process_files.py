@@ -1,0 +1,146 @@
+"""The files that a process runs, found without waiting for its mmap_lock."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Callable, NamedTuple, Optional
+
+from corelock.errors import MissingPrivilege, NoSuchTarget, UnusableFile
+from corelock.symbolize.maps import MapsReader, Region
+from corelock.symbolize.modules import DELETED, is_mapped_in
+from corelock.symbolize.patience import Patience, TimedOut
+from corelock.symbolize.process import look_at
+
+_PROC = "/proc"
+_MOST_LINKS = 40
+_PRIVILEGE = "Run as root, or with CAP_SYS_PTRACE."
+#: File systems that hang do so forever.
+_TIMEOUT_S = 10.0
+_TRY_AGAIN = "Try again, or give the file's path."
+
+
+_patience = Patience(_TIMEOUT_S)
+
+
+class MappedFile(NamedTuple):
+    """A file as its process names it, how to open it, and why that cannot be, or ""."""
+
+    own_path: str
+    path_to_open: str
+    problem: str
+
+
+def root_of(pid: int) -> str:
+    """Below what the paths of a process are; "" if they are ours.
+
+    Raises:
+        NoSuchTarget: it has gone.
+    """
+    process = look_at(_PROC, pid)
+    if process is None:
+        raise NoSuchTarget(f"process {pid} has exited", "Trace a living process.")
+    return "" if process.shares_mounts else f"{_PROC}/{pid}/root"
+
+
+def in_root(root: str, path: str) -> str:
+    """The path below ``root`` that ``path`` leads to there.
+
+    Opened as it is, a symbolic link with an absolute path would lead out of another root.
+    """
+    if not root:
+        return os.path.realpath(path)
+    own, links = "", 0
+    parts = path.split("/")[::-1]
+    while parts:
+        part = parts.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            own = own.rpartition("/")[0]
+            continue
+        try:
+            aim = os.readlink(f"{root}{own}/{part}")
+        except OSError:  # no link; that there is no such file is said when it is opened
+            own = f"{own}/{part}"
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise UnusableFile(f"cannot use {path}: {os.strerror(errno.ELOOP)}", "Give another.")
+        if aim.startswith("/"):
+            own = ""
+        parts += aim.split("/")[::-1]
+    return own
+
+
+def path_of_program(pid: int) -> str:
+    """What the program of a process is called, as it sees it.
+
+    Raises:
+        MissingPrivilege: we may not know.
+        NoSuchTarget: it has gone.
+    """
+    try:
+        # Looked up under RCU, without the lock.
+        path = os.readlink(f"{_PROC}/{pid}/exe")
+    except PermissionError:
+        message = f"the files of process {pid} are not ours to look at"
+        raise MissingPrivilege(message, _PRIVILEGE) from None
+    except OSError:
+        raise NoSuchTarget(f"process {pid} has exited", "Trace a living process.") from None
+    suffix = " (deleted)"
+    return path[: -len(suffix)] if path.endswith(suffix) else path
+
+
+def files_of(
+    pid: int, root: str, lock_is_held: Optional[Callable[[int], bool]]
+) -> list[MappedFile]:
+    """The files whose code a process has mapped, each once.
+
+    Raises:
+        UnusableFile: they cannot be known now, as the process's mmap_lock is held.
+        MissingPrivilege: we may not know.
+        NoSuchTarget: it has gone.
+    """
+    maps = _reader(lock_is_held).read_all(pid)
+    if maps.problem is not None:
+        message = maps.problem.format(pid)
+        if "exited" in message:
+            raise NoSuchTarget(message, "Trace a living process.")
+        if "lock is held" in message:
+            raise UnusableFile(message, _TRY_AGAIN)
+        raise MissingPrivilege(message, _PRIVILEGE)
+    files = {(each.device, each.inode): each for each in maps.regions if each.has_file}
+    try:
+        looked = _patience.call(pid, lambda: [_opened(pid, root, each) for each in files.values()])
+    except TimedOut:
+        message = f"the files of process {pid} cannot be looked at: it takes too long"
+        raise UnusableFile(message, _TRY_AGAIN) from None
+    return looked
+
+
+def _reader(lock_is_held: Optional[Callable[[int], bool]]) -> MapsReader:
+    return MapsReader(_PROC, lock_is_held=lock_is_held or _ask_the_kernel)
+
+
+def _ask_the_kernel(pid: int) -> bool:
+    from corelock.lock_probe import LockProbe
+
+    probe = LockProbe()
+    try:
+        return probe.may_be_waited_for(pid)
+    finally:
+        probe.close()
+
+
+def _opened(pid: int, root: str, region: Region) -> MappedFile:
+    """By its name, if that still is the file that was mapped; by ``exe`` if it is the program."""
+    own = os.path.join(os.path.dirname(region.path), region.module)
+    reason = DELETED if region.deleted else ""
+    for path in (root + own, f"{_PROC}/{pid}/exe"):
+        try:
+            if is_mapped_in(os.stat(path), region):
+                return MappedFile(own, path, "")
+        except OSError as error:
+            reason = reason or error.strerror or str(error)
+    return MappedFile(own, "", reason or "the file of that name is another one now")

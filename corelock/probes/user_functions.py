@@ -1,0 +1,165 @@
+"""Functions of programs and libraries, as places to attach to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional
+
+from corelock.errors import NoSuchProbe
+from corelock.probes.libraries import Found, LockIsHeld, find_file, read_code
+from corelock.probes.nearest import no_such_probe
+from corelock.probes.patterns import Pattern
+from corelock.probes.places import Place
+from corelock.probes.symbols import symbols_of, without_version
+from corelock.symbolize.demangle import demangled, without_parameters
+from corelock.symbolize.table import FUNCTIONS, RESOLVERS
+
+#: Why a function that is chosen at run time is not counted.
+CHOSEN = "chosen when the program starts (GNU_IFUNC)"
+_MOST_NAMED = 6
+
+
+class Function(NamedTuple):
+    """A function and where its code is, in bytes from the start of the file."""
+
+    name: str
+    offset: int
+
+
+class Functions(NamedTuple):
+    """All names of the functions of a file, and of those that a resolver chooses at run time.
+
+    ``stripped``: there may be more, as only the names that linking needs are left.
+    """
+
+    known: tuple[Function, ...]
+    chosen: frozenset[str]
+    stripped: bool
+
+
+class Matches(NamedTuple):
+    """The places that a pattern means, and names that it matches and that cannot be had,
+    by reason."""
+
+    places: tuple[Place, ...]
+    refused: Mapping[str, tuple[str, ...]]
+
+
+def find(
+    pattern: Pattern, pid: Optional[int] = None, lock_is_held: Optional[LockIsHeld] = None
+) -> list[Place]:
+    """The functions that a USER pattern means: ``places`` of :func:`match`."""
+    return list(match(pattern, pid, lock_is_held).places)
+
+
+def match(
+    pattern: Pattern, pid: Optional[int] = None, lock_is_held: Optional[LockIsHeld] = None
+) -> Matches:
+    """The functions that a USER pattern means.
+
+    A function with several names (``malloc``, ``__libc_malloc``) is one place, and is called by
+    the shortest name that the pattern matches, as in stacks. C++ and Rust functions are also
+    matched by their demangled names, with or without parameters.
+
+    Raises:
+        NoSuchProbe: there are none; the remedy has names that are similar.
+        As of :func:`corelock.probes.libraries.find_file`.
+    """
+    found = find_file(pattern.library, pid, lock_is_held)
+    functions = read_code(found, lambda file: functions_of(file, found))
+    named = list(_matching(functions.known, pattern.name.matches))
+    chosen = tuple(sorted(filter(pattern.name.matches, functions.chosen)))
+    if not named:
+        _none(pattern, found, functions, chosen)
+    return Matches(tuple(_places(found, named)), {CHOSEN: chosen} if chosen else {})
+
+
+def functions_of(file: BinaryIO, found: Found) -> Functions:
+    """The functions of an open file, or of its debug file.
+
+    Those that are elsewhere (undefined) are not among them, nor parts that the compiler moved
+    out of functions (``.cold``): they are jumped to, not called.
+
+    Raises:
+        BadElf: what the file holds makes no sense.
+        OSError: it cannot be read.
+    """
+    symbols = symbols_of(file, found, FUNCTIONS)
+    resolvers = list(symbols_of(file, found, RESOLVERS))
+    chosen = frozenset(without_version(name) for name, _ in resolvers)
+    choosing = {address for _, address in resolvers}
+    known = set()
+    for version, address in symbols:
+        name = without_version(version)
+        offset = symbols.offset_of(address) if address else None
+        # A resolver may have a name of its own, too: address, not name, tells.
+        if offset is not None and name and address not in choosing and not _is_part(name):
+            known.add(Function(name, offset))
+    return Functions(tuple(sorted(known)), chosen, symbols.stripped)
+
+
+def _is_part(name: str) -> bool:
+    return name.endswith(".cold") or ".cold." in name
+
+
+def _matching(functions: Iterable[Function], matches: Callable[[str], bool]) -> Iterator[Function]:
+    for function in functions:
+        if matches(function.name):
+            yield function
+            continue
+        words = demangled(function.name)
+        if words != function.name and (matches(words) or matches(_no_parameters(words))):
+            yield function
+
+
+def _no_parameters(words: str) -> str:
+    """``a::b(int) const`` as ``a::b``."""
+    return without_parameters(words).partition("(...)")[0].removesuffix("()")
+
+
+def _places(found: Found, functions: Iterable[Function]) -> list[Place]:
+    best: dict[int, str] = {}
+    for name, offset in functions:
+        old = best.get(offset)
+        if old is None or (len(name), name) < (len(old), old):
+            best[offset] = name
+    return [
+        Place("USER", f"{found.shown_name}:{demangled(name)}", found.path_to_open, offset)
+        for offset, name in sorted(best.items(), key=lambda each: (each[1], each[0]))
+    ]
+
+
+def _none(pattern: Pattern, found: Found, functions: Functions, chosen: Sequence[str]) -> NoReturn:
+    where = found.path_to_open
+    if chosen:
+        raise NoSuchProbe(
+            f"{chosen[0]} of {where} is {CHOSEN}: calls do not go there",
+            _implementations(found, functions, chosen[0]),
+        )
+    otherwise = (
+        "Only names that linking needs are left in it: install its debug symbols."
+        if functions.stripped
+        else f"corelock list '{pattern.library}:*' has what there is."
+    )
+    names = {each.name for each in functions.known} | functions.chosen
+    wanted = pattern.name.core
+    raise no_such_probe(
+        f"no function of {where} matches {pattern.name.text!r}", wanted, names, otherwise
+    )
+
+
+def _implementations(found: Found, functions: Functions, name: str) -> str:
+    """What to count in place of ``name``: what is called like it and by the CPU it is for."""
+    beginnings = (f"__{name}_", f"{name}.")
+    names = sorted(
+        {
+            each.name
+            for each in functions.known
+            if each.name.startswith(beginnings) and not each.name.endswith(".resolver")
+        }
+    )
+    if names:
+        shown = ", ".join(names[:_MOST_NAMED])
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        return f"Count the one that this CPU uses: {found.shown_name}:NAME of {shown}{more}."
+    return "Install the file's debug symbols (Debian: libc6-dbg), which name the functions."

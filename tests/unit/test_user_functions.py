@@ -1,0 +1,207 @@
+"""Functions of real files, against what nm and readelf say of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from corelock.errors import NoSuchProbe
+from corelock.probes import user_functions
+from corelock.probes.libraries import find_file
+from corelock.probes.patterns import parse_pattern
+from corelock.probes.places import Place
+
+SOURCE = """
+#include <stdio.h>
+#define VISIBLE __attribute__((noinline, visibility("default")))
+VISIBLE int alpha(int x) { return x + puts("alpha"); }
+VISIBLE int alpha_other_name(int) __attribute__((alias("alpha")));
+VISIBLE int beta(int x) { return x - puts("beta"); }
+static __attribute__((noinline, used)) int hidden(int x) { return x * puts("hidden"); }
+static int one(void) { return puts("one"); }
+static int __chosen_fast(void) { return puts("fast"); }
+static volatile int fast = 1;
+static int (*choose(void))(void) { return fast ? __chosen_fast : one; }
+int chosen(void) __attribute__((ifunc("choose")));
+int data_object = 3;
+__asm__(".text\\n.type moved.cold,@function\\nmoved.cold: nop\\n.size moved.cold,1\\n");
+int main(void) { return alpha(1) + beta(2) + hidden(3) + chosen() + data_object; }
+"""
+
+CXX = """
+#include <cstdio>
+namespace shop { struct Till {
+  __attribute__((noinline)) int add(int a, long b) { return std::puts("add") + a + b; }
+  __attribute__((noinline)) int add(int a) { return std::puts("add1") + a; }
+}; }
+int main() { shop::Till till; return till.add(1, 2) + till.add(3); }
+"""
+
+
+def built(folder: Path, source: str, name: str, *flags: str, compiler: str = "gcc") -> Path:
+    code = folder / (name + (".cc" if compiler == "g++" else ".c"))
+    code.write_text(source)
+    command = [compiler, "-O1", "-g", *flags, str(code), "-o", str(folder / name)]
+    subprocess.run(command, check=True)
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("functions"), SOURCE, "some.program")
+
+
+def find(path: object, name: str, regex: bool = False) -> list[Place]:
+    return user_functions.find(parse_pattern(f"{path}:{name}", regex))
+
+
+def labels(places: list[Place]) -> list[str]:
+    return [place.label.partition(":")[2] for place in places]
+
+
+def offset_by_readelf(path: Path, name: str) -> int:
+    """Where in the file a symbol is: by nm's address and readelf's program headers."""
+    listed = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True).stdout
+    (address,) = (
+        int(row.split()[0], 16) for row in listed.splitlines() if row.endswith(f" {name}")
+    )
+    headers = subprocess.run(
+        ["readelf", "-lW", str(path)], capture_output=True, text=True, check=True
+    ).stdout
+    for offset, start, size in re.findall(
+        r"LOAD +0x(\w+) 0x(\w+) 0x\w+ 0x(\w+) 0x\w+ R E", headers
+    ):
+        if 0 <= address - int(start, 16) < int(size, 16):
+            return address - int(start, 16) + int(offset, 16)
+    raise AssertionError(f"{name} is in no executable segment")
+
+
+@pytest.mark.parametrize("flags", [(), ("-no-pie",), ("-no-pie", "-Wl,-Ttext-segment=0x7000000")])
+@pytest.mark.parametrize("name", ["alpha", "beta", "hidden", "main"])
+def test_places_are_where_nm_says(tmp_path: Path, flags: tuple[str, ...], name: str) -> None:
+    path = built(tmp_path, SOURCE, "program", *flags)
+    (place,) = find(path, name)
+    assert place == Place("USER", f"program:{name}", str(path), offset_by_readelf(path, name))
+
+
+def test_a_function_of_several_names_counts_once(program: Path) -> None:
+    assert labels(find(program, "alpha*")) == ["alpha"]
+    assert labels(find(program, "alpha_o*")) == ["alpha_other_name"]
+    assert find(program, "alpha_o*")[0].address == find(program, "alpha")[0].address
+
+
+def test_what_is_not_called_is_no_function(program: Path) -> None:
+    everything = set(labels(find(program, "*")))
+    assert {"alpha", "beta", "hidden", "main", "one", "__chosen_fast"} <= everything
+    # Undefined, data, a part of a function, a resolver by either of its names.
+    assert not everything & {"puts", "data_object", "moved.cold", "chosen", "choose"}
+    assert not any("@" in name for name in everything)
+
+
+def test_a_function_that_is_chosen_at_run_time_is_refused(program: Path) -> None:
+    with pytest.raises(NoSuchProbe, match=r"chosen of .*\(GNU_IFUNC\)") as raised:
+        find(program, "chosen")
+    assert "__chosen_fast" in raised.value.remedy
+    matches = user_functions.match(parse_pattern(f"{program}:*"))
+    assert matches.refused == {user_functions.CHOSEN: ("chosen",)}
+
+
+def test_stripped_files_have_what_linking_needs(tmp_path: Path) -> None:
+    library = built(tmp_path, SOURCE, "libsome.so", "-shared", "-fPIC")
+    whole = find(library, "alpha")
+    subprocess.run(["strip", str(library)], check=True)
+    assert find(library, "alpha") == whole
+    with pytest.raises(NoSuchProbe) as raised:
+        find(library, "hidden")
+    assert "debug symbols" in raised.value.remedy
+
+
+def test_the_debug_file_of_a_stripped_one_is_used(tmp_path: Path) -> None:
+    program = built(tmp_path, SOURCE, "program")
+    whole = find(program, "*")
+    debug = f"{program}.debug"
+    subprocess.run(["objcopy", "--only-keep-debug", str(program), debug], check=True)
+    subprocess.run(["strip", str(program)], check=True)
+    with pytest.raises(NoSuchProbe):
+        find(program, "hidden")
+    subprocess.run(["objcopy", f"--add-gnu-debuglink={debug}", str(program)], check=True)
+    assert find(program, "*") == whole
+
+
+def test_compressed_symbols_of_a_stripped_file_are_used(tmp_path: Path) -> None:
+    program = built(tmp_path, SOURCE, "program")
+    (whole,) = find(program, "hidden")
+    debug = tmp_path / "inner"
+    subprocess.run(["objcopy", "--only-keep-debug", str(program), str(debug)], check=True)
+    subprocess.run(["strip", "--strip-debug", str(debug)], check=True)
+    subprocess.run(["xz", str(debug)], check=True)
+    subprocess.run(["strip", str(program)], check=True)
+    section = f".gnu_debugdata={debug}.xz"
+    subprocess.run(["objcopy", "--add-section", section, str(program)], check=True)
+    assert find(program, "hidden") == [whole]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("shop::Till::add", {"shop::Till::add(int, long)", "shop::Till::add(int)"}),
+        ("shop::*", {"shop::Till::add(int, long)", "shop::Till::add(int)"}),
+        ("_ZN4shop4Till3addEi", {"shop::Till::add(int)"}),
+        ("main", {"main"}),
+    ],
+)
+def test_cxx_functions_by_either_name(tmp_path: Path, pattern: str, expected: set[str]) -> None:
+    program = built(tmp_path, CXX, "till", compiler="g++")
+    assert set(labels(find(program, pattern))) == expected
+
+
+def test_names_that_are_not_there_are_answered_with_similar_ones() -> None:
+    with pytest.raises(NoSuchProbe, match="no function of .*libc.so.6 matches 'malloq'") as raised:
+        find("libc", "malloq")
+    assert "malloc" in raised.value.remedy
+
+
+def test_all_of_libc_is_what_readelf_says() -> None:
+    """Every function that programs can link with, and each place of libc once."""
+    path = find_file("libc").path_to_open
+    listed = subprocess.run(
+        ["readelf", "-sW", "--dyn-syms", path], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [row.split() for row in listed.splitlines()]
+    functions = {
+        (row[7].partition("@")[0], int(row[1], 16)): row[3]
+        for row in rows
+        if len(row) == 8 and row[3] in ("FUNC", "IFUNC") and row[6].isdigit()
+    }
+    assert len(functions) > 2000
+    found = user_functions.match(parse_pattern("libc:*"))
+    offsets = [place.address for place in found.places]
+    assert len(offsets) == len(set(offsets))
+    resolvers = {name for (name, _), kind in functions.items() if kind == "IFUNC"}
+    assert "strlen" in resolvers
+    assert resolvers <= set(found.refused[user_functions.CHOSEN])
+    choosing = {address for (_, address), kind in functions.items() if kind == "IFUNC"}
+    # In libc's file, addresses of code are offsets.
+    with_names = {address for _, address in functions} - choosing
+    assert with_names <= set(offsets)
+    assert not choosing & set(offsets)
+
+
+@pytest.mark.parametrize("name", ["malloc", "free", "read", "write", "mmap", "munmap", "open"])
+def test_functions_are_called_what_users_call_them(name: str) -> None:
+    assert f"libc:{name}" in {place.label for place in find("libc", "*")}
+
+
+def test_of_a_process(program: Path) -> None:
+    (mine,) = user_functions.find(parse_pattern("libc:malloc"), os.getpid())
+    assert mine.label == "libc:malloc"
+    with subprocess.Popen(["sleep", "100"]) as process:
+        try:
+            (place,) = user_functions.find(parse_pattern("c:malloc"), process.pid)
+        finally:
+            process.kill()
+    assert place == find("libc", "malloc")[0]
