@@ -14,6 +14,7 @@
 
 #include "filter.h"
 #include "pids.bpf.h"
+#include "probe.bpf.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -40,17 +41,15 @@ struct {
 /* Tests of the longest filter; set before loading. What no filter needs is not even verified. */
 const volatile __u32 longest_filter = 0;
 
-/* Values that could not be read, and were taken for 0 or no text. */
-__u64 faults = 0;
-
 static __always_inline const struct corelock_operand *operand_at(__u32 index)
 {
 	return bpf_map_lookup_elem(&operands, &index);
 }
 
+/* A value could not be read, and is taken for 0 or no text. */
 static __always_inline void count_fault(void)
 {
-	__sync_fetch_and_add(&faults, 1);
+	__sync_fetch_and_add(&state.faults, 1);
 }
 
 /* --- numbers -------------------------------------------------------------------- */

@@ -4,10 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#include <linux/membarrier.h>
 
 #include "options.h"
 #include "probes.h"
@@ -20,6 +17,7 @@
 
 static const struct probe_tool *const tools[] = {
 	[CORELOCK_TOOL_COUNT] = &count_tool,
+	[CORELOCK_TOOL_HIST] = &hist_tool,
 };
 
 CORELOCK_EXPORT corelock_probes *corelock_probes_new(void)
@@ -173,6 +171,8 @@ CORELOCK_EXPORT int corelock_probes_attach(corelock_probes *probes, struct corel
 
 CORELOCK_EXPORT int corelock_probes_detach(corelock_probes *probes, uint64_t *end_ns)
 {
+	int error = 0;
+
 	/* The variable that ends it is shared memory, the links are not. */
 	if (probes->attached && probes->owner != getpid())
 		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0,
@@ -182,7 +182,7 @@ CORELOCK_EXPORT int corelock_probes_detach(corelock_probes *probes, uint64_t *en
 		__atomic_store_n(&probes->state->tracing, 0, __ATOMIC_SEQ_CST);
 		probes->end_ns = now_ns();
 		/* Programs that were running then have ended after this. */
-		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+		error = programs_wait(probes);
 		read_totals(probes, &probes->totals);
 		descriptors_close(&probes->links);
 		descriptors_close(&probes->copies);
@@ -190,7 +190,7 @@ CORELOCK_EXPORT int corelock_probes_detach(corelock_probes *probes, uint64_t *en
 	}
 	if (end_ns)
 		*end_ns = probes->end_ns;
-	return 0;
+	return error;
 }
 
 CORELOCK_EXPORT int corelock_probes_read_totals(corelock_probes *probes,

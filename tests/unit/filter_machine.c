@@ -26,6 +26,9 @@ typedef int64_t __s64;
 /* --- what the kernel has -------------------------------------------------------- */
 
 #define CORELOCK_PIDS_BPF_H
+#define CORELOCK_PROBE_BPF_H
+
+static struct corelock_probe_state state;
 
 /* Memory from an address on. Kernel memory is the context, too. */
 struct memory {
@@ -154,7 +157,7 @@ static void *bpf_map_lookup_elem(const void *map, const void *key)
 
 uint64_t machine_faults(void)
 {
-	return faults;
+	return state.faults;
 }
 
 uint64_t machine_number(uint32_t operand)
