@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 from corelock import _ffi
@@ -53,12 +53,19 @@ class Probes:
         return result
 
     def load(
-        self, tool: str, indices: int, *, pid: int = 0, self_pid: int = 0, cpu: Optional[int] = None
+        self,
+        tool: str,
+        indices: int,
+        *,
+        pid: int = 0,
+        self_pid: int = 0,
+        cpu: Optional[int] = None,
+        more: Optional[Mapping[str, Any]] = None,
     ) -> None:
         """Load the programs of a tool, by its name in ``enum corelock_tool``.
 
         ``pid`` is the process whose hits count (0: any), ``self_pid`` the one whose hits are left
-        out (0: none), ``cpu`` the only CPU.
+        out (0: none), ``cpu`` the only CPU, ``more`` the options that the tool has of its own.
         """
         options = {
             "size": self._ffi.sizeof("struct corelock_probe_options"),
@@ -67,6 +74,7 @@ class Probes:
             "self_pid": self_pid,
             "cpu": self._lib.CORELOCK_EVERY_CPU if cpu is None else cpu,
             "indices": indices,
+            **(more or {}),
         }
         raw = self._ffi.new("struct corelock_probe_options *", options)
         self._check(self._lib.corelock_probes_load(self._probes, raw))

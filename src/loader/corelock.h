@@ -576,10 +576,12 @@ int corelock_probes_read_histogram(corelock_probes *probes, uint32_t group, uint
 				   struct corelock_hist_reading *reading,
 				   struct corelock_bucket *buckets, uint32_t capacity);
 
-/* HIST: what came of the hits of an index; how many starts are still open, -1: not yet known. */
+/* HIST: what came of the hits of an index. */
 int corelock_probes_read_hist_counters(corelock_probes *probes, uint32_t index,
 				       struct corelock_hist_counters *counters);
-int64_t corelock_probes_open_starts(corelock_probes *probes);
+
+/* HIST: how many starts of a pair had no end before corelock_probes_detach. */
+int corelock_probes_count_open(corelock_probes *probes, uint32_t pair);
 
 /* COUNT: the hits of each index so far, as many as the option indices says. */
 int corelock_probes_read_counts(corelock_probes *probes, uint64_t *counts);

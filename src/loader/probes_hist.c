@@ -27,9 +27,8 @@ struct table {
 struct hist {
 	struct table tables[VISIBLE];
 	uint32_t cpus, groups, rows, chunks;
-	uint32_t values;     /* rows of a group */
-	uint32_t bank;	     /* that is being read */
-	int64_t open_starts; /* when it was detached; -1: it was not */
+	uint32_t values; /* rows of a group */
+	uint32_t bank;	 /* that is being read */
 };
 
 static int hist_load(void *skel)
@@ -139,7 +138,6 @@ static int hist_open(corelock_probes *probes)
 	if (!hist || !skel)
 		return probes_fail(probes, CORELOCK_E_LOAD, errno, "",
 				   "cannot open the BPF object");
-	hist->open_starts = -1;
 	probes->object = skel->obj;
 	probes->settings = (struct corelock_probe_settings *)&skel->rodata->settings;
 	probes->state = &skel->bss->state;
@@ -257,18 +255,6 @@ static void clear_bank(const corelock_probes *probes, uint32_t bank)
 	}
 }
 
-static int64_t count_starts(const corelock_probes *probes)
-{
-	const struct hist_bpf *skel = probes->skel;
-	uint8_t key[8 + CORELOCK_HIST_KEY_BYTES];
-	int fd = bpf_map__fd(skel->maps.starts);
-	int64_t count = 0;
-
-	for (void *before = NULL; !bpf_map_get_next_key(fd, before, key); before = key)
-		count++;
-	return count;
-}
-
 static int check_reading(corelock_probes *probes)
 {
 	if (probes->skel && probes->tool == &hist_tool)
@@ -290,8 +276,6 @@ CORELOCK_EXPORT int corelock_probes_take_histograms(corelock_probes *probes)
 	__atomic_store_n(&skel->bss->bank, !hist->bank, __ATOMIC_SEQ_CST);
 	if (probes->attached)
 		error = programs_wait(probes);
-	else if (hist->open_starts < 0)
-		hist->open_starts = count_starts(probes);
 	return error ?: (int)handed_out(&skel->data->next_group, hist->groups);
 }
 
@@ -398,10 +382,22 @@ CORELOCK_EXPORT int corelock_probes_read_hist_counters(corelock_probes *probes, 
 	return 0;
 }
 
-CORELOCK_EXPORT int64_t corelock_probes_open_starts(corelock_probes *probes)
+CORELOCK_EXPORT int corelock_probes_count_open(corelock_probes *probes, uint32_t pair)
 {
-	const struct hist *hist = probes->own;
-	int error = check_reading(probes);
+	struct hist_bpf *skel = probes->skel;
+	struct {
+		uint64_t pair;
+		uint8_t bytes[CORELOCK_HIST_KEY_BYTES];
+	} key;
+	int fd, count = 0, error = check_reading(probes);
 
-	return error ? error : hist->open_starts;
+	if (error)
+		return error;
+	if (!probes->end_ns)
+		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "",
+				   "what is open is counted after detach");
+	fd = bpf_map__fd(skel->maps.starts);
+	for (void *before = NULL; !bpf_map_get_next_key(fd, before, &key); before = &key)
+		count += key.pair == pair;
+	return count;
 }

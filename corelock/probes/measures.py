@@ -1,0 +1,298 @@
+"""What is counted of events: fields, and times between two events, by key. As plans of programs."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, NoReturn, Optional
+
+from corelock.errors import InvalidArgument
+from corelock.probes.filters import Test, compile_filter, pointed_text
+from corelock.probes.finding import Finder, Matched
+from corelock.probes.nearest import nearest
+from corelock.probes.operands import COMMON, Operand
+from corelock.probes.patterns import parse_pattern
+from corelock.probes.places import Candidate, Field
+from corelock.probes.tracepoints import no_field
+
+Role = Literal["FIELDS", "START", "END"]
+Unit = Literal["ns", "bytes", ""]
+
+#: Of one event, fields and parts of a key; the bytes of a key (``CORELOCK_HIST_*``).
+MOST_FIELDS, MOST_PARTS, KEY_BYTES = 8, 4, 96
+
+_NUMBER_BYTES = 8
+_TRACEPOINTS = ("t", "tracepoint")
+_EXAMPLE = "Write t:category:event:FIELD[,FIELD...], as t:kmem:kmalloc:bytes_alloc."
+_STR = re.compile(r"str\((\w+)\)")
+_NS = re.compile(r"(^|_)(ns|nsec|nsecs)$")
+_BYTES = re.compile(r"(^|_)n?bytes(_|$)")
+
+
+class Measure(NamedTuple):
+    """What a histogram is of: an event's field, or the time from the event ``start`` to it."""
+
+    event: str
+    field: str = ""
+    start: str = ""
+
+    @property
+    def unit(self) -> Unit:
+        """Of its numbers; "" where it is not certain."""
+        if self.start or _NS.search(self.field):
+            return "ns"
+        return "bytes" if _BYTES.search(self.field) else ""
+
+
+class Part(NamedTuple):
+    """A part of a key: how it is found, its type in C ("" of common ones), where its bytes are."""
+
+    name: str
+    operand: Operand
+    type: str = ""
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        """Its bytes in a key."""
+        return -(-self.operand.length // 8) * 8 if self.operand.is_text else _NUMBER_BYTES
+
+
+class EventPlan(NamedTuple):
+    """What a program does at one event. ``pair`` is the number of a start and its end."""
+
+    matched: Matched
+    candidate: Candidate
+    role: Role
+    measures: tuple[Measure, ...] = ()
+    values: tuple[Operand, ...] = ()
+    parts: tuple[Part, ...] = ()
+    marks: tuple[Part, ...] = ()
+    tests: tuple[Test, ...] = ()
+    pair: int = 0
+
+
+def plan(
+    finder: Finder,
+    fields: Sequence[str],
+    latencies: Sequence[tuple[str, str]],
+    *,
+    key: Sequence[str],
+    by: Sequence[str],
+    filter_: Optional[str],
+) -> tuple[EventPlan, ...]:
+    """Plans for ``t:category:event:FIELD,...`` and pairs of events.
+
+    Raises:
+        InvalidArgument: something cannot be meant, or there is no such field.
+        NoSuchProbe: there is no such event.
+        Unsupported, MissingPrivilege: tracefs cannot be read.
+    """
+    planner = _Planner(finder, by, filter_)
+    for text in fields:
+        planner.add_fields(text)
+    for pair, (start, end) in enumerate(latencies):
+        planner.add_pair(pair, start, end, key)
+    if not planner.plans:
+        raise InvalidArgument("nothing is named to be counted", _EXAMPLE)
+    return tuple(planner.plans.values())
+
+
+class _Event:
+    """The fields of one event."""
+
+    def __init__(self, label: str, fields: Sequence[Field]) -> None:
+        self.label = label
+        self._fields = {field.name: field for field in fields}
+
+    @property
+    def operands(self) -> dict[str, Operand]:
+        """Its own, by name."""
+        return {name: each.operand for name, each in self._fields.items() if each.operand}
+
+    def number(self, name: str) -> Operand:
+        """A field that is a number."""
+        operand = self._operand(self._fields, name)
+        if operand.is_text:
+            raise InvalidArgument(
+                f"{name} of {self.label} is a text ({self._fields[name].type}), and a histogram "
+                "is of numbers",
+                f"Use it as a key: --by {name}.",
+            )
+        return operand
+
+    def parts(self, names: Sequence[str], what: str) -> tuple[Part, ...]:
+        """Fields as parts of a key, and the names that all events have."""
+        if len(names) > MOST_PARTS:
+            raise InvalidArgument(
+                f"{what} {','.join(names)} has {len(names)} parts", f"{MOST_PARTS} is the most."
+            )
+        found = [self._part(name) for name in names]
+        needed = sum(part.size for part in found)
+        if needed > KEY_BYTES:
+            sizes = ", ".join(f"{part.name} {part.size}" for part in found)
+            raise InvalidArgument(
+                f"{what} {','.join(names)} takes {needed} bytes of {self.label} ({sizes}), and "
+                f"{KEY_BYTES} is the most",
+                "Leave one out.",
+            )
+        return _laid_out(found)
+
+    def _part(self, name: str) -> Part:
+        pointed = _STR.fullmatch(name)
+        known = {
+            **{common: Field(common, "", operand) for common, operand in COMMON.items()},
+            **self._fields,
+        }
+        if not pointed:
+            operand = self._operand(known, name)
+            return Part(name, operand, known[name].type)
+        text = pointed_text(self._operand(known, pointed[1]))
+        if text is None:
+            raise InvalidArgument(
+                f"{pointed[1]} of {self.label} is no address, as str() needs one",
+                f"Use it as it is: --by {pointed[1]}.",
+            )
+        return Part(name, text, known[pointed[1]].type)
+
+    def _operand(self, known: Mapping[str, Field], name: str) -> Operand:
+        if name not in known:
+            self._no_field(known, name)
+        field = known[name]
+        if field.operand is None:
+            raise InvalidArgument(
+                f"{name} of {self.label} cannot be had: {field.why}",
+                f"It is declared as {field.type} {name}. {self._there_are(known)}",
+            )
+        return field.operand
+
+    def _no_field(self, known: Mapping[str, Field], name: str) -> NoReturn:
+        why = no_field(name)
+        near = nearest(name, known)
+        meant = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise InvalidArgument(
+            f"{self.label} has no field {name!r}" + (f": {why}" if why else ""),
+            meant + self._there_are(known),
+        )
+
+    def _there_are(self, known: Mapping[str, Field]) -> str:
+        return f"There are: {', '.join(known)}."
+
+
+class _Planner:
+    """Plans by event: a program is attached to each once."""
+
+    def __init__(self, finder: Finder, by: Sequence[str], filter_: Optional[str]) -> None:
+        self._finder = finder
+        self._by = by
+        self._filter = filter_
+        self.plans: dict[str, EventPlan] = {}
+
+    def add_fields(self, text: str) -> None:
+        """Those of one argument, of each event that it matches."""
+        kind, *rest = text.split(":")
+        if kind not in _TRACEPOINTS or len(rest) not in (2, 3):
+            raise InvalidArgument(f"not fields of a tracepoint: {text!r}", _EXAMPLE)
+        matched = self._finder.find(parse_pattern(":".join([kind, *rest[:2]])))
+        names = rest[2].split(",") if len(rest) == 3 else []
+        for candidate in matched.candidates:
+            event = self._event(candidate)
+            if not all(names) or not names:
+                raise InvalidArgument(
+                    f"no field of {event.label} is named: {text!r}",
+                    f"Name some: t:{event.label}:FIELD. There are: {', '.join(event.operands)}.",
+                )
+            self._add_fields(matched, candidate, event, names)
+
+    def _add_fields(
+        self, matched: Matched, candidate: Candidate, event: _Event, names: Sequence[str]
+    ) -> None:
+        before = self.plans.get(event.label)
+        if before is None:
+            before = self._counting(EventPlan(matched, candidate, "FIELDS"), event)
+        measures, values = list(before.measures), list(before.values)
+        for name in names:
+            measure = Measure(event.label, name)
+            if measure not in measures:
+                measures.append(measure)
+                values.append(event.number(name))
+        if len(values) > MOST_FIELDS:
+            raise InvalidArgument(
+                f"{len(values)} fields of {event.label} are named",
+                f"{MOST_FIELDS} is the most: count the others in another run.",
+            )
+        self.plans[event.label] = before._replace(measures=tuple(measures), values=tuple(values))
+
+    def add_pair(self, pair: int, start: str, end: str, key: Sequence[str]) -> None:
+        """The times from one event to another."""
+        begins, ends = self._only(start), self._only(end)
+        first, last = self._event(begins.candidates[0]), self._event(ends.candidates[0])
+        if first.label == last.label:
+            raise InvalidArgument(
+                f"--latency begins and ends with {first.label}", "Name two different events."
+            )
+        marks = list(zip(first.parts(key, "--key"), last.parts(key, "--key")))
+        fitted = [_fitted(*both) for both in marks]
+        of_start = _laid_out([x for x, _ in fitted])
+        self._add(EventPlan(begins, begins.candidates[0], "START", marks=of_start, pair=pair))
+        plan = EventPlan(
+            ends,
+            ends.candidates[0],
+            "END",
+            (Measure(last.label, start=first.label),),
+            marks=_laid_out([x for _, x in fitted]),
+            pair=pair,
+        )
+        self._add(self._counting(plan, last))
+
+    def _add(self, plan: EventPlan) -> None:
+        label = plan.candidate.place.label
+        if label in self.plans:
+            raise InvalidArgument(
+                f"{label} is named twice, and once it is in a --latency",
+                "Run corelock hist twice, at the same time.",
+            )
+        self.plans[label] = plan
+
+    def _counting(self, plan: EventPlan, event: _Event) -> EventPlan:
+        tests = compile_filter(self._filter, event.operands) if self._filter is not None else ()
+        return plan._replace(parts=event.parts(self._by, "--by"), tests=tests)
+
+    def _only(self, text: str) -> Matched:
+        pattern = parse_pattern(text)
+        if pattern.kind != "TRACEPOINT":
+            raise InvalidArgument(f"not a tracepoint: {text!r}", "Write t:category:event.")
+        matched = self._finder.find(pattern)
+        if len(matched.candidates) != 1:
+            raise InvalidArgument(
+                f"{text} matches {len(matched.candidates)} events", "Name one event."
+            )
+        return matched
+
+    def _event(self, candidate: Candidate) -> _Event:
+        label = candidate.place.label
+        category, _, event = label.partition(":")
+        return _Event(label, self._finder.tracepoints.fields(category, event))
+
+
+def _laid_out(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Parts one behind the other."""
+    ends = itertools.accumulate(part.size for part in parts)
+    return tuple(part._replace(offset=end - part.size) for part, end in zip(parts, ends))
+
+
+def _fitted(start: Part, end: Part) -> tuple[Part, Part]:
+    """Parts of a start's key and of its end's, so that equal values are equal bytes."""
+    one, other = start.operand, end.operand
+    if one.is_text != other.is_text:
+        raise InvalidArgument(
+            f"{start.name} is a text of one of the two events only",
+            "A key is of fields that both have, and that are the same in both.",
+        )
+    if one.is_text:
+        length = min(one.length, other.length)
+        one, other = one._replace(length=length), other._replace(length=length)
+    elif one.size == other.size:
+        other = other._replace(signed=one.signed)
+    return start._replace(operand=one), end._replace(operand=other)
