@@ -24,7 +24,9 @@ if TYPE_CHECKING:
         NoSuchTarget,
         Unsupported,
     )
+    from corelock.distribution import Bucket, Distribution
     from corelock.histogram import Histogram
+    from corelock.histograms import Histograms
     from corelock.locks import (
         Holder,
         HoldersSnapshot,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         SeenLock,
         Waiter,
     )
+    from corelock.measured import HistogramsSnapshot, Measured
     from corelock.model import Accounting, Cgroup, Row, SlowEvent, Snapshot, Times
     from corelock.recordblocks import RecordingResult
     from corelock.recorder import Recorder, record
@@ -42,10 +45,10 @@ if TYPE_CHECKING:
     from corelock.tracer import Tracer
 
 __all__ = [
-    "Accounting", "AsyncTracer", "Blame", "Cgroup", "Charge", "Check", "CommandError",
-    "Contention", "CorelockError", "Diagnosis", "Histogram", "Holder", "HoldWatch", "HolderSampler",
+    "Accounting", "AsyncTracer", "Blame", "Bucket", "Cgroup", "Charge", "Check", "CommandError",
+    "Contention", "CorelockError", "Diagnosis", "Distribution", "Histogram", "Histograms", "HistogramsSnapshot", "Holder", "HoldWatch", "HolderSampler",
     "HoldersSnapshot", "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread",
-    "MissingPrivilege", "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording",
+    "Measured", "MissingPrivilege", "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording",
     "RecordingResult", "Row", "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported",
     "Waiter", "doctor", "holders", "open_recording", "record",
 ]  # fmt: skip
@@ -60,10 +63,13 @@ _NAMES = {
         "CommandError", "CorelockError", "InvalidArgument", "LibraryError", "LoadError",
         "MissingPrivilege", "NoSuchTarget", "Unsupported",
     ),
+    "distribution": ("Bucket", "Distribution"),
     "histogram": ("Histogram",),
+    "histograms": ("Histograms",),
     "locks": (
         "Holder", "HoldersSnapshot", "LockState", "LockThread", "Process", "SeenLock", "Waiter",
     ),
+    "measured": ("HistogramsSnapshot", "Measured"),
     "model": ("Accounting", "Cgroup", "Row", "SlowEvent", "Snapshot", "Times"),
     "recordblocks": ("RecordingResult",),
     "recorder": ("Recorder", "record"),

@@ -8,10 +8,8 @@ from typing import NamedTuple, Optional, Union
 from corelock._native.probes import Probes
 from corelock._native.tables import Tables
 from corelock.distribution import Bucket, Distribution, Linear, in_order, signed_bounds
+from corelock.measured import Key
 from corelock.probes.measures import EventPlan, Part
-
-#: One value for each part of a key: a number or a text.
-Key = tuple[Union[int, str], ...]
 
 _WORD = 1 << 64
 _THREAD_BYTES = 8
