@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from corelock.blame import Blame, Charge, Contention
     from corelock.checks import doctor
     from corelock.diagnosis import Check, Diagnosis
+    from corelock.distribution import Bucket, Distribution
     from corelock.errors import (
         CommandError,
         CorelockError,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         NoSuchTarget,
         Unsupported,
     )
-    from corelock.distribution import Bucket, Distribution
     from corelock.histogram import Histogram
     from corelock.histograms import Histograms
     from corelock.locks import (
@@ -46,9 +46,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accounting", "AsyncTracer", "Blame", "Bucket", "Cgroup", "Charge", "Check", "CommandError",
-    "Contention", "CorelockError", "Diagnosis", "Distribution", "Histogram", "Histograms", "HistogramsSnapshot", "Holder", "HoldWatch", "HolderSampler",
-    "HoldersSnapshot", "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread",
-    "Measured", "MissingPrivilege", "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording",
+    "Contention", "CorelockError", "Diagnosis", "Distribution", "Histogram", "Histograms",
+    "HistogramsSnapshot", "Holder", "HoldWatch", "HolderSampler", "HoldersSnapshot",
+    "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread", "Measured",
+    "MissingPrivilege", "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording",
     "RecordingResult", "Row", "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported",
     "Waiter", "doctor", "holders", "open_recording", "record",
 ]  # fmt: skip

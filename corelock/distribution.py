@@ -10,7 +10,8 @@ from typing import NamedTuple, Optional
 from corelock.histogram import bucket_bounds, nearest_ranks
 
 
-class Bucket(NamedTuple):
+@dataclass(frozen=True)
+class Bucket:
     """``count`` whole numbers from ``low`` on that are below ``high``; None: there is no bound."""
 
     low: Optional[int]
@@ -59,8 +60,8 @@ class Distribution:
     def plus(self, other: Distribution) -> Distribution:
         """Both together. Their buckets are of one kind."""
         counts: Counter[tuple[Optional[int], Optional[int]]] = Counter()
-        for low, high, count in (*self.buckets, *other.buckets):
-            counts[low, high] += count
+        for bucket in (*self.buckets, *other.buckets):
+            counts[bucket.low, bucket.high] += bucket.count
         return Distribution(
             in_order(Bucket(*bounds, count) for bounds, count in counts.items()),
             self.sum + other.sum,

@@ -59,9 +59,7 @@ class HistProbes(Probes):
             "max_starts": max_starts,
         }
         if linear is not None:
-            options.update(
-                linear_step=linear.step, linear_low=linear.low, linear_high=linear.high
-            )
+            options.update(linear_step=linear.step, linear_low=linear.low, linear_high=linear.high)
         raw = self._ffi.new("struct corelock_hist_options *", options)
         self.load(
             "HIST",

@@ -65,15 +65,22 @@ class HistOptions(ProbeOptions):
 @click.command("hist")
 @click.argument("fields", nargs=-1, metavar="[t:CATEGORY:EVENT:FIELD[,FIELD...]]...")
 @click.option(
-    "--latency", nargs=2, multiple=True, metavar="START END",
+    "--latency",
+    nargs=2,
+    multiple=True,
+    metavar="START END",
     help="Times from one tracepoint to another (t:category:event).",
 )
 @click.option(
-    "--key", callback=_names, metavar="FIELD[,...]",
+    "--key",
+    callback=_names,
+    metavar="FIELD[,...]",
     help="What tells which END belongs to which START; both have it (default: the thread).",
 )
 @click.option(
-    "--by", callback=_names, metavar="NAME[,...]",
+    "--by",
+    callback=_names,
+    metavar="NAME[,...]",
     help="A histogram for each comm, pid, tid, cpu, FIELD, or text at an address, str(FIELD).",
 )
 @click.option(
@@ -87,12 +94,21 @@ class HistOptions(ProbeOptions):
 @interval_option
 @duration_option
 @click.option(
-    "-n", "--top", type=click.IntRange(min=0), default=10, metavar="N", show_default=True,
+    "-n",
+    "--top",
+    type=click.IntRange(min=0),
+    default=10,
+    metavar="N",
+    show_default=True,
     help="Keys shown, those with the most events; 0: all.",
 )
 @click.option(
-    "--max-keys", type=click.IntRange(min=1, max=MOST_KEYS), default=MAX_KEYS, metavar="N",
-    show_default=True, help="Room for so many keys.",
+    "--max-keys",
+    type=click.IntRange(min=1, max=MOST_KEYS),
+    default=MAX_KEYS,
+    metavar="N",
+    show_default=True,
+    help="Room for so many keys.",
 )
 @click.option("-T", "--timestamp", is_flag=True, help="The time of day above what is printed.")
 @json_option("; with -i one for each, and one of the whole")

@@ -72,7 +72,7 @@ def _distribution_fields(distribution: Distribution) -> dict[str, Any]:
         "min": distribution.min,
         "max": distribution.max,
         "lost": distribution.lost,
-        "buckets": [bucket._asdict() for bucket in distribution.buckets],
+        "buckets": [asdict(bucket) for bucket in distribution.buckets],
     }
 
 

@@ -39,7 +39,8 @@ def distributions(snapshot: HistogramsSnapshot, top: int, linear: bool) -> Itera
             yield ""
         rest = len(measured.histograms) - len(shown)
         if rest:
-            yield f"... and {rest:,} more key{'s' * (rest != 1)} of {title(measured.measure)} (use -n)"
+            more = f"... and {rest:,} more key{'s' * (rest != 1)}"
+            yield f"{more} of {title(measured.measure)} (use -n)"
             yield ""
     yield from accounting(snapshot.measures)
 
@@ -80,9 +81,9 @@ def _histogram(measure: Measure, distribution: Distribution, linear: bool) -> It
 
 def _octave_rows(distribution: Distribution) -> list[tuple[str, int]]:
     counts = by_power_of_two(
-        ((low if low >= 0 else high - 1), count)
-        for low, high, count in distribution.buckets
-        if low is not None and high is not None
+        (each.low if each.low >= 0 else each.high - 1, each.count)
+        for each in distribution.buckets
+        if each.low is not None and each.high is not None
     )
     return power_rows(counts)
 
@@ -91,7 +92,8 @@ def _linear_rows(buckets: Sequence[Bucket]) -> list[tuple[str, int]]:
     """The empty ones in between, too."""
     rows: list[tuple[str, int]] = []
     last: Optional[int] = None
-    for low, high, count in buckets:
+    for bucket in buckets:
+        low, high, count = bucket.low, bucket.high, bucket.count
         if low is None:
             rows.append((f"(..., {high})", count))
         else:
@@ -141,9 +143,7 @@ def accounting(measures: Sequence[Measured]) -> Iterator[str]:
             yield f"UNBALANCED: {one.unaccounted:,} events of {name} are not accounted for"
 
 
-def _equation(
-    name: str, what: str, total: int, parts: Sequence[tuple[int, str]]
-) -> Iterator[str]:
+def _equation(name: str, what: str, total: int, parts: Sequence[tuple[int, str]]) -> Iterator[str]:
     first, *others = parts
     words = [f"{first[0]:,} {first[1]}", *(f"{n:,} {word}" for n, word in others if n)]
     pieces = [f"{name}: {total:,} {what}{'s' * (total != 1)} =", words[0]]

@@ -38,7 +38,7 @@ def counts_by_power(histogram: Histogram) -> dict[int, int]:
 
 
 def bars(rows: Sequence[tuple[str, int]]) -> Iterator[str]:
-    """A line for each of these bounds and counts, in 80 columns; of many empty ones, one for all."""
+    """A line of 80 columns for each of these bounds and counts; for many empty ones, one."""
     most = max(count for _, count in rows)
     room = max([_BOUNDS_WIDTH, *(len(bounds) + 1 for bounds, _ in rows)])
     width = _BAR_WIDTH + _BOUNDS_WIDTH - room
