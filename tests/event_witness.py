@@ -46,7 +46,7 @@ class _Format:
         values: dict[str, Value] = {}
         for declared, offset, size, signed in self._fields:
             at = position + int(offset)
-            field = re.sub(r"\[.*", "", declared).split()[-1].lstrip("*")
+            field = re.sub(r"\[[^]]*\]$", "", declared).split()[-1].lstrip("*")
             if declared.startswith("__data_loc char[]"):
                 (where,) = struct.unpack_from("<I", page, at)
                 start = position + (where & 0xFFFF)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -148,9 +149,7 @@ def test_fields_of_all_sizes_and_signs() -> None:
 
 def test_keys() -> None:
     run = Run(f"t:{EXIT}:ret", by=("comm", "tid", "cpu", "pid"))
-    expected = by_key(
-        run.of(EXIT), "ret", lambda x: (run.tids[x.tid], x.tid, x.cpu, run.pid)
-    )
+    expected = by_key(run.of(EXIT), "ret", lambda x: (run.tids[x.tid], x.tid, x.cpu, run.pid))
     assert {key[0] for key in expected} == set(event_workload.THREADS)
     assert_same(only(run.snapshot, "ret"), expected)
 
@@ -169,11 +168,10 @@ FILTERS: list[tuple[str, Callable[[Record, str], bool]]] = [
     ('comm == "saw" || count == 0', lambda x, comm: comm == "saw" or x["count"] == 0),
     ('!(comm != "axe") && pos >= -4K', lambda x, c: c == "axe" and signed(x, "pos") >= -4096),
     ("count & 4", lambda x, comm: bool(x["count"] & 4)),
-    ("pos > 1000000000000000000000 || count < 8", lambda x, comm: x["count"] < 8),
 ]
 
 
-@pytest.mark.parametrize(("text", "accepts"), FILTERS[:-1], ids=lambda x: x if x is str else "")
+@pytest.mark.parametrize(("text", "accepts"), FILTERS, ids=[text for text, _ in FILTERS])
 def test_filters(text: str, accepts: Callable[[Record, str], bool]) -> None:
     run = Run(f"t:{ENTER}:pos", by=("comm",), filter=text)
     accepted = [x for x in run.of(ENTER) if accepts(x, run.tids[x.tid])]
@@ -210,9 +208,10 @@ def test_one_cpu() -> None:
 
 def test_intervals_add_up() -> None:
     with Workload("", command=[sys.executable, "-m", "tests.event_workload"]) as workload:
-        with corelock.Histograms(
-            f"t:{ENTER}:pos", pid=workload.pid, by=("tid",)
-        ) as made, taking_all_the_time(made) as taken:
+        with (
+            corelock.Histograms(f"t:{ENTER}:pos", pid=workload.pid, by=("tid",)) as made,
+            taking_all_the_time(made) as taken,
+        ):
             workload.run()
         workload.finish()
     whole, *intervals = taken
@@ -227,7 +226,9 @@ def test_intervals_add_up() -> None:
             assert distribution.min is not None and distribution.max is not None
             assert first.low <= distribution.min and distribution.max < last.high
     for key, distribution in whole.measures[0].histograms.items():
-        parts = [x.measures[0].histograms[key] for x in intervals if key in x.measures[0].histograms]
+        parts = [
+            x.measures[0].histograms[key] for x in intervals if key in x.measures[0].histograms
+        ]
         assert sum(part.sum for part in parts) == distribution.sum
         assert min(part.min for part in parts if part.min is not None) == distribution.min
 
@@ -235,8 +236,6 @@ def test_intervals_add_up() -> None:
 @contextmanager
 def taking_all_the_time(made: corelock.Histograms) -> Iterator[list[HistogramsSnapshot]]:
     """Intervals while something else runs; afterwards the whole, and then all of them."""
-    import threading
-
     taken: list[HistogramsSnapshot] = []
     ended = threading.Event()
 
