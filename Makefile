@@ -28,7 +28,8 @@ BUILD_PACKAGES := clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev gcc libc6-
 	linux-libc-dev python3-venv
 BENCH_PACKAGES := bpftrace linux-perf
 TEST_PACKAGES := binutils chromium chromium-driver default-jdk-headless gcc-aarch64-linux-gnu \
-	gdb golang-go libc6-dbg libc6-dev-arm64-cross postgresql prometheus qemu-user tmux
+	gdb golang-go libc6-dbg libc6-dev-arm64-cross postgresql prometheus qemu-user \
+	systemtap-sdt-dev tmux
 # The schema that files for speedscope are judged by, and the viewer itself.
 SPEEDSCOPE := speedscope@1.25.0
 VM_PACKAGES := cpio gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm qemu-system-x86
@@ -52,7 +53,7 @@ LIB_OBJECTS := $(patsubst src/loader/%.c,$(BUILD)/%.o,$(wildcard src/loader/*.c)
 WORKLOADS := $(patsubst tests/workloads/%.c,$(BUILD)/workloads/%,$(wildcard tests/workloads/*.c))
 
 # Statically linked, for guests (tests/vm).
-GUEST_WORKLOADS := fork_large lock_chain mprotect_large smaps_reader storm
+GUEST_WORKLOADS := fork_large known_calls lock_chain mprotect_large smaps_reader storm
 GUEST_MACHINES := x86_64 $(if $(KERNELS),$(if $(findstring arm64,$(KERNELS)),aarch64),aarch64)
 GUEST_PROGRAMS := $(foreach machine,$(GUEST_MACHINES), \
 	$(patsubst %,$(BUILD)/vm/$(machine)/%,$(GUEST_WORKLOADS) drain))
@@ -186,6 +187,13 @@ $(BUILD)/workloads/%: tests/workloads/%.c tests/workloads/workload.h $(BUILD)/.p
 		| $(BUILD)/workloads
 	$(call say,CC,$<)$(CC) $(WORKLOAD_FLAGS) $< -o $@
 
+# Static probes are made by a header of their own. Who may not install it can build all the rest.
+$(BUILD)/workloads/known_calls: $(BUILD)/.sdt_packages
+
+$(BUILD)/.sdt_packages: tools/packages.sh Makefile | $(BUILD)
+	$(Q)if sh tools/packages.sh systemtap-sdt-dev; then touch $@; \
+		else [ "$$CORELOCK_KERNEL_TESTS" != 1 ]; fi
+
 # As programs are compiled by default.
 $(BUILD)/workloads/call_chain $(BUILD)/workloads/two_callers: WORKLOAD_FLAGS := -O2 -g -fomit-frame-pointer -pthread $(WARNINGS)
 
@@ -202,6 +210,13 @@ $(BUILD)/vm/$(1)/drain: tests/vm/guest/drain.c $(BUILD)/.vm_packages
 	$$(Q)mkdir -p $$(@D)
 	$$(call say,CC,$$@)$(1)-linux-gnu-gcc -static $(WORKLOAD_FLAGS) $$< -o $$@
 endef
+# Its macros are the same on all machines, and Debian has them in a folder of one.
+$(BUILD)/sdt/sys: $(BUILD)/.sdt_packages
+	$(Q)mkdir -p $@ && ln -sf /usr/include/$$(gcc -dumpmachine)/sys/sdt*.h $@/ && touch $@
+
+$(foreach machine,x86_64 aarch64,$(BUILD)/vm/$(machine)/known_calls): $(BUILD)/sdt/sys
+$(foreach machine,x86_64 aarch64,$(BUILD)/vm/$(machine)/known_calls): WORKLOAD_FLAGS += -I$(BUILD)/sdt
+
 $(foreach machine,x86_64 aarch64,$(eval $(call guest_programs,$(machine))))
 
 $(BUILD)/floor: bench/floor.c $(BUILD)/floor.skel.h

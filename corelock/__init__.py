@@ -11,8 +11,10 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from corelock.aio import AsyncTracer
+    from corelock.attaching import Coverage
     from corelock.blame import Blame, Charge, Contention
     from corelock.checks import doctor
+    from corelock.counter import HitCounter, Hits
     from corelock.diagnosis import Check, Diagnosis
     from corelock.distribution import Bucket, Distribution
     from corelock.errors import (
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         LibraryError,
         LoadError,
         MissingPrivilege,
+        NoSuchProbe,
         NoSuchTarget,
         Unsupported,
     )
@@ -46,23 +49,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accounting", "AsyncTracer", "Blame", "Bucket", "Cgroup", "Charge", "Check", "CommandError",
-    "Contention", "CorelockError", "Diagnosis", "Distribution", "Histogram", "Histograms",
-    "HistogramsSnapshot", "Holder", "HoldWatch", "HolderSampler", "HoldersSnapshot",
-    "InvalidArgument", "LibraryError", "LoadError", "LockState", "LockThread", "Measured",
-    "MissingPrivilege", "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording",
-    "RecordingResult", "Row", "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported",
-    "Waiter", "doctor", "holders", "open_recording", "record",
+    "Contention", "CorelockError", "Coverage", "Diagnosis", "Distribution", "Histogram",
+    "Histograms", "HistogramsSnapshot", "HitCounter", "Hits", "Holder", "HolderSampler",
+    "HoldersSnapshot", "HoldWatch", "InvalidArgument", "LibraryError", "LoadError", "LockState",
+    "LockThread", "Measured", "MissingPrivilege", "NoSuchProbe", "NoSuchTarget", "NotARecording",
+    "Process", "Recorder", "Recording", "RecordingResult", "Row", "SeenLock", "SlowEvent",
+    "Snapshot", "Times", "Tracer", "Unsupported", "Waiter", "doctor", "holders", "open_recording",
+    "record",
 ]  # fmt: skip
 
 #: By module, what is imported from it on first use: nobody pays for what they do not need.
 _NAMES = {
     "aio": ("AsyncTracer",),
     "blame": ("Blame", "Charge", "Contention"),
+    "attaching": ("Coverage",),
     "checks": ("doctor",),
+    "counter": ("HitCounter", "Hits"),
     "diagnosis": ("Check", "Diagnosis"),
     "errors": (
         "CommandError", "CorelockError", "InvalidArgument", "LibraryError", "LoadError",
-        "MissingPrivilege", "NoSuchTarget", "Unsupported",
+        "MissingPrivilege", "NoSuchProbe", "NoSuchTarget", "Unsupported",
     ),
     "distribution": ("Bucket", "Distribution"),
     "histogram": ("Histogram",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,13 +35,15 @@ class Coverage:
     """What of the patterns is attached to, and how; labels of the rest by reason.
 
     ``ways`` counts places by how they are attached. ``incomplete`` are labels of which a part
-    could not be attached: their numbers would be too small, so they have none.
+    could not be attached: their numbers would be too small, so they have none. ``attach_ns``
+    is how long it took to attach.
     """
 
     labels: tuple[str, ...]
     ways: Mapping[str, int]
     refused: Mapping[str, tuple[str, ...]]
     incomplete: frozenset[str]
+    attach_ns: int
 
     @property
     def refused_count(self) -> int:
@@ -96,6 +99,7 @@ def attach(
         CorelockError: the kernel refused all.
     """
     candidates = [each for one in matched for each in one.candidates]
+    before_ns = time.monotonic_ns()
     start_ns, results = probes.attach(candidates, indices)
     became = dict(zip(candidates, results))
     for one in matched:
@@ -116,6 +120,7 @@ def attach(
         ways,
         {reason: tuple(labels) for reason, labels in refused.items()},
         frozenset(failed & attached.keys()),
+        start_ns - before_ns,
     )
 
 

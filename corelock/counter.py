@@ -85,7 +85,11 @@ class HitCounter:
         self._probes: Optional[Probes] = None
         self._indices: dict[str, int] = {}
         self._start_ns = 0
-        self._end_ns = 0
+        self._entered = False
+        self._stopped: Optional[Hits] = None
+        #: Whether the kernel counts all hits that it keeps from programs; once entered.
+        self.counts_missed = True
+        #: What is attached to, and how; once entered.
         self.coverage: Optional[Coverage] = None
 
     def match(self) -> list[Matched]:
@@ -100,12 +104,15 @@ class HitCounter:
             probe.close()
 
     def __enter__(self) -> HitCounter:
-        if self._probes is not None:
+        if self._entered:
             raise InvalidArgument("this counter was entered before", "Make another one.")
-        matched = self.match()
-        self._indices = {label: index for index, label in enumerate(labels_of(matched))}
+        self._entered = True
         self._probes = probes = Probes()
         try:
+            # What is lacking for everything, before what is lacking for some of it.
+            probes.check()
+            matched = self.match()
+            self._indices = {label: index for index, label in enumerate(labels_of(matched))}
             own = os.getpid()
             probes.load(
                 "COUNT",
@@ -114,12 +121,12 @@ class HitCounter:
                 self_pid=0 if self._pid == own else own,
                 cpu=self._cpu,
             )
-            indices = [
-                self._indices[each.place.label] for one in matched for each in one.candidates
-            ]
+            candidates = [each for one in matched for each in one.candidates]
+            indices = [self._indices[each.place.label] for each in candidates]
             self._start_ns, self.coverage = attach(probes, matched, indices)
+            self.counts_missed = probes.totals().counts_missed
         except BaseException:
-            probes.close()
+            self.close()
             raise
         return self
 
@@ -132,34 +139,37 @@ class HitCounter:
         self.close()
 
     def close(self) -> None:
-        """Detach and free; nothing can be read afterwards. Repeating it does nothing."""
-        if self._probes is not None:
-            self._probes.close()
+        """Detach and free; only what :meth:`stop` found can be asked for afterwards."""
+        probes, self._probes = self._probes, None
+        if probes is not None:
+            probes.close()
 
     def read(self) -> Hits:
         """What has been counted so far."""
-        assert self._probes is not None and self.coverage is not None
-        totals, counts = self._probes.totals(), self._probes.counts()
-        end_ns = self._end_ns or time.monotonic_ns()
+        return self._stopped or self._read(time.monotonic_ns())
+
+    def stop(self) -> Hits:
+        """Stop counting and detach; what was counted in all. May be repeated."""
+        if self._stopped is None:
+            self._stopped = self._read(self._open().detach())
+        return self._stopped
+
+    def _read(self, end_ns: int) -> Hits:
+        probes, coverage = self._open(), self.coverage
+        assert coverage is not None
+        counts, totals = probes.counts(), probes.totals()
         return Hits(
             self._start_ns,
             end_ns - self._start_ns,
-            {label: counts[self._indices[label]] for label in self.coverage.labels},
+            {label: counts[self._indices[label]] for label in coverage.labels},
             totals.self_hits,
             totals.missed,
         )
 
-    def stop(self) -> Hits:
-        """Stop counting and detach; what was counted in all. May be repeated."""
-        assert self._probes is not None
-        self._end_ns = self._probes.detach()
-        return self.read()
-
-    @property
-    def counts_missed(self) -> bool:
-        """Whether the kernel counts all hits that it keeps from programs."""
-        assert self._probes is not None
-        return self._probes.totals().counts_missed
+    def _open(self) -> Probes:
+        if self._probes is None:
+            raise InvalidArgument("this counter is not open", "Use it as a context manager.")
+        return self._probes
 
 
 def check_cpu(cpu: Optional[int]) -> None:

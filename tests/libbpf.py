@@ -122,9 +122,9 @@ class BpfObject:
         self._done(libbpf.bpf_map__lookup_elem(table, key, 4, value, len(value), 0))
         return bytes(ffi.buffer(value))
 
-    def variable(self, name: str) -> int:
-        """A global variable's value."""
-        offset, size = self._variables[name]
+    def variable(self, name: str, at: int = 0, size: int = 4) -> int:
+        """A global variable's value, or that of a member of it."""
+        offset = self._variables[name][0] + at
         return int.from_bytes(self.get(".bss", 0)[offset : offset + size], "little")
 
     def set_variable(self, name: str, value: int) -> None:

@@ -52,6 +52,10 @@ class Probes:
             raise exception_of(self._ffi, self._lib.corelock_probes_last_error(self._probes))
         return result
 
+    def check(self) -> None:
+        """Raise unless the caller may load and attach programs at all."""
+        self._check(self._lib.corelock_probes_check(self._probes))
+
     def load(
         self,
         tool: str,

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "hist": ("hist", "Histograms of tracepoints' fields, and of times between tracepoints."),
     "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
     "holders": ("holders", "Who holds mmap_lock now, and who waits for it."),
+    "list": ("list_probes", "What can be probed: tracepoints, functions, static probes."),
     "record": ("record", "Every wait and hold of mmap_lock into a file, for reports."),
     "report": ("report", "What recordings say, as text or for other tools."),
     "top": ("top", "Waits and holds of mmap_lock as they happen, on the screen."),

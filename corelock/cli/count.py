@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager, closing
 from typing import Any, Optional, TextIO
 
@@ -26,6 +27,7 @@ from corelock.cli.run import Output
 from corelock.counter import HitCounter, Hits
 from corelock.model import Host
 from corelock.probes.finding import labels_of
+from corelock.render.units import duration
 
 
 @click.command("count")
@@ -116,7 +118,7 @@ class _Run(ProbeRun):
 
     def announce(self) -> None:
         count = len(self.coverage().labels)
-        self.say(f"Counting {count:,} probe{'s' * (count != 1)}{self.where}.{self.ending}")
+        self.say(f"Tracing {count:,} probe{'s' * (count != 1)}{self.where}.{self.ending}")
         if not self._counter.counts_missed and self.coverage().ways.keys() - {"FENTRY", "RAW_TP"}:
             self.say(
                 "corelock: this kernel does not count the hits that it drops while another tracing"
@@ -127,7 +129,10 @@ class _Run(ProbeRun):
         self._print_interval(self._counter.read())
 
     def finish(self, number: int) -> None:
+        before_ns = time.monotonic_ns()
         hits = self._counter.stop()
+        if self.probe_options.verbose:
+            self.say(f"corelock: detached in {duration(time.monotonic_ns() - before_ns)}")
         if not self.probe_options.interval:
             self._print(hits)
             return

@@ -28,6 +28,7 @@ from corelock.cli.run import Watch, interruptible
 from corelock.errors import CorelockError
 from corelock.model import Target
 from corelock.render.text import flow
+from corelock.render.units import duration
 
 #: Of what could not be attached, how many names are said with -v for each reason.
 _NAMED = 200
@@ -151,8 +152,8 @@ class ProbeRun(ABC):
         stack.enter_context(closing(lifetime))
         lifetime.check()
         stack.enter_context(self.session())
-        self._say_coverage(self.coverage())
         self.announce()
+        self._say_coverage(self.coverage())
         self.watch = Watch(self.wake_fd(), self.take, lifetime, stop_fd)
         number = self.watch.intervals(
             options.interval or math.inf, options.duration or math.inf, self.end_interval
@@ -164,7 +165,7 @@ class ProbeRun(ABC):
         options = self.probe_options
         if options.verbose:
             words = ", ".join(f"{n:,} by {WAYS[way]}" for way, n in coverage.ways.items())
-            self.say(f"corelock: attached to {words}")
+            self.say(f"corelock: attached to {words}, in {duration(coverage.attach_ns)}")
             for line in refusals(coverage.refused):
                 self.say(line)
         elif coverage.refused_count:

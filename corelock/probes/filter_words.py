@@ -45,15 +45,19 @@ def fail(text: str, position: int, problem: str, remedy: str = "") -> NoReturn:
     Raises:
         InvalidArgument: always.
     """
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    line = _printable(text)
     first = max(0, min(position - _SHOWN_COLUMNS // 2, len(line) - _SHOWN_COLUMNS))
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in line[first:position])
     raise InvalidArgument(
-        f"cannot use the filter: {problem}\n"
+        f"cannot use the filter: {_printable(problem)}\n"
         f"    {line[first : first + _SHOWN_COLUMNS].rstrip()}\n"
         f"    {' ' * (position - first + wide)}^",
         remedy or 'Filters look like this: length > 4K && (flags & 0x10 || comm != "qemu").',
     )
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def words(text: str) -> Iterator[Word]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, NoReturn, Optional, Union
 
 from corelock.probes import filter_syntax as syntax
 from corelock.probes.filter_words import fail
+from corelock.probes.nearest import nearest
 from corelock.probes.operands import COMMON, TEXT_BYTES, Operand
 
 #: Of one filter, at most (``CORELOCK_TESTS``).
@@ -195,7 +195,7 @@ class _Compiler:
 
     def _field(self, name: syntax.Name) -> Operand:
         if name.name not in self._fields:
-            near = difflib.get_close_matches(name.name, self._fields, n=3)
+            near = nearest(name.name, self._fields)
             meant = f"Did you mean {' or '.join(near)}? " if near else ""
             self._fail(
                 name.position,

@@ -97,8 +97,14 @@ class Finder:
 
     def _functions_of(self, pattern: Pattern, whole: bool) -> Matched:
         found = self.functions.find(pattern)
-        doubtful = [(place, doubt) for doubt, those in found.doubtful.items() for place in those]
-        places = [*((place, "") for place in found.places), *doubtful]
+        refused = dict(found.refused)
+        places = [(place, "") for place in found.places]
+        for doubt, those in found.doubtful.items():
+            # A wildcard means thousands that ftrace does not have: each would be one kprobe.
+            if doubt == NOTRACE and not whole:
+                refused[doubt] = tuple(dict.fromkeys(place.label for place in those))
+            else:
+                places += ((place, doubt) for place in those)
         # BTF has the kernel's own functions by name: of several, the first.
         names = Counter(place.name for place, _ in places)
         candidates = []
@@ -107,7 +113,7 @@ class Finder:
             if names[place.name] > 1 or place.label != place.name:
                 ways = tuple(way for way in ways if way != "FENTRY")
             candidates.append(Candidate(place, ways, doubt))
-        return Matched(pattern, tuple(candidates), dict(found.refused), whole)
+        return Matched(pattern, tuple(candidates), refused, whole)
 
     @cached_property
     def functions(self) -> KernelFunctions:

@@ -110,7 +110,11 @@ class KernelFunctions:
         exact = pattern.name.exact
         seen: set[int] = set()
         for address, name, module in self._functions:
-            if not (name in exact if exact is not None else pattern.name.matches(name)):
+            if exact is not None:
+                if name not in exact:
+                    continue
+            # A rare part of a function is none: whoever means it spells it out.
+            elif not pattern.name.matches(name) or _COLD.search(name):
                 continue
             if pattern.group != ANY and not pattern.group.matches(module or "vmlinux"):
                 continue

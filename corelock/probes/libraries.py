@@ -14,7 +14,7 @@ from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional, TypeVar
 from corelock import target
 from corelock.errors import InvalidArgument, UnusableFile
 from corelock.probes.nearest import nearest
-from corelock.probes.process_files import files_of, in_root, path_of_program, root_of
+from corelock.probes.process_files import MappedFile, files_of, in_root, program_of, root_of
 from corelock.symbolize.elf import BadElf
 from corelock.symbolize.files import open_regular, why
 from corelock.symbolize.patience import Patience, TimedOut
@@ -176,9 +176,9 @@ def _of_process(name: str, pid: int, lock_is_held: Optional[LockIsHeld]) -> Foun
     if "/" in name:
         own = in_root(root, os.path.abspath(name))
         return Found(root + own, short_name(own), own, root)
-    program = path_of_program(pid)
-    if is_called(program, name):
-        return Found(f"/proc/{pid}/exe", short_name(program), program, root)
+    program = program_of(pid, root)
+    if is_called(program.own_path, name):
+        return _of_mapped(program)
     mapped = files_of(pid, root, lock_is_held)
     found = [each for each in mapped if is_called(each.own_path, name)]
     if len(found) > 1:
@@ -188,14 +188,18 @@ def _of_process(name: str, pid: int, lock_is_held: Optional[LockIsHeld]) -> Foun
         near = nearest(name, (short_name(each.own_path) for each in mapped))
         raise UnusableFile(
             f"process {pid} has mapped no file that is called {name!r}",
-            _did_you_mean(near, f"Its program is {short_name(program)}."),
+            _did_you_mean(near, f"Its program is {short_name(program.own_path)}."),
         )
     if found[0].problem:
         raise UnusableFile(
             f"cannot use {found[0].own_path} of process {pid}: {found[0].problem}",
             "Restart the process, so that it maps the file that is there now.",
         )
-    return Found(found[0].path_to_open, short_name(found[0].own_path), found[0].own_path, root)
+    return _of_mapped(found[0])
+
+
+def _of_mapped(file: MappedFile) -> Found:
+    return Found(file.path_to_open, short_name(file.own_path), file.own_path, file.root)
 
 
 def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> list[Found]:
@@ -205,12 +209,8 @@ def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> list[Found
         UnusableFile, NoSuchTarget, MissingPrivilege: as of :func:`find_file`.
     """
     target.check_process(pid)
-    root = root_of(pid)
-    return [
-        Found(each.path_to_open, short_name(each.own_path), each.own_path, root)
-        for each in files_of(pid, root, lock_is_held)
-        if not each.problem
-    ]
+    mapped = files_of(pid, root_of(pid), lock_is_held)
+    return [_of_mapped(each) for each in mapped if not each.problem]
 
 
 def _ambiguous(name: str, paths: Iterable[str], remedy: str) -> NoReturn:

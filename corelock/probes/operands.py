@@ -26,7 +26,8 @@ class Operand(NamedTuple):
     """A number or a text. Members are as of ``struct corelock_operand`` in ``src/abi``, whose
     ``index`` and the like are ``added``.
 
-    ``offset`` is in what the program is given: an event's record, or ``struct pt_regs``.
+    ``offset`` is in what the program is given: an event's record, or ``struct pt_regs``; in
+    memory, that of the register with the address, or NO_REGISTER.
     ``words`` is the text of a constant one, ``length`` the room for any text.
     """
 

@@ -123,7 +123,7 @@ def _tracepoint(text: str, rest: list[str], regex: bool) -> Pattern:
 
 def _static(text: str, rest: list[str], regex: bool) -> Pattern:
     if not 2 <= len(rest) <= 3:
-        _refuse(text, "a static probe is a file and a name: u:libc:setjmp, or u:libc:libc:setjmp")
+        _refuse(text, "a static probe is a file and a name: u:postgres:query__start")
     provider = _names(text, rest[1], "provider", regex) if len(rest) == 3 else ANY
     return Pattern(text, "STATIC", _names(text, rest[-1], "probe", regex), rest[0], provider)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
+from functools import partial
 from typing import Callable, NamedTuple, Optional
 
 from corelock.errors import MissingPrivilege, NoSuchTarget, UnusableFile
@@ -15,6 +17,7 @@ from corelock.symbolize.process import look_at
 _PROC = "/proc"
 _MOST_LINKS = 40
 _PRIVILEGE = "Run as root, or with CAP_SYS_PTRACE."
+_DELETED = " (deleted)"
 #: File systems that hang do so forever.
 _TIMEOUT_S = 10.0
 _TRY_AGAIN = "Try again, or give the file's path."
@@ -24,11 +27,12 @@ _patience = Patience(_TIMEOUT_S)
 
 
 class MappedFile(NamedTuple):
-    """A file as its process names it, how to open it, and why that cannot be, or ""."""
+    """A file: what it is called below ``root``, how to open it, and why that cannot be, or ""."""
 
     own_path: str
     path_to_open: str
-    problem: str
+    root: str
+    problem: str = ""
 
 
 def root_of(pid: int) -> str:
@@ -73,23 +77,29 @@ def in_root(root: str, path: str) -> str:
     return own
 
 
-def path_of_program(pid: int) -> str:
-    """What the program of a process is called, as it sees it.
+def program_of(pid: int, root: str) -> MappedFile:
+    """The program of a process: by its name if that still leads to it, so that a place has one
+    name only, else by ``exe``.
 
     Raises:
         MissingPrivilege: we may not know.
         NoSuchTarget: it has gone.
     """
+    exe = f"{_PROC}/{pid}/exe"
     try:
         # Looked up under RCU, without the lock.
-        path = os.readlink(f"{_PROC}/{pid}/exe")
+        path = os.readlink(exe)
     except PermissionError:
         message = f"the files of process {pid} are not ours to look at"
         raise MissingPrivilege(message, _PRIVILEGE) from None
     except OSError:
         raise NoSuchTarget(f"process {pid} has exited", "Trace a living process.") from None
-    suffix = " (deleted)"
-    return path[: -len(suffix)] if path.endswith(suffix) else path
+    own = path[: -len(_DELETED)] if path.endswith(_DELETED) else path
+    for below in dict.fromkeys((root, "")):
+        with suppress(OSError, TimedOut):
+            if _patience.call(pid, partial(os.path.samefile, below + own, exe)):
+                return MappedFile(own, below + own, below)
+    return MappedFile(own, exe, root)
 
 
 def files_of(
@@ -134,13 +144,17 @@ def _ask_the_kernel(pid: int) -> bool:
 
 
 def _opened(pid: int, root: str, region: Region) -> MappedFile:
-    """By its name, if that still is the file that was mapped; by ``exe`` if it is the program."""
+    """By its name, if that still is the file that was mapped; by ``exe`` if it is the program.
+
+    What is below our own root is shown to us by our name of it, even if the process has another
+    root (chroot).
+    """
     own = os.path.join(os.path.dirname(region.path), region.module)
     reason = DELETED if region.deleted else ""
-    for path in (root + own, f"{_PROC}/{pid}/exe"):
+    for below, path in ((root, root + own), ("", own), (root, f"{_PROC}/{pid}/exe")):
         try:
             if is_mapped_in(os.stat(path), region):
-                return MappedFile(own, path, "")
+                return MappedFile(own, path, below)
         except OSError as error:
             reason = reason or error.strerror or str(error)
-    return MappedFile(own, "", reason or "the file of that name is another one now")
+    return MappedFile(own, "", root, reason or "the file of that name is another one now")

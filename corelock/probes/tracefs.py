@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 from types import TracebackType
-from typing import Optional, Union
+from typing import Optional
 
+from corelock._native.mounts import mount_detached
 from corelock.errors import MissingPrivilege, Unsupported
 from corelock.target import PROC
-
-# Numbers that all architectures share, and flags, as of <linux/mount.h>.
-_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
-_CLOEXEC = 1
-_CONFIG_CREATE = 6
-_NOSUID_NODEV_NOEXEC = 0x2 | 0x4 | 0x8
 
 #: What lets one read files of tracefs.
 READABLE = "Run as root, with CAP_DAC_READ_SEARCH, or have it mounted with gid= of your group."
@@ -97,7 +91,7 @@ def _open(kind: str, paths: list[str]) -> Folder:
         except OSError:
             continue
     try:
-        return Folder(_mount_detached(kind))
+        return Folder(mount_detached(kind))
     except OSError:
         if denied is not None:
             raise denied from None
@@ -110,31 +104,9 @@ def _mounted(kind: str) -> list[str]:
         lines = (PROC / "self" / "mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return []
-    # Blanks and the like in names are written as \\040.
+    # Blanks and the like in names are written as \040.
     return [
         re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split()[4])
         for line in lines
         if line.partition(" - ")[2].startswith(f"{kind} ")
     ]
-
-
-def _mount_detached(kind: str) -> int:
-    """A descriptor of its root; nobody else sees it, and it ends with the descriptor."""
-    context = _call(_FSOPEN, ctypes.c_char_p(kind.encode()), _CLOEXEC)
-    try:
-        _call(_FSCONFIG, context, _CONFIG_CREATE, None, None, 0)
-        return _call(_FSMOUNT, context, _CLOEXEC, _NOSUID_NODEV_NOEXEC)
-    finally:
-        os.close(context)
-
-
-def _call(number: int, *arguments: Union[int, ctypes.c_char_p, None]) -> int:
-    syscall = ctypes.CDLL(None, use_errno=True).syscall
-    syscall.restype = ctypes.c_long
-    # As wide as registers: an int would leave their upper halves as they are.
-    words = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
-    result = syscall(ctypes.c_long(number), *words)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return int(result)

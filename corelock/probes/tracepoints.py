@@ -101,7 +101,8 @@ class Tracepoints:
                 map(":".join, self.all),
                 "See corelock list 't:*:*' for all.",
             )
-        return parse_format(self._read(f"events/{category}/{event}/format"))
+        fields = parse_format(self._read(f"events/{category}/{event}/format"))
+        return tuple(map(_argument, fields)) if category == "syscalls" else fields
 
     @cached_property
     def all(self) -> tuple[tuple[str, str], ...]:
@@ -141,6 +142,14 @@ class Tracepoints:
                 "An event that has just been removed is like that; or the kernel has none "
                 "(CONFIG_EVENT_TRACING).",
             ) from None
+
+
+def _argument(field: Field) -> Field:
+    """Newer kernels add the texts that arguments point to, behind what BPF programs are given."""
+    if field.operand is None or field.operand.text == "NONE":
+        return field
+    pointer = field.name.removeprefix("__").removesuffix("_val")
+    return Field(field.name, field.type, None, f"programs are not given it: use str({pointer})")
 
 
 def parse_format(text: str) -> tuple[Field, ...]:

@@ -17,6 +17,8 @@ from corelock.symbolize.table import FUNCTIONS, RESOLVERS
 #: Why a function that is chosen at run time is not counted.
 CHOSEN = "chosen when the program starts (GNU_IFUNC)"
 _MOST_NAMED = 6
+#: What glibc 2.34 and newer have in libc, and empty libraries of these names besides.
+_EMPTIED = frozenset({"libpthread", "libdl", "librt", "libutil", "libanl"})
 
 
 class Function(NamedTuple):
@@ -136,11 +138,11 @@ def _none(pattern: Pattern, found: Found, functions: Functions, chosen: Sequence
             f"{chosen[0]} of {where} is {CHOSEN}: calls do not go there",
             _implementations(found, functions, chosen[0]),
         )
-    otherwise = (
-        "Only names that linking needs are left in it: install its debug symbols."
-        if functions.stripped
-        else f"corelock list '{pattern.library}:*' has what there is."
-    )
+    otherwise = f"corelock list '{pattern.library}:*' has what there is."
+    if functions.stripped:
+        otherwise = "Only names that linking needs are left in it: install its debug symbols."
+    if found.shown_name in _EMPTIED:
+        otherwise = f"glibc 2.34 and newer have its functions in libc: libc:{pattern.name.text}"
     names = {each.name for each in functions.known} | functions.chosen
     wanted = pattern.name.core
     raise no_such_probe(

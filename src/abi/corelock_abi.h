@@ -434,7 +434,7 @@ struct corelock_operand {
 	uint16_t source;   /* enum corelock_source */
 	uint16_t text;	   /* enum corelock_text */
 	uint16_t offset;   /* of the number; in memory, of the register that has the address */
-	uint16_t index;	   /* in memory: of the register that is added, or CORELOCK_NO_REGISTER */
+	uint16_t index;	   /* in memory: of the register that is added; each may be NO_REGISTER */
 	uint8_t size;	   /* of the number: 1, 2, 4 or 8 */
 	uint8_t is_signed;
 	uint8_t index_size; /* how many of the added register's bytes count */

@@ -46,7 +46,7 @@ static __always_inline const struct corelock_operand *operand_at(__u32 index)
 	return bpf_map_lookup_elem(&operands, &index);
 }
 
-/* A value could not be read, and is taken for 0 or no text. */
+/* A value that could not be read: 0, or no text, is taken for it. */
 static __always_inline void count_fault(void)
 {
 	__sync_fetch_and_add(&state.faults, 1);
@@ -72,16 +72,20 @@ static __always_inline __u64 read_context(void *ctx, __u16 offset, __u8 size)
 	return number;
 }
 
+static __always_inline __u64 read_register(void *ctx, __u16 offset)
+{
+	return offset == CORELOCK_NO_REGISTER ? 0 : read_context(ctx, offset, 8);
+}
+
 static __always_inline __u64 read_memory(void *ctx, const struct corelock_operand *operand)
 {
-	__u64 address = operand->constant + read_context(ctx, operand->offset, 8);
+	__u64 address = operand->constant + read_register(ctx, operand->offset);
 	__u64 number = 0;
 	__u8 size = operand->size;
 
-	if (operand->index != CORELOCK_NO_REGISTER)
-		address += low_bytes(read_context(ctx, operand->index, 8), operand->index_size,
-				     operand->index_signed)
-			   << (operand->index_shift & 63);
+	address += low_bytes(read_register(ctx, operand->index), operand->index_size,
+			     operand->index_signed)
+		   << (operand->index_shift & 63);
 	if (size > sizeof(number) || bpf_probe_read_user(&number, size, (void *)address))
 		count_fault();
 	return number;

@@ -134,12 +134,12 @@ struct corelock_probe_options {
 struct corelock_place {
 	const char *name; /* of the kernel's function; of the tracepoint; of the file */
 	uint64_t address; /* of the function, 0: by its name; id of the event; offset in the file */
-	uint64_t semaphore; /* offset in the file of what enables a static probe, 0: none */
-	uint32_t kind;	    /* enum corelock_place_kind */
-	uint32_t index;	    /* what its hits count as; several places may have the same */
-	uint32_t ways;	    /* that may be tried: 1 << enum corelock_way of each */
-	uint32_t way;	   /* set by corelock_probes_attach: enum corelock_way */
-	int32_t sys_errno; /* likewise: 0, or why it was not */
+	uint64_t semaphore;   /* offset in the file of what enables a static probe, 0: none */
+	uint32_t kind;	      /* enum corelock_place_kind */
+	uint32_t index;	      /* what its hits count as; several places may have the same */
+	uint32_t ways;	      /* that may be tried: 1 << enum corelock_way of each */
+	uint32_t way;	      /* set by corelock_probes_attach: enum corelock_way */
+	int32_t sys_errno;    /* likewise: 0, or why it was not */
 	uint32_t function_id; /* the library's own */
 };
 
@@ -485,6 +485,12 @@ void corelock_look_at_host(corelock_session *session, struct corelock_host *host
 int corelock_take_locks(uint32_t times);
 
 /*
+ * The root of a filesystem such as tracefs, mounted for the caller alone and for as long as the
+ * descriptor is open; or -errno. Takes CAP_SYS_ADMIN.
+ */
+int corelock_mount_detached(const char *filesystem);
+
+/*
  * Who holds which mmap_lock now, without tracing:
  *
  *   corelock_holders_new -> corelock_holders_load
@@ -544,6 +550,9 @@ int corelock_holders_is_held(corelock_holders *holders, uint32_t pid);
 corelock_probes *corelock_probes_new(void);
 void corelock_probes_free(corelock_probes *probes);
 const struct corelock_error *corelock_probes_last_error(const corelock_probes *probes);
+
+/* Whether the caller may load and attach programs at all. */
+int corelock_probes_check(corelock_probes *probes);
 
 /* Checks the options and loads the tool's programs. Once; after a failure only free. */
 int corelock_probes_load(corelock_probes *probes, const struct corelock_probe_options *options);

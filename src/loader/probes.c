@@ -59,6 +59,11 @@ corelock_probes_last_error(const corelock_probes *probes)
 	return &probes->error;
 }
 
+CORELOCK_EXPORT int corelock_probes_check(corelock_probes *probes)
+{
+	return capabilities_check(&probes->failure);
+}
+
 static int take_options(corelock_probes *probes, const struct corelock_probe_options *given)
 {
 	struct corelock_probe_options *options = &probes->options;
@@ -83,7 +88,7 @@ static int load_tool(corelock_probes *probes)
 	uint32_t ids[PID_IDS] = {probes->options.target_pid, probes->options.self_pid};
 	uint32_t host_ids[PID_IDS];
 	struct bpf_program *multi;
-	int error = capabilities_check(&probes->failure)
+	int error = corelock_probes_check(probes)
 			    ?: pids_look_up(&probes->failure, &probes->pids, ids, host_ids);
 
 	if (error)

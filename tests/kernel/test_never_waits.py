@@ -7,6 +7,8 @@ import json
 import pytest
 
 from corelock import HolderSampler
+from corelock.errors import UnusableFile
+from corelock.probes.libraries import find_file
 from tests.cli.command import Corelock
 from tests.locks import let_queue, queue_length
 from tests.witness import Ftrace
@@ -58,6 +60,24 @@ def test_waits_that_do_not_end_are_not_passed_over() -> None:
         chain.finish()
     assert "STILL WAITING: 2, in no number here" in result.out
     assert "no lock was waited for" not in result.out
+
+
+def test_finding_what_to_probe() -> None:
+    """A library of a process that may not be asked for its mappings now."""
+    with Workload("lock_chain", "write", "w") as chain, HolderSampler() as sampler:
+        with Ftrace() as ftrace:
+            chain.run()
+            let_queue(chain, sampler, 1)
+            with pytest.raises(UnusableFile, match="its mmap_lock is held"):
+                find_file("libc", chain.pid)
+            # Its own program is had without asking.
+            assert find_file("lock_chain", chain.pid).shown_name == "lock_chain"
+            assert queue_length(sampler, chain.pid) == 1
+            events = ftrace.stop()
+            assert ftrace.lost == 0
+        chain.finish()
+    mms = {event.mm for event in events if event.tid in chain.extra}
+    assert len({event.tid for event in events if event.mm in mms}) == 2
 
 
 def test_holders() -> None:

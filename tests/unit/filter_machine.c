@@ -99,8 +99,8 @@ static long bpf_probe_read_user(void *to, __u32 size, const void *from)
 static long copy_text(char *to, __u32 size, __u64 from, bool of_user)
 {
 	for (__u32 at = 0; at < size; at++) {
-		const uint8_t *byte = of_user ? readable(&user, from + at, 1)
-					      : readable_by_kernel(from + at, 1);
+		const uint8_t *byte =
+			of_user ? readable(&user, from + at, 1) : readable_by_kernel(from + at, 1);
 
 		if (!byte) {
 			memset(to, 0, size);
@@ -136,7 +136,7 @@ static long bpf_get_current_comm(void *to, __u32 size)
 
 /* --- the maps ------------------------------------------------------------------- */
 
-#define ROOM 128
+#define ROOM 256
 
 struct corelock_operand operand_table[ROOM];
 struct corelock_test test_table[ROOM];

@@ -12,8 +12,9 @@ from cffi import FFI
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from corelock._native.tables import Tables
 from corelock.probes import filters
-from corelock.probes.operands import COMMON, TEXT_BYTES, Index, Operand
+from corelock.probes.operands import COMMON, NO_REGISTER, TEXT_BYTES, Index, Operand
 from tests import host
 from tests.filter_expressions import (
     EDGES,
@@ -28,7 +29,6 @@ from tests.filter_expressions import (
     numbers_within,
     within,
 )
-from tests.operands import tables
 from tools import generate_ffi
 
 ffi = FFI()
@@ -40,9 +40,9 @@ extern struct memory user, kernel;
 extern uint8_t context[256];
 extern uint32_t task_pid, task_tid, task_cpu;
 extern char task_comm[16];
-extern struct corelock_operand operand_table[128];
-extern struct corelock_test test_table[128];
-extern char text_table[8192];
+extern struct corelock_operand operand_table[256];
+extern struct corelock_test test_table[256];
+extern char text_table[16384];
 uint64_t machine_faults(void);
 uint64_t machine_number(uint32_t operand);
 void machine_text(uint32_t operand, char *text);
@@ -75,29 +75,42 @@ class Machine:
         lib.task_pid, lib.task_tid, lib.task_cpu = task.pid, task.tid, task.cpu
         ffi.buffer(lib.task_comm)[:] = task.comm.ljust(16, b"\0")
 
-    def put(self, operands: list[Operand], *compiled: tuple[filters.Test, ...]) -> None:
-        lib, made = self.library, tables(ffi, self.library, operands, compiled)
-        ffi.memmove(lib.operand_table, made.operands, ffi.sizeof(made.operands))
-        ffi.memmove(lib.test_table, made.tests, ffi.sizeof(made.tests))
-        ffi.memmove(lib.text_table, b"".join(made.texts), TEXT_BYTES * len(made.texts))
+    def put(self, *operands: Operand) -> list[int]:
+        """Make tables of these; their places."""
+        tables = Tables(ffi, self.library)
+        places = [tables.operand(operand) for operand in operands]
+        self._fill(tables)
+        return places
+
+    def put_filters(self, *compiled: tuple[filters.Test, ...]) -> list[int]:
+        """Make tables of filters; where each begins."""
+        tables = Tables(ffi, self.library)
+        firsts = [tables.filter(tests) for tests in compiled]
+        self._fill(tables)
+        return firsts
+
+    def _fill(self, tables: Tables) -> None:
+        options = tables.options()
+        for name in "operand", "test", "text":
+            table = getattr(self.library, f"{name}_table")
+            content = bytes(ffi.buffer(options[f"{name}s"]))
+            assert len(content) <= ffi.sizeof(table)
+            ffi.memmove(table, content, len(content))
 
     def number(self, operand: Operand) -> int:
         """With the sign that the operand has."""
-        self.put([operand])
-        pattern = int(self.library.machine_number(0))
+        pattern = int(self.library.machine_number(*self.put(operand)))
         return pattern - 2**64 if operand.signed and pattern >> 63 else pattern
 
     def text(self, operand: Operand) -> bytes:
         """All bytes of it."""
-        self.put([operand])
         text = ffi.new("char[]", TEXT_BYTES)
-        self.library.machine_text(0, text)
+        self.library.machine_text(*self.put(operand), text)
         return bytes(ffi.buffer(text))
 
     def accepts(self, text: str, fields: dict[str, Operand]) -> bool:
         tests = filters.compile_filter(text, fields)
-        self.put([], tests)
-        return bool(self.library.machine_accepts(0, len(tests)))
+        return bool(self.library.machine_accepts(*self.put_filters(tests), len(tests)))
 
     @property
     def faults(self) -> int:
@@ -176,6 +189,13 @@ def test_memory_below_a_register(machine: Machine) -> None:
     machine.set((USER + 8).to_bytes(8, "little"), user=b"\xfe\xff\xff\xff" + bytes(8))
     found = machine.number(Operand("MEMORY", offset=0, size=4, signed=True, constant=-8))
     assert found == -2
+
+
+def test_memory_without_a_register_for_its_address(machine: Machine) -> None:
+    machine.set((3).to_bytes(8, "little"), user=bytes(range(100)))
+    address = Operand("MEMORY", offset=NO_REGISTER, size=1, constant=USER + 4)
+    assert machine.number(address) == 4
+    assert machine.number(address._replace(added=Index(0, shift=3))) == 4 + 3 * 8
 
 
 def test_what_a_task_is(machine: Machine) -> None:
@@ -279,20 +299,16 @@ def test_one_table_has_many_filters(
     machine: Machine, several: list[Expression], event: Event
 ) -> None:
     compiled = [filters.compile_filter(one.text, FIELDS) for one in several]
-    if 2 * sum(map(len, compiled)) > 128:
-        compiled, several = compiled[:1], several[:1]
     machine.set(event.record, event.user, task=event.task)
-    machine.put([], *compiled)
-    first, longest = 0, max(map(len, compiled))
-    for one, tests in zip(several, compiled):
+    longest = max(map(len, compiled))
+    for one, first in zip(several, machine.put_filters(*compiled)):
         assert machine.library.machine_accepts(first, longest) == one.holds(event)
-        first += len(tests)
 
 
 def test_without_a_filter_everything_is_accepted(machine: Machine) -> None:
     machine.set(b"")
     never = filters.compile_filter("u8 != u8", FIELDS)
-    machine.put([], never)
+    assert machine.put_filters(never) == [0]
     assert not machine.library.machine_accepts(0, 1)
     assert machine.library.machine_accepts(machine.library.CORELOCK_NO_FILTER, 1)
     assert machine.library.machine_accepts(0, 0)

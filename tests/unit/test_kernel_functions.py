@@ -110,10 +110,15 @@ EVERY = [
     "weak_one", "shrink.part.0", "ext4_sync [ext4]", "type_show [ext4]",
 ]  # fmt: skip
 REFUSED = {
-    COLD: ("vfs_read.cold",),
     INIT: ("vfs_caches_init",),
     NOINSTR: ("asm_exc_page_fault", "get_stack_info_noinstr"),
 }
+
+
+def test_a_rare_part_is_one_to_who_spells_it_out(kernel: Kernel) -> None:
+    found = kernel.find("vfs_read.cold")
+    assert (found.places, found.refused) == ((), {COLD: ("vfs_read.cold",)})
+    assert not kernel.find("vfs_*").refused.keys() & {COLD}
 
 
 def test_functions_alone_are_found(kernel: Kernel) -> None:

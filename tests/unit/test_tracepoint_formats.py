@@ -286,7 +286,7 @@ def test_a_mount_elsewhere_is_found(tmp_path: Path) -> None:
     script = (
         'mount -t tracefs none "$1" && umount -q /sys/kernel/tracing; '
         'exec "$2" -c "from corelock.probes import tracefs as t; '
-        "t._mount_detached = None; print(t._mounted('tracefs')); "
+        "t.mount_detached = None; print(t._mounted('tracefs')); "
         "print(len(t.open_tracefs().read('available_events')) > 1000)\""
     )
     run = subprocess.run(
@@ -303,7 +303,7 @@ def refused_mount(kind: str) -> int:
 def test_none_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracefs_module, "_mounted", lambda kind: [])
     monkeypatch.setattr(tracefs_module, "_BELOW_DEBUGFS", "/nowhere")
-    monkeypatch.setattr(tracefs_module, "_mount_detached", refused_mount)
+    monkeypatch.setattr(tracefs_module, "mount_detached", refused_mount)
     with pytest.raises(Unsupported, match="not mounted, and cannot be: Operation not") as error:
         open_tracefs()
     assert "mount -t tracefs" in error.value.remedy

@@ -13,7 +13,7 @@ import pytest
 
 from corelock.errors import InvalidArgument, NoSuchProbe, UnusableFile
 from corelock.probes import usdt
-from corelock.probes.libraries import Found, find_file
+from corelock.probes.libraries import Found, find_file, host_libraries
 from corelock.probes.operands import Operand
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.usdt import StaticProbe, static_probes
@@ -156,12 +156,18 @@ def test_a_program_for_arm64(tmp_path: Path, flags: tuple[str, ...]) -> None:
         usdt.find(parse_pattern(f"u:{program}:sold"))
 
 
-@pytest.mark.parametrize("name", ["libstdc++", "postgres", "libpython3.11", "ld.gold"])
+def files_with_probes() -> list[str]:
+    """Of this host: PostgreSQL's and Java's are what the other tests trace, too."""
+    patterns = ("postgresql/*/bin/postgres", "jvm/*/lib/server/libjvm.so")
+    known = [str(path) for pattern in patterns for path in Path("/usr/lib").glob(pattern)]
+    cc1 = subprocess.run(["gcc", "-print-prog-name=cc1"], capture_output=True, text=True)
+    python = [path for path in host_libraries() if "/libpython3" in path]
+    return [*known, *python[:1], cc1.stdout.strip(), "libstdc++", "ld.gold"]
+
+
+@pytest.mark.parametrize("name", files_with_probes())
 def test_files_of_this_host(name: str) -> None:
-    paths = [Path("/usr/lib/postgresql").glob("*/bin/postgres")] if name == "postgres" else []
-    known = [path for each in paths for path in each]
-    path = known[-1] if known else Path(find_file(name).path_to_open)
-    probes = check(path)
+    probes = check(Path(find_file(name).path_to_open))
     assert probes
     # All of these can be read: gcc's printing of integers.
     assert [field.why for probe in probes for field in probe.arguments if field.why] == []

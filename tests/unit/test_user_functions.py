@@ -165,6 +165,13 @@ def test_names_that_are_not_there_are_answered_with_similar_ones() -> None:
     assert "malloc" in raised.value.remedy
 
 
+def test_functions_that_have_moved_to_libc() -> None:
+    assert labels(find("libc", "pthread_create")) == ["pthread_create"]
+    with pytest.raises(NoSuchProbe) as raised:
+        find("pthread", "pthread_create")
+    assert "libc:pthread_create" in raised.value.remedy
+
+
 def test_all_of_libc_is_what_readelf_says() -> None:
     """Every function that programs can link with, and each place of libc once."""
     path = find_file("libc").path_to_open

@@ -150,7 +150,7 @@ def boot(kernel: Kernel, checks: Sequence[str], timeout_s: float = TIMEOUT_S) ->
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     initrd = place / "initrd"
-    _make_initrd(initrd, kernel.architecture, files)
+    _make_initrd(initrd, kernel.architecture, files, checks)
     console, results = place / _CONSOLE, place / _RESULTS
     command = [
         *machine.qemu, *_CLOCK, "-accel", "tcg", "-smp", str(kernel.cpus), "-m", str(_MEMORY_MIB),
@@ -158,9 +158,8 @@ def boot(kernel: Kernel, checks: Sequence[str], timeout_s: float = TIMEOUT_S) ->
         "-serial", f"file:{console}",
         *_results_port(kernel.architecture, results),
         "-kernel", str(_vmlinuz(files)), "-initrd", str(initrd),
-        # After "--" come the arguments of init.
         "-append", f"console={machine.console} panic=-1 loglevel=5 "
-        f"RESULTS=/dev/{machine.results} -- {' '.join(checks)}",
+        f"RESULTS=/dev/{machine.results}",
     ]  # fmt: skip
     since_s = time.monotonic()
     failure = _run(command, timeout_s)
@@ -259,7 +258,9 @@ def _vmlinuz(files: Path) -> Path:
     return found[0]
 
 
-def _make_initrd(initrd: Path, architecture: str, kernel_files: Path) -> None:
+def _make_initrd(
+    initrd: Path, architecture: str, kernel_files: Path, checks: Sequence[str]
+) -> None:
     """busybox, the C library of the floor, the portable file, and the programs of the checks."""
     machine = MACHINES[architecture]
     tree = initrd.with_name("tree")
@@ -272,6 +273,8 @@ def _make_initrd(initrd: Path, architecture: str, kernel_files: Path) -> None:
     if (libc / "lib64").exists():
         shutil.copytree(libc / "lib64", tree / "lib64", symlinks=True)
     shutil.copytree(ROOT / "tests" / "vm" / "guest", tree / "guest")
+    # The kernel takes 32 arguments for init, and there are more checks.
+    (tree / "guest" / "wanted").write_text("".join(f"{check}\n" for check in checks))
     shutil.copytree(BUILD / machine.name, tree / "programs")
     (tree / "bin").mkdir()
     (tree / "modules").mkdir()

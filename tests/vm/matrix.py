@@ -21,6 +21,7 @@ import pytest
 import corelock
 from corelock.histogram import Histogram
 from corelock.model import Row, Times
+from corelock.probes.kernel_functions import BLACKLISTED, INIT, NOINSTR, NOTRACE
 from corelock.tracer import ATTACH
 from tests.blame_witness import Due, blame
 from tests.cli.command import Result
@@ -61,7 +62,12 @@ CHECKS = [
     *(f"holders:{mode}" for mode in MODES),
     *(f"target:{kind}:{way}:{STORM}" for way in WAYS for kind in TARGETS),
     *(f"namespace:{way}:{STORM}" for way in WAYS),
+    "count",
+    "many",
 ]
+
+#: Why functions cannot be probed, as far as it is known before it is tried.
+FORESEEN = (INIT, NOINSTR, NOTRACE, BLACKLISTED)
 
 #: Of what is due to a holder, how much must have been charged to it where waits are long, and
 #: how much, of all that is due, may have been charged without being due where they are short.
@@ -502,3 +508,45 @@ def test_a_check_that_fails_has_failed(guests: Any) -> None:
     assert booted.failure is None
     with pytest.raises(pytest.fail.Exception, match="no_such_check went wrong"):
         check_of(booted, "no_such_check")
+
+
+#: What check_count of the guest counts, and how often known_calls:500:2 comes by.
+KNOWN_COUNTS = {
+    "null_lseek": 1000,
+    "known_calls:known_function": 1000,
+    "known_calls:known_calls:turn": 1000,
+    "known_calls:known_calls:place": 1000,
+    "syscalls:sys_enter_lseek": 1000,
+    "sched:sched_process_exit": 3,
+}
+
+
+@pytest.mark.feature("count")
+def test_count(kernel: Kernel, booted: Boot, record_property: Any) -> None:
+    """A function of the kernel and one of a program, static probes, a system call, an event."""
+    check = check_of(booted, "count")
+    if refused(kernel, "count", check, record_property):
+        return
+    found = json.loads(check.text("out"))
+    assert {each["name"]: each["count"] for each in found["counts"]} == KNOWN_COUNTS
+    assert not found["probes"]["refused"] and not found["missed"]
+    if "hist" in check.files:
+        assert re.findall(r"Hits: (\d+)", check.text("hist")) == ["1000"]
+
+
+@pytest.mark.feature("count, many")
+def test_a_thousand_functions(kernel: Kernel, booted: Boot, record_property: Any) -> None:
+    """Each function that its patterns match is attached to, or it is known beforehand that it
+    cannot be; and many at once where the kernel has a way to."""
+    check = check_of(booted, "many")
+    if refused(kernel, "count", check, record_property):
+        return
+    found = json.loads(check.text("out"))["probes"]
+    attached, reasons = found["attached"], found["refused"]
+    functions = sum(attached.get(way, 0) for way in ("kprobe_multi", "fentry", "kprobe"))
+    assert functions >= 1000
+    unforeseen = {
+        name for reason, names in reasons.items() if reason not in FORESEEN for name in names
+    }
+    assert len(unforeseen) <= functions / 100, unforeseen
+    record_property("ways", attached)

@@ -14,7 +14,13 @@ from tests.vm.guest import BUILD, ROOT
 
 PAGE = ROOT / "docs" / "kernels.md"
 TRACED = ("hold-times", "blame", "record", "targets", "pid namespaces")
-FEATURES = ("doctor", *(f"{what}, {way}" for what in TRACED for way in ATTACH), "holders")
+FEATURES = (
+    "doctor",
+    *(f"{what}, {way}" for what in TRACED for way in ATTACH),
+    "holders",
+    "count",
+    "count, many",
+)
 
 _INTRODUCTION = """\
 # Kernels
@@ -36,6 +42,9 @@ event, so times are judged less strictly there than by `make test`. *Works* is:
 - targets: `--all`, `--comm` and `--cgroup`, each with `--blame`, count every system call;
 - pid namespaces: so does a corelock in one of its own, which shows its pids;
 - holders: names who holds a lock, and who waits for it in which order;
+- count: hits of a function of the kernel and one of a program, of static probes, a system call
+  and an event are as many as the program makes; many: a thousand functions of the kernel at
+  once;
 - doctor: says what the others find.
 
 `tp_btf` and `tp` are the two ways to attach, each forced by `--attach`.

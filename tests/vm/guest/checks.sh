@@ -289,6 +289,37 @@ until_queued() # THREAD
 	return 1
 }
 
+# Everything that is known of known_calls, at once; ftrace's own counts of the system call, where
+# this kernel keeps such.
+check_count()
+{
+	start_workload known_calls 500 2 || return 1
+	trigger=$tracefs/events/syscalls/sys_enter_lseek
+	if ! start_corelock count --pid "$pid" --json --verbose null_lseek \
+		/programs/known_calls:known_function 'u:/programs/known_calls:*' \
+		t:syscalls:sys_enter_lseek t:sched:sched_process_exit; then
+		finish_corelock
+		return 0
+	fi
+	echo 'hist:keys=common_pid' >"$trigger/trigger" 2>/dev/null
+	run_workload
+	code=$?
+	finish_workload
+	[ ! -e "$trigger/hist" ] || cat "$trigger/hist" >hist
+	echo '!hist:keys=common_pid' >"$trigger/trigger" 2>/dev/null
+	finish_corelock
+	return "$code"
+}
+
+# A thousand functions at once, none of which may bring the kernel down.
+check_many()
+{
+	corelock count --max-probes 5000 --json --verbose -d 1 \
+		'vfs_*' 'ext4_*' 'tcp_*' 'ip_*' 'sock_*' 'skb_*' 'inet_*' 'kmem_*' 'do_*' 't:sched:*' \
+		't:kmem:*' >out 2>err </dev/null
+	echo "$?" >exit
+}
+
 # --- what goes wrong with a guest, to see that it is told ---------------------------------------
 
 check_hang()

@@ -1,0 +1,240 @@
+"""Counts of hits, against what is known and against the kernel's own tracing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+import corelock
+from corelock._native.probes import Probes
+from corelock.errors import InvalidArgument, LoadError, MissingPrivilege, NoSuchProbe
+from corelock.probes.finding import Finder, Matched
+from corelock.probes.patterns import parse_pattern
+from corelock.probes.places import Way
+from tests import postgres
+from tests.workloads import BUILD, Workload
+
+pytestmark = pytest.mark.kernel
+
+KNOWN = BUILD / "known_calls"
+PATTERNS = (f"{KNOWN}:known_function", f"u:{KNOWN}:*", "t:syscalls:sys_enter_lseek")
+LABELS = (
+    "known_calls:known_function",
+    "known_calls:known_calls:turn",
+    "known_calls:known_calls:place",
+    "syscalls:sys_enter_lseek",
+)
+
+
+def test_a_million_of_each() -> None:
+    with Workload("known_calls", "250000", "4") as workload:
+        with corelock.HitCounter(*PATTERNS, pid=workload.pid) as counter:
+            workload.run()
+            hits = counter.stop()
+        workload.finish()
+    assert hits.counts == dict.fromkeys(LABELS, 1_000_000)
+    assert hits.missed == 0
+
+
+def candidates(pattern: str, ways: Sequence[Way]) -> Matched:
+    """What a pattern matches, to be attached to in these ways alone."""
+    with Finder() as finder:
+        matched = finder.find(parse_pattern(pattern))
+    return matched._replace(
+        candidates=tuple(each._replace(ways=tuple(ways)) for each in matched.candidates)
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "way", "hits"),
+    [
+        (PATTERNS[0], "UPROBE_MULTI", 4000),
+        (PATTERNS[0], "UPROBE", 4000),
+        (f"u:{KNOWN}:turn", "UPROBE_MULTI", 4000),
+        (f"u:{KNOWN}:turn", "UPROBE", 4000),
+        (f"u:{KNOWN}:place", "UPROBE", 4000),
+        ("t:syscalls:sys_enter_lseek", "TP", 4000),
+        ("t:sched:sched_process_exit", "RAW_TP", 5),
+        ("t:sched:sched_process_exit", "TP", 5),
+    ],
+)
+@pytest.mark.parametrize("of_one", [True, False])
+def test_every_way(pattern: str, way: Way, hits: int, of_one: bool) -> None:
+    """With and without a pid; each alone, so that no other way can stand in for it."""
+    matched = candidates(pattern, [way])
+    with Workload("known_calls", "1000", "4") as workload:
+        probes = Probes()
+        try:
+            probes.load("COUNT", 1, pid=workload.pid if of_one else 0, self_pid=os.getpid())
+            _, results = probes.attach(matched.candidates, [0] * len(matched.candidates))
+            assert {result.way for result in results} == {way}
+            workload.run()
+            workload.finish()  # five threads exit
+            probes.detach()
+            (count,) = probes.counts()
+        finally:
+            probes.close()
+    # Others exit and seek, too.
+    assert count == hits or (not of_one and pattern.startswith("t:") and count > hits)
+
+
+def test_one_of_two_processes() -> None:
+    with Workload("known_calls", "500", "2") as one, Workload("known_calls", "300", "2") as other:
+        with corelock.HitCounter(*PATTERNS, pid=one.pid) as counter:
+            one.run()
+            other.run()
+            assert set(counter.stop().counts.values()) == {1000}
+        with corelock.HitCounter(PATTERNS[0]) as both:
+            with Workload("known_calls", "10", "1") as third:
+                third.run()
+            assert both.stop().counts == {LABELS[0]: 10}
+
+
+def test_intervals_add_up() -> None:
+    with Workload("known_calls", "700", "3") as workload:
+        with corelock.HitCounter(*PATTERNS, pid=workload.pid) as counter:
+            before = counter.read()
+            assert set(before.counts.values()) == {0}
+            workload.run()
+            middle = counter.read()
+            last = counter.stop()
+    assert set(middle.since(before).counts.values()) == {2100}
+    assert set(last.since(middle).counts.values()) == {0}
+    assert last.start_ns == before.start_ns
+    assert before.duration_ns < middle.duration_ns <= last.duration_ns
+    assert counter.stop() == last
+
+
+def test_one_cpu() -> None:
+    online = sorted(os.sched_getaffinity(0))
+    first, other = online[0], online[-1]
+    assert first != other, "this needs two CPUs"
+    command = ["taskset", "-c", str(first), str(KNOWN), "1000", "2"]
+    for cpu, count in ((first, 2000), (other, 0)):
+        with Workload("known_calls", command=command) as workload:
+            with corelock.HitCounter(PATTERNS[0], pid=workload.pid, cpu=cpu) as counter:
+                workload.run()
+                assert counter.stop().counts == {LABELS[0]: count}
+
+
+def test_own_hits_are_left_out_and_counted() -> None:
+    """Of a function in this process's own libc; -p makes it a target like any other."""
+    with corelock.HitCounter("t:syscalls:sys_enter_getppid") as counter:
+        for _ in range(1000):
+            os.getppid()
+        hits = counter.stop()
+    assert hits.self_hits == 1000
+    with corelock.HitCounter("t:syscalls:sys_enter_getppid", pid=os.getpid()) as counter:
+        for _ in range(1000):
+            os.getppid()
+        hits = counter.stop()
+    assert (hits.counts["syscalls:sys_enter_getppid"], hits.self_hits) == (1000, 0)
+
+
+def test_the_real_libc() -> None:
+    """getppid() of another process's libc, named as a library and found by its mappings."""
+    program = "import os, sys\nsys.stdin.read(1)\nfor _ in range(5000): os.getppid()\n"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        with corelock.HitCounter("libc:getppid", "c:getpid", pid=process.pid) as counter:
+            process.stdin.write(b"x")
+            process.stdin.close()
+            assert process.wait(60) == 0
+            hits = counter.stop()
+    assert hits.counts == {"libc:getppid": 5000, "libc:getpid": 0}
+
+
+def test_postgres_counts_its_statements() -> None:
+    """query__start against the server's own log, under pgbench."""
+    pattern = f"u:{postgres.program('postgres')}:query__start|transaction__commit"
+    with postgres.server("-c log_statement=all") as server:
+        server.run("pgbench", "-i", "-q", "postgres")
+        before = server.log().count("statement: ")
+        with corelock.HitCounter(pattern) as counter:
+            server.run("pgbench", "-n", "-t", "50", "-c", "4", "postgres")
+            hits = counter.stop()
+        logged = server.log().count("statement: ") - before
+    assert hits.counts["postgres:postgresql:query__start"] == logged > 50 * 4 * 7
+    # Each transaction of pgbench's, and those of its questions before it begins.
+    assert 200 <= hits.counts["postgres:postgresql:transaction__commit"] <= 220
+
+
+def test_semaphores_are_lowered_again() -> None:
+    """Without a tracer the guarded probe is not even reached."""
+    with Workload("known_calls", "100", "1") as workload:
+        with corelock.HitCounter(f"u:{KNOWN}:turn") as counter:
+            assert _semaphore(workload.pid) == 1
+            counter.stop()
+        assert _semaphore(workload.pid) == 0
+
+
+def _semaphore(pid: int) -> int:
+    symbols = subprocess.check_output(["nm", str(KNOWN)], text=True)
+    address = int(re.findall(r"^(\w+) \w known_calls_turn_semaphore$", symbols, re.M)[0], 16)
+    with open(f"/proc/{pid}/maps") as maps:
+        base = int(maps.readline().partition("-")[0], 16)
+    with open(f"/proc/{pid}/mem", "rb") as memory:
+        memory.seek(base + address)
+        return int.from_bytes(memory.read(2), sys.byteorder)
+
+
+def test_nothing_is_left_attached() -> None:
+    def loaded() -> str:
+        return subprocess.check_output(["bpftool", "link", "list"], text=True)
+
+    descriptors, links = len(os.listdir("/proc/self/fd")), loaded()
+    with corelock.HitCounter("t:sched:*", PATTERNS[0]) as counter:
+        assert loaded() != links
+        counter.stop()
+        assert loaded() == links
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    with corelock.HitCounter("t:sched:*"):
+        pass
+    assert (loaded(), len(os.listdir("/proc/self/fd"))) == (links, descriptors)
+
+
+def test_events_of_a_category() -> None:
+    """All at once, and how: those that are tracepoints by arguments, the others by records."""
+    with corelock.HitCounter("t:sched:*") as counter:
+        subprocess.run(["true"], check=True)
+        hits = counter.stop()
+        coverage = counter.coverage
+    assert coverage is not None
+    assert not coverage.refused and not coverage.incomplete
+    assert hits.counts["sched:sched_process_exec"] >= 1
+    assert coverage.ways["RAW_TP"] > 20
+    assert sum(coverage.ways.values()) == len(coverage.labels)
+
+
+def test_what_cannot_be_attached_is_an_error() -> None:
+    """This kernel has no kprobes, or a policy forbids fentry, or the name is nobody's."""
+    with pytest.raises(NoSuchProbe, match="no tracepoint matches sched:sched_swich") as refused:
+        corelock.HitCounter("t:sched:sched_swich").__enter__()
+    assert "sched:sched_switch" in refused.value.remedy
+    with pytest.raises(NoSuchProbe, match="no tracepoint matches"):
+        corelock.HitCounter("t:sched:sched_switch|nothing").__enter__()
+    with pytest.raises(InvalidArgument, match=r"match \d+ places, more than 5") as refused_many:
+        corelock.HitCounter("t:sched:*", max_probes=5).__enter__()
+    assert "--max-probes" in refused_many.value.remedy
+    with pytest.raises(InvalidArgument, match="no CPU 4096"):
+        corelock.HitCounter("t:sched:*", cpu=4096)
+
+
+def test_the_kernels_functions() -> None:
+    """Where they can be had they are counted exactly, else it is said why not."""
+    with Workload("known_calls", "1000", "2") as workload:
+        counter = corelock.HitCounter("null_lseek", pid=workload.pid)
+        try:
+            counter.__enter__()
+        except (LoadError, MissingPrivilege) as error:
+            forbidden = isinstance(error, MissingPrivilege)
+            assert forbidden or "cannot be probed" in error.message
+            return
+        with counter:
+            workload.run()
+            assert counter.stop().counts == {"null_lseek": 2000}
