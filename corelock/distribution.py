@@ -7,7 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
+from corelock.arguments import check_range
+from corelock.errors import InvalidArgument
 from corelock.histogram import bucket_bounds, nearest_ranks
+
+#: Of linear histograms, at most (``CORELOCK_HIST_LINEAR``).
+MOST_BUCKETS = 500
 
 
 @dataclass(frozen=True)
@@ -110,3 +115,24 @@ def signed_bounds(index: int, negative: bool) -> tuple[int, int]:
     """
     low, high = bucket_bounds(index)
     return (1 - high, 1 - low) if negative else (low, high)
+
+
+def check_linear(linear: Linear) -> None:
+    """Make sure that there are such buckets.
+
+    Raises:
+        InvalidArgument: there are not.
+    """
+    words = ":".join(map(str, linear))
+    for name, value in zip(("low", "high", "step"), linear):
+        check_range(f"{name} of linear {words}", value, -(1 << 63), (1 << 63) - 1)
+    if linear.step < 1 or linear.low >= linear.high:
+        raise InvalidArgument(
+            f"{words} are no linear buckets",
+            "Give LO:HI:STEP, with LO below HI and STEP above 0, as 0:1000:50.",
+        )
+    if linear.buckets > MOST_BUCKETS:
+        raise InvalidArgument(
+            f"{words} are {linear.buckets:,} buckets, and {MOST_BUCKETS} is the most",
+            f"Take a step of {-(-(linear.high - linear.low) // MOST_BUCKETS)} or more.",
+        )

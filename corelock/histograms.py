@@ -14,15 +14,15 @@ from corelock._native.histograms import HistCounters, HistProbes
 from corelock.arguments import check_range
 from corelock.attaching import Coverage, attach
 from corelock.counter import check_cpu
-from corelock.distribution import Distribution, Linear
+from corelock.distribution import Distribution, Linear, check_linear
 from corelock.errors import InvalidArgument
 from corelock.measured import HistAccounting, HistogramsSnapshot, Key, Measured
 from corelock.probes.finding import Finder
 from corelock.probes.measures import EventPlan, plan
 
 MAX_KEYS = 1024
-#: At most (``MAX_KEYS`` in probes_hist.c), and buckets of linear histograms.
-MOST_KEYS, MOST_BUCKETS = 65536, 500
+#: At most (``MAX_KEYS`` in probes_hist.c).
+MOST_KEYS = 65536
 
 _MAX_STARTS = 65536
 
@@ -264,25 +264,4 @@ class _Sums:
         before = self.counters.get(event)
         self.counters[event] = (
             counters if before is None else HistCounters(*map(sum, zip(before, counters)))
-        )
-
-
-def check_linear(linear: Linear) -> None:
-    """Make sure that there are such buckets.
-
-    Raises:
-        InvalidArgument: there are not.
-    """
-    words = ":".join(map(str, linear))
-    for name, value in zip(("low", "high", "step"), linear):
-        check_range(f"{name} of linear {words}", value, -(1 << 63), (1 << 63) - 1)
-    if linear.step < 1 or linear.low >= linear.high:
-        raise InvalidArgument(
-            f"{words} are no linear buckets",
-            "Give LO:HI:STEP, with LO below HI and STEP above 0, as 0:1000:50.",
-        )
-    if linear.buckets > MOST_BUCKETS:
-        raise InvalidArgument(
-            f"{words} are {linear.buckets:,} buckets, and {MOST_BUCKETS} is the most",
-            f"Take a step of {-(-(linear.high - linear.low) // MOST_BUCKETS)} or more.",
         )

@@ -9,7 +9,8 @@ from corelock._native.probes import Probes
 from corelock._native.tables import Tables
 from corelock.distribution import Bucket, Distribution, Linear, in_order, signed_bounds
 from corelock.measured import Key
-from corelock.probes.measures import EventPlan, Part
+from corelock.probes.event_fields import Part
+from corelock.probes.measures import EventPlan
 
 _WORD = 1 << 64
 _THREAD_BYTES = 8

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, NoReturn, Optional
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Optional
 
 from corelock.errors import InvalidArgument
-from corelock.probes.filters import Test, compile_filter, pointed_text
+from corelock.probes.event_fields import EventFields, Part, laid_out
+from corelock.probes.filters import Test, compile_filter
 from corelock.probes.finding import Finder, Matched
-from corelock.probes.nearest import nearest
-from corelock.probes.operands import COMMON, Operand
+from corelock.probes.operands import Operand
 from corelock.probes.patterns import parse_pattern
-from corelock.probes.places import Candidate, Field
-from corelock.probes.tracepoints import no_field
+from corelock.probes.places import Candidate
 
 Role = Literal["FIELDS", "START", "END"]
 Unit = Literal["ns", "bytes", ""]
 
-#: Of one event, fields and parts of a key; the bytes of a key (``CORELOCK_HIST_*``).
-MOST_FIELDS, MOST_PARTS, KEY_BYTES = 8, 4, 96
+#: Of one event, at most (``CORELOCK_HIST_VALUES``).
+MOST_FIELDS = 8
 
-_NUMBER_BYTES = 8
 _TRACEPOINTS = ("t", "tracepoint")
 _EXAMPLE = "Write t:category:event:FIELD[,FIELD...], as t:kmem:kmalloc:bytes_alloc."
-_STR = re.compile(r"str\((\w+)\)")
 _NS = re.compile(r"(^|_)(ns|nsec|nsecs)$")
 _BYTES = re.compile(r"(^|_)n?bytes(_|$)")
 
@@ -43,20 +39,6 @@ class Measure(NamedTuple):
         if self.start or _NS.search(self.field):
             return "ns"
         return "bytes" if _BYTES.search(self.field) else ""
-
-
-class Part(NamedTuple):
-    """A part of a key: how it is found, its type in C ("" of common ones), where its bytes are."""
-
-    name: str
-    operand: Operand
-    type: str = ""
-    offset: int = 0
-
-    @property
-    def size(self) -> int:
-        """Its bytes in a key."""
-        return -(-self.operand.length // 8) * 8 if self.operand.is_text else _NUMBER_BYTES
 
 
 class EventPlan(NamedTuple):
@@ -99,87 +81,6 @@ def plan(
     return tuple(planner.plans.values())
 
 
-class _Event:
-    """The fields of one event."""
-
-    def __init__(self, label: str, fields: Sequence[Field]) -> None:
-        self.label = label
-        self._fields = {field.name: field for field in fields}
-
-    @property
-    def operands(self) -> dict[str, Operand]:
-        """Its own, by name."""
-        return {name: each.operand for name, each in self._fields.items() if each.operand}
-
-    def number(self, name: str) -> Operand:
-        """A field that is a number."""
-        operand = self._operand(self._fields, name)
-        if operand.is_text:
-            raise InvalidArgument(
-                f"{name} of {self.label} is a text ({self._fields[name].type}), and a histogram "
-                "is of numbers",
-                f"Use it as a key: --by {name}.",
-            )
-        return operand
-
-    def parts(self, names: Sequence[str], what: str) -> tuple[Part, ...]:
-        """Fields as parts of a key, and the names that all events have."""
-        if len(names) > MOST_PARTS:
-            raise InvalidArgument(
-                f"{what} {','.join(names)} has {len(names)} parts", f"{MOST_PARTS} is the most."
-            )
-        found = [self._part(name) for name in names]
-        needed = sum(part.size for part in found)
-        if needed > KEY_BYTES:
-            sizes = ", ".join(f"{part.name} {part.size}" for part in found)
-            raise InvalidArgument(
-                f"{what} {','.join(names)} takes {needed} bytes of {self.label} ({sizes}), and "
-                f"{KEY_BYTES} is the most",
-                "Leave one out.",
-            )
-        return _laid_out(found)
-
-    def _part(self, name: str) -> Part:
-        pointed = _STR.fullmatch(name)
-        known = {
-            **{common: Field(common, "", operand) for common, operand in COMMON.items()},
-            **self._fields,
-        }
-        if not pointed:
-            operand = self._operand(known, name)
-            return Part(name, operand, known[name].type)
-        text = pointed_text(self._operand(known, pointed[1]))
-        if text is None:
-            raise InvalidArgument(
-                f"{pointed[1]} of {self.label} is no address, as str() needs one",
-                f"Use it as it is: --by {pointed[1]}.",
-            )
-        return Part(name, text, known[pointed[1]].type)
-
-    def _operand(self, known: Mapping[str, Field], name: str) -> Operand:
-        if name not in known:
-            self._no_field(known, name)
-        field = known[name]
-        if field.operand is None:
-            raise InvalidArgument(
-                f"{name} of {self.label} cannot be had: {field.why}",
-                f"It is declared as {field.type} {name}. {self._there_are(known)}",
-            )
-        return field.operand
-
-    def _no_field(self, known: Mapping[str, Field], name: str) -> NoReturn:
-        why = no_field(name)
-        near = nearest(name, known)
-        meant = f"Did you mean {' or '.join(near)}? " if near else ""
-        raise InvalidArgument(
-            f"{self.label} has no field {name!r}" + (f": {why}" if why else ""),
-            meant + self._there_are(known),
-        )
-
-    def _there_are(self, known: Mapping[str, Field]) -> str:
-        return f"There are: {', '.join(known)}."
-
-
 class _Planner:
     """Plans by event: a program is attached to each once."""
 
@@ -206,7 +107,7 @@ class _Planner:
             self._add_fields(matched, candidate, event, names)
 
     def _add_fields(
-        self, matched: Matched, candidate: Candidate, event: _Event, names: Sequence[str]
+        self, matched: Matched, candidate: Candidate, event: EventFields, names: Sequence[str]
     ) -> None:
         before = self.plans.get(event.label)
         if before is None:
@@ -234,14 +135,14 @@ class _Planner:
             )
         marks = list(zip(first.parts(key, "--key"), last.parts(key, "--key")))
         fitted = [_fitted(*both) for both in marks]
-        of_start = _laid_out([x for x, _ in fitted])
+        of_start = laid_out([x for x, _ in fitted])
         self._add(EventPlan(begins, begins.candidates[0], "START", marks=of_start, pair=pair))
         plan = EventPlan(
             ends,
             ends.candidates[0],
             "END",
             (Measure(last.label, start=first.label),),
-            marks=_laid_out([x for _, x in fitted]),
+            marks=laid_out([x for _, x in fitted]),
             pair=pair,
         )
         self._add(self._counting(plan, last))
@@ -255,7 +156,7 @@ class _Planner:
             )
         self.plans[label] = plan
 
-    def _counting(self, plan: EventPlan, event: _Event) -> EventPlan:
+    def _counting(self, plan: EventPlan, event: EventFields) -> EventPlan:
         tests = compile_filter(self._filter, event.operands) if self._filter is not None else ()
         return plan._replace(parts=event.parts(self._by, "--by"), tests=tests)
 
@@ -270,16 +171,10 @@ class _Planner:
             )
         return matched
 
-    def _event(self, candidate: Candidate) -> _Event:
+    def _event(self, candidate: Candidate) -> EventFields:
         label = candidate.place.label
         category, _, event = label.partition(":")
-        return _Event(label, self._finder.tracepoints.fields(category, event))
-
-
-def _laid_out(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Parts one behind the other."""
-    ends = itertools.accumulate(part.size for part in parts)
-    return tuple(part._replace(offset=end - part.size) for part, end in zip(parts, ends))
+        return EventFields(label, self._finder.tracepoints.fields(category, event))
 
 
 def _fitted(start: Part, end: Part) -> tuple[Part, Part]:

@@ -505,7 +505,8 @@ struct corelock_hist_row {
 /* What one CPU has counted in a histogram, beside its chunks. */
 struct corelock_hist_sums {
 	uint64_t low, high; /* the sum, of 128 bits */
-	/* As numbers that are all in order without a sign: the largest, and what the least lacks. */
+	/* As numbers that are all in order without a sign: the largest, and what the least lacks.
+	 */
 	uint64_t most, least_lacks;
 	uint64_t chunks_full; /* values without room for a chunk: they are in none of the above */
 };
@@ -514,7 +515,7 @@ struct corelock_hist_sums {
 struct corelock_hist_counters {
 	uint64_t seen;
 	uint64_t filtered;
-	uint64_t keys_full; /* without room for another key */
+	uint64_t keys_full;  /* without room for another key */
 	uint64_t key_failed; /* the kernel refused another key for a reason of its own */
 	uint64_t without_start;
 	/* Of a start: */

@@ -41,13 +41,13 @@ __u32 bank;
 __u32 next_group = 1;
 __u32 next_chunk = 1;
 
-#define VISIBLE_TABLE(name, entry)                    \
-	struct {                                      \
-		__uint(type, BPF_MAP_TYPE_ARRAY);     \
-		__uint(map_flags, BPF_F_MMAPABLE);    \
-		__uint(max_entries, 1);               \
-		__type(key, __u32);                   \
-		__type(value, entry);                 \
+#define VISIBLE_TABLE(name, entry)                 \
+	struct {                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY);  \
+		__uint(map_flags, BPF_F_MMAPABLE); \
+		__uint(max_entries, 1);            \
+		__type(key, __u32);                \
+		__type(value, entry);              \
 	} name SEC(".maps")
 
 struct {
@@ -310,8 +310,7 @@ static __always_inline struct key *make_mark(const struct hit *hit)
 
 	if (!scratch)
 		return NULL;
-	make_key(&scratch->key, hit->spec->pair, hit->ctx, hit->spec->marks,
-		 hit->spec->mark_count);
+	make_key(&scratch->key, hit->spec->pair, hit->ctx, hit->spec->marks, hit->spec->mark_count);
 	if (!hit->spec->mark_count)
 		*(__u64 *)scratch->key.bytes = current_thread();
 	return &scratch->key;

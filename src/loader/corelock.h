@@ -101,13 +101,13 @@ enum corelock_tool {
 /* Of CORELOCK_TOOL_HIST. */
 struct corelock_hist_options {
 	const struct corelock_hist_spec *specs; /* one for each index */
-	uint32_t key_bytes;    /* 0: there are no keys; else up to CORELOCK_HIST_KEY_BYTES */
-	uint32_t mark_bytes;   /* 0: no times between events are counted; at least 8 */
-	uint32_t max_keys;     /* of all events together */
-	uint32_t max_starts;   /* of times that are open at once */
-	uint64_t linear_step;  /* 0: octaves */
-	int64_t linear_low;    /* where the first bucket begins */
-	int64_t linear_high;   /* where the last one ends; CORELOCK_HIST_LINEAR at most */
+	uint32_t key_bytes;   /* 0: there are no keys; else up to CORELOCK_HIST_KEY_BYTES */
+	uint32_t mark_bytes;  /* 0: no times between events are counted; at least 8 */
+	uint32_t max_keys;    /* of all events together */
+	uint32_t max_starts;  /* of times that are open at once */
+	uint64_t linear_step; /* 0: octaves */
+	int64_t linear_low;   /* where the first bucket begins */
+	int64_t linear_high;  /* where the last one ends; CORELOCK_HIST_LINEAR at most */
 };
 
 /* As struct corelock_options: size comes first. */
@@ -155,7 +155,8 @@ struct corelock_probe_totals {
 /* One histogram of HIST: what came in between two times. */
 struct corelock_hist_reading {
 	uint64_t count;
-	uint64_t low; /* the sum, of 128 bits, which are a negative number if the first one is set */
+	uint64_t
+		low; /* the sum, of 128 bits, which are a negative number if the first one is set */
 	uint64_t high;
 	uint64_t least; /* as its field has it, signed or not */
 	uint64_t most;

@@ -109,6 +109,9 @@ static int load_tool(corelock_probes *probes)
 	if (multi)
 		bpf_program__set_expected_attach_type(multi, BPF_TRACE_UPROBE_MULTI);
 	error = probes->tool->load(probes->skel);
+	if (error == -ENOMEM)
+		return probes_fail(probes, CORELOCK_E_LOAD, ENOMEM, "Ask for fewer probes or keys.",
+				   "not enough memory for the BPF maps");
 	if (error)
 		return load_fail(&probes->failure, probes->object, -error);
 	return probes->tool->ready(probes);

@@ -50,7 +50,7 @@ struct corelock_probes {
 	struct corelock_probe_state *state;
 	const void *mapped; /* what the tool sees of its maps, so many bytes; or NULL */
 	size_t mapped_bytes;
-	void *own; /* what else the tool keeps; freed by its close */
+	void *own;			     /* what else the tool keeps; freed by its close */
 	struct descriptors links, copies;    /* attached; of on_copied, one for each place */
 	struct corelock_probe_totals totals; /* when it was detached */
 	bool failed, attached;

@@ -133,9 +133,9 @@ static int hist_open(corelock_probes *probes)
 
 	if (error)
 		return error;
-	hist = probes->own = calloc(1, sizeof(*hist));
 	skel = probes->skel = hist_bpf__open();
-	if (!hist || !skel)
+	hist = probes->own = skel ? calloc(1, sizeof(*hist)) : NULL;
+	if (!hist)
 		return probes_fail(probes, CORELOCK_E_LOAD, errno, "",
 				   "cannot open the BPF object");
 	probes->object = skel->obj;
@@ -248,8 +248,7 @@ static void clear_bank(const corelock_probes *probes, uint32_t bank)
 
 	for (uint32_t cpu = 0; cpu < hist->cpus; cpu++) {
 		memset(chunks_of(hist, bank, cpu), 0, chunks * sizeof(struct corelock_chunk));
-		memset(sums_of(hist, bank, cpu), 0,
-		       hist->rows * sizeof(struct corelock_hist_sums));
+		memset(sums_of(hist, bank, cpu), 0, hist->rows * sizeof(struct corelock_hist_sums));
 		memset(counters_of(probes, bank, cpu), 0,
 		       probes->options.indices * sizeof(struct corelock_hist_counters));
 	}

@@ -10,11 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelock.distribution import Bucket, Distribution, Linear, in_order, signed_bounds
+from corelock.distribution import (
+    Bucket,
+    Distribution,
+    Linear,
+    check_linear,
+    in_order,
+    signed_bounds,
+)
 from corelock.errors import InvalidArgument
 from corelock.export.hist import write_hist_json
 from corelock.histogram import bucket_bounds
-from corelock.histograms import check_linear
 from corelock.measured import HistAccounting, HistogramsSnapshot, Measured
 from corelock.model import Host
 from corelock.probes.measures import Measure
