@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ import pytest
 import corelock
 from corelock import histograms
 from corelock.measured import HistAccounting
+from tests.cli.command import Corelock
 from tests.event_witness import EventWitness
 from tests.kernel.test_hist import CALLS, ENTER, EXIT, Run, assert_complete
+from tests.namespaces import PidNamespaces, interrupt_inside
 from tests.workloads import Workload
 
 pytestmark = pytest.mark.kernel
@@ -265,3 +268,29 @@ def test_many_threads_meet_the_same_new_keys() -> None:
         assert {key[0]: each.count for key, each in measured.histograms.items()} == {
             4000 + fd: threads for fd in range(keys)
         }
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_ids_are_those_of_the_callers_pid_namespace(level: int) -> None:
+    """Whoever is outside of it has none; the threads that a time is of are told apart even so."""
+    with PidNamespaces(2) as namespaces:
+        with namespaces.workload(2, "known_calls", 300, 3) as inner, ExitStack() as stack:
+            ids = set(namespaces.host_ids(2, level))
+            tool = stack.enter_context(
+                Corelock(
+                    "hist", "--json", "--by", "comm,tid", "--filter", 'comm == "known_calls"',
+                    "--latency", "t:syscalls:sys_enter_lseek", "t:syscalls:sys_exit_lseek",
+                    prefix=namespaces.inside(level),
+                )
+            )  # fmt: skip
+            outer = stack.enter_context(Workload("known_calls", "300", "3"))
+            tool.wait_attached()
+            inner.run()
+            outer.run()
+            interrupt_inside(tool)
+            found = tool.finish().json
+    counts = {each["key"]["tid"]: each["count"] for each in found["histograms"]}
+    # Three threads outside, that all are 0.
+    assert counts.pop(0) == 900
+    assert counts.keys() <= ids
+    assert list(counts.values()) == [300] * 3
