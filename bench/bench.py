@@ -29,6 +29,7 @@ from measure import (
     Recorded,
     Spread,
     blame_cost,
+    hit_cost,
     program_cost,
     recordings,
     start_up,
@@ -40,6 +41,7 @@ REACH_LOSS = 0.40  # of what bpftrace loses of the load's throughput
 REACH_COST = 1.35  # of a program that only reads the clock
 REACH_BLAME = 1.10  # of the same events without blame
 REACH_START = 1 / 3  # of bpftrace's start-up
+REACH_HIT = 1.0  # of bpftrace's count()
 REACH_BYTES = 1 / 3  # of perf's file for the same events
 
 
@@ -106,6 +108,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, object]:
         blame_ratio = _print_blame_cost(blame_costs)
         recorded = recordings(load, arguments.rounds, _progress)
         reaches = _print_recordings(recorded)
+        hits = hit_cost(arguments.rounds, _progress)
+        hit_ratios = _print_hits(hits)
         times = start_up(2 * arguments.rounds, _progress)
         start_ratio = _print_start_up(times)
     print()
@@ -113,6 +117,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, object]:
     _print_reach("program cost, of the floor's", cost_ratio, REACH_COST)
     _print_reach("cost of blame, uncontended", blame_ratio, REACH_BLAME)
     _print_reach("start-up, of bpftrace's", start_ratio, REACH_START)
+    for what, ratio in hit_ratios.items():
+        _print_reach(f"count, {what}, of bpftrace's", ratio, REACH_HIT)
     for what, value, reach in reaches:
         _print_reach(what, value, reach)
     return {
@@ -124,6 +130,10 @@ def _measure(arguments: argparse.Namespace) -> dict[str, object]:
         "recordings": {
             name: [{"throughput_kept": run.throughput, **run.kept._asdict()} for run in runs]
             for name, runs in recorded.items()
+        },
+        "hit_cost_ns": {
+            what: [{"corelock": ours, "bpftrace": theirs} for ours, theirs in costs]
+            for what, costs in hits.items()
         },
         "start_up_s": [{"corelock": ours, "bpftrace": theirs} for ours, theirs in times],
         "ratios": {"lost": loss_ratio, "cost": cost_ratio, "blame": blame_ratio,
@@ -182,6 +192,18 @@ def _print_start_up(times: list[tuple[float, float]]) -> float:
     ratio = Spread.of([ours / theirs for ours, theirs in times])
     _print_line("corelock / bpftrace", ratio)
     return ratio.median
+
+
+def _print_hits(hits: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
+    print("\nnanoseconds of program per hit that is counted")
+    ratios = {}
+    for what, costs in hits.items():
+        _print_line(f"corelock count, {what}", Spread.of([ours for ours, _ in costs]), 0)
+        _print_line(f"bpftrace, {what}", Spread.of([theirs for _, theirs in costs]), 0)
+        ratio = Spread.of([ours / theirs for ours, theirs in costs])
+        _print_line("corelock / bpftrace", ratio)
+        ratios[what] = ratio.median
+    return ratios
 
 
 def _print_recordings(recorded: dict[str, list[Recorded]]) -> list[tuple[str, float, float]]:

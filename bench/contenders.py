@@ -21,6 +21,7 @@ import corelock
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 60.0
+KNOWN_CALLS = ROOT / "build" / "workloads" / "known_calls"
 
 
 class Unmeasurable(Exception):
@@ -177,6 +178,44 @@ class Bpftrace(Contender):
 
     def command(self) -> list[str]:
         return ["bpftrace", str(ROOT / "bench" / "hold_times.bt"), str(self._target)]
+
+
+#: What is counted, as corelock and bpftrace call it.
+COUNTED = {
+    "tracepoint": ("t:syscalls:sys_enter_lseek", "tracepoint:syscalls:sys_enter_lseek"),
+    "function": (f"{KNOWN_CALLS}:known_function", f"uprobe:{KNOWN_CALLS}:known_function"),
+}
+
+
+class Count(Corelock):
+    """``corelock count`` of one probe that ``known_calls`` hits."""
+
+    name = "corelock count"
+
+    def __init__(self, pid: int, what: str) -> None:
+        super().__init__(pid)
+        self._what = what
+
+    def command(self) -> list[str]:
+        pattern = COUNTED[self._what][0]
+        return [str(corelock_command()), "count", "--pid", str(self._target), pattern]
+
+
+class BpftraceCount(Contender):
+    """The same by bpftrace's ``count()``."""
+
+    name = "bpftrace"
+    ready = b"attached\n"
+
+    def __init__(self, pid: int, what: str) -> None:
+        super().__init__(pid)
+        self._what = what
+
+    def command(self) -> list[str]:
+        probe = COUNTED[self._what][1]
+        script = 'BEGIN { printf("attached\\n"); }'
+        script += f" {probe} /pid == {self._target}/ {{ @ = count(); }}"
+        return ["bpftrace", "-e", script]
 
 
 class Perf(Contender):

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Optional, Union
 
 from contenders import (
+    COUNTED,
     Blame,
     Bpftrace,
+    BpftraceCount,
     ByRecords,
     Contender,
     Corelock,
+    Count,
     Floor,
     Kept,
     Perf,
@@ -164,6 +167,56 @@ def _costs(
             costs.append(_cost(runs, *pair))
             say(f"cost of {pair[0].name} {number + 1}/{rounds}")
     return costs
+
+
+def hit_cost(rounds: int, say: Progress) -> dict[str, list[tuple[float, float]]]:
+    """Nanoseconds of program per hit: (corelock count, bpftrace's count()), by probe and round.
+
+    Both are attached during the same run; a round is two, once in each order.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    with program_statistics():
+        for what in COUNTED:
+            found[what] = []
+            for number in range(rounds):
+                one, other = (_hit_times(what, order) for order in (ONE_FIRST, OTHER_FIRST))
+                ours, theirs = (
+                    (one[name][0] + other[name][0]) / (one[name][1] + other[name][1])
+                    for name in (Count.name, BpftraceCount.name)
+                )
+                found[what].append((ours, theirs))
+                say(f"cost of a hit, {what} {number + 1}/{rounds}")
+    return found
+
+
+ONE_FIRST = (Count, BpftraceCount)
+OTHER_FIRST = ONE_FIRST[::-1]
+_HITS = 100_000
+
+
+def _hit_times(
+    what: str, order: Sequence[type[Union[Count, BpftraceCount]]]
+) -> dict[str, tuple[int, int]]:
+    """(nanoseconds, runs) of each contender's programs."""
+    with Workload("known_calls", str(_HITS), "1") as calls, ExitStack() as stack:
+        ids = {}
+        for contender in order:
+            tracer = stack.enter_context(contender(calls.pid, what))
+            ids[contender.name] = _program_ids(tracer.process.pid)
+        before = _programs()
+        calls.run()
+        after = _programs()
+        calls.finish()
+    times = {}
+    for name, own in ids.items():
+        ns, runs = (
+            sum(_rise(before, after, each, key) for each in own)
+            for key in ("run_time_ns", "run_cnt")
+        )
+        if runs < _HITS:
+            raise Unmeasurable(f"{name} saw {runs} of {_HITS} hits")
+        times[name] = ns, runs
+    return times
 
 
 #: (nanoseconds, runs) by contender and event.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from corelock.checks import doctor
     from corelock.counter import HitCounter, Hits
     from corelock.diagnosis import Check, Diagnosis
+    from corelock.distribution import Bucket, Distribution
     from corelock.errors import (
         CommandError,
         CorelockError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     )
     from corelock.events import Event, EventAccounting, EventTrace
     from corelock.histogram import Histogram
+    from corelock.histograms import Histograms
     from corelock.locks import (
         Holder,
         HoldersSnapshot,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         SeenLock,
         Waiter,
     )
+    from corelock.measured import HistogramsSnapshot, Measured
     from corelock.model import Accounting, Cgroup, Row, SlowEvent, Snapshot, Times
     from corelock.recordblocks import RecordingResult
     from corelock.recorder import Recorder, record
@@ -46,14 +49,14 @@ if TYPE_CHECKING:
     from corelock.tracer import Tracer
 
 __all__ = [
-    "Accounting", "AsyncTracer", "Blame", "Cgroup", "Charge", "Check", "CommandError",
-    "Contention", "CorelockError", "Coverage", "Diagnosis", "Event",
-    "EventAccounting", "EventTrace", "Histogram", "HitCounter", "Hits",
-    "Holder", "HolderSampler", "HoldersSnapshot", "HoldWatch", "InvalidArgument", "LibraryError",
-    "LoadError", "LockState", "LockThread", "MissingPrivilege", "NoSuchProbe", "NoSuchTarget",
-    "NotARecording", "Process", "Recorder", "Recording", "RecordingResult", "Row", "SeenLock",
-    "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported", "Waiter", "doctor", "holders",
-    "open_recording", "record",
+    "Accounting", "AsyncTracer", "Blame", "Bucket", "Cgroup", "Charge", "Check", "CommandError",
+    "Contention", "CorelockError", "Coverage", "Diagnosis", "Distribution", "Event",
+    "EventAccounting", "EventTrace", "Histogram", "Histograms", "HistogramsSnapshot", "HitCounter",
+    "Hits", "HoldWatch", "Holder", "HolderSampler", "HoldersSnapshot", "InvalidArgument",
+    "LibraryError", "LoadError", "LockState", "LockThread", "Measured", "MissingPrivilege",
+    "NoSuchProbe", "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording",
+    "RecordingResult", "Row", "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported",
+    "Waiter", "doctor", "holders", "open_recording", "record",
 ]  # fmt: skip
 
 #: By module, what is imported from it on first use: nobody pays for what they do not need.
@@ -69,10 +72,13 @@ _NAMES = {
         "CommandError", "CorelockError", "InvalidArgument", "LibraryError", "LoadError",
         "MissingPrivilege", "NoSuchProbe", "NoSuchTarget", "Unsupported",
     ),
+    "distribution": ("Bucket", "Distribution"),
     "histogram": ("Histogram",),
+    "histograms": ("Histograms",),
     "locks": (
         "Holder", "HoldersSnapshot", "LockState", "LockThread", "Process", "SeenLock", "Waiter",
     ),
+    "measured": ("HistogramsSnapshot", "Measured"),
     "model": ("Accounting", "Cgroup", "Row", "SlowEvent", "Snapshot", "Times"),
     "recordblocks": ("RecordingResult",),
     "recorder": ("Recorder", "record"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
 SUB_BUCKETS = 8
@@ -39,6 +39,22 @@ def bucket_of(value_ns: int) -> int:
     if octave >= OCTAVES:
         return BUCKETS - 1
     return octave * SUB_BUCKETS + ((value_ns >> (octave - 1)) & (SUB_BUCKETS - 1))
+
+
+def nearest_ranks(counts: Sequence[int], qs: Sequence[float]) -> list[Optional[int]]:
+    """In which of these buckets the quantiles are, for ascending ``qs``; None: there are none.
+
+    >>> nearest_ranks([2, 1, 1], [0.5, 0.75, 1]), nearest_ranks([], [0.5])
+    ([0, 1, 2], [None])
+    """
+    total = sum(counts)
+    found: list[Optional[int]] = []
+    below = 0
+    for index, count in enumerate(counts):
+        below += count
+        while len(found) < len(qs) and below >= qs[len(found)] * total:
+            found.append(index)
+    return found or [None] * len(qs)
 
 
 class Histogram:
@@ -97,17 +113,10 @@ class Histogram:
         >>> Histogram.of([1, 2, 3, 1000]).quantiles(0.5, 0.75)
         (2, 3)
         """
-        total = self.count
-        if not total:
-            return (None,) * len(qs)
-        found: list[Optional[int]] = []
-        below = 0
-        for index, count in self:
-            below += count
-            while len(found) < len(qs) and below >= qs[len(found)] * total:
-                low, high = bucket_bounds(index)
-                found.append((low + high - 1) // 2)
-        return tuple(found)
+        buckets = list(self)
+        found = nearest_ranks([count for _, count in buckets], qs)
+        bounds = (None if i is None else bucket_bounds(buckets[i][0]) for i in found)
+        return tuple(x and (x[0] + x[1] - 1) // 2 for x in bounds)
 
     def plus(self, other: Histogram, sign: int = 1) -> Histogram:
         """The two added (``sign`` 1), or ``other`` taken away (-1)."""

@@ -14,12 +14,12 @@ import struct
 import subprocess
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Optional
+from typing import Any, Literal, NamedTuple, Optional, Protocol, TypeVar
 
 Kind = Literal["start", "acquire", "release"]
 Mode = Literal["read", "write"]
@@ -51,22 +51,29 @@ class Event(NamedTuple):
 # --- recording --------------------------------------------------------------------------------
 
 
-class Ftrace:
-    """Records the mmap_lock events of the whole host, in a tracing instance of its own.
+class EventFormat(Protocol):
+    """Makes events of records of one kind."""
 
-    >>> with Ftrace() as ftrace:  # doctest: +SKIP
-    ...     workload.run()
-    ...     events = ftrace.stop()
-    ...     assert ftrace.lost == 0
+    def event(self, ts_ns: int, page: bytes, position: int) -> Any:
+        """The event whose record begins at ``position``."""
+
+
+class FtraceInstance:
+    """Records events of the whole host, in a tracing instance of its own.
+
+    ``events`` are a category and a name each; :meth:`formats` says what becomes of their records.
     """
 
     _numbers = itertools.count()
 
-    def __init__(self, buffer_kib_per_cpu: int = 64 << 10) -> None:
+    def __init__(
+        self, events: Iterable[tuple[str, str]], buffer_kib_per_cpu: int = 64 << 10
+    ) -> None:
+        self.events = tuple(events)
         self.buffer_kib_per_cpu = buffer_kib_per_cpu
         self._cleanup = ExitStack()
 
-    def __enter__(self) -> Ftrace:
+    def __enter__(self: Self) -> Self:
         with ExitStack() as cleanup:
             self._tracefs = _tracefs(cleanup)
             name = f"witness-{os.getpid()}-{next(self._numbers)}"
@@ -76,8 +83,8 @@ class Ftrace:
             self._set("tracing_on", "0")
             self._set("trace_clock", "mono")
             self._set("buffer_size_kb", str(self.buffer_kib_per_cpu))
-            for event in KINDS:
-                self._set(f"events/mmap_lock/{event}/enable", "1")
+            for category, event in self.events:
+                self._set(f"events/{category}/{event}/enable", "1")
             self._set("tracing_on", "1")
             self._cleanup = cleanup.pop_all()
         return self
@@ -90,20 +97,22 @@ class Ftrace:
     ) -> None:
         self._cleanup.close()
 
-    def stop(self) -> list[Event]:
-        """Stop recording, and take all events out of the buffer, in order of time."""
+    def take(self, make: Callable[[str, str], EventFormat]) -> list[tuple[int, Any]]:
+        """Stop recording, and take all events out of the buffer, each after its CPU's number.
+
+        ``make`` makes a format of an event's name and its ``format`` file.
+        """
         self._set("tracing_on", "0")
         formats = {}
-        for name, kind in KINDS.items():
-            text = (self._tracefs / "events" / "mmap_lock" / name / "format").read_text()
-            formats[int(re.findall(r"^ID: (\d+)$", text, re.M)[0])] = RecordFormat(kind, text)
+        for category, name in self.events:
+            text = (self._tracefs / "events" / category / name / "format").read_text()
+            formats[int(re.findall(r"^ID: (\d+)$", text, re.M)[0])] = make(name, text)
         offset, size = _fields((self._tracefs / "events" / "header_page").read_text())["data"]
-        events: list[Event] = []
+        events: list[tuple[int, Any]] = []
         for raw in (self.instance / "per_cpu").glob("cpu*/trace_pipe_raw"):
+            cpu = int(raw.parent.name[len("cpu") :])
             for page in _pages(raw, offset + size):
-                events.extend(decode_page(page, formats))
-        # Stable: events of one CPU keep their order even at the same time.
-        events.sort(key=lambda event: event.ts_ns)
+                events.extend((cpu, event) for event in decode_page(page, formats))
         return events
 
     @property
@@ -117,6 +126,28 @@ class Ftrace:
 
     def _set(self, path: str, value: str) -> None:
         (self.instance / path).write_text(value)
+
+
+Self = TypeVar("Self", bound=FtraceInstance)
+
+
+class Ftrace(FtraceInstance):
+    """Records the mmap_lock events of the whole host.
+
+    >>> with Ftrace() as ftrace:  # doctest: +SKIP
+    ...     workload.run()
+    ...     events = ftrace.stop()
+    ...     assert ftrace.lost == 0
+    """
+
+    def __init__(self, buffer_kib_per_cpu: int = 64 << 10) -> None:
+        super().__init__([("mmap_lock", name) for name in KINDS], buffer_kib_per_cpu)
+
+    def stop(self) -> list[Event]:
+        """Stop recording, and take all events out of the buffer, in order of time."""
+        taken = self.take(lambda name, text: RecordFormat(KINDS[name], text))
+        # Stable: events of one CPU keep their order even at the same time.
+        return sorted((event for _, event in taken), key=lambda event: event.ts_ns)
 
 
 def _tracefs(cleanup: ExitStack) -> Path:
@@ -175,7 +206,7 @@ class RecordFormat:
         return Event(ts_ns, tid, self.kind, mm, *flags)
 
 
-def decode_page(page: bytes, formats: dict[int, RecordFormat]) -> Iterator[Event]:
+def decode_page(page: bytes, formats: Mapping[int, EventFormat]) -> Iterator[Any]:
     """The events of one page; ``formats`` by event id."""
     ts_ns, length = _PAGE_HEADER.unpack_from(page)
     position = _PAGE_HEADER.size

@@ -70,8 +70,7 @@ class Probes:
         """Load the programs of a tool, by its name in ``enum corelock_tool``.
 
         ``pid`` is the process whose hits count (0: any), ``self_pid`` the one whose hits are left
-        out (0: none), ``cpu`` the only CPU; ``more`` are other members of
-        ``struct corelock_probe_options``.
+        out (0: none), ``cpu`` the only CPU, ``more`` the options that the tool has of its own.
         """
         options = {
             "size": self._ffi.sizeof("struct corelock_probe_options"),

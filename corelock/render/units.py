@@ -24,6 +24,18 @@ _COUNTS = (
 )
 
 
+_NUMBERS = (
+    *_COUNTS[:-1],
+    (10**12, "T", 1000),
+    (10**15, "P", 1000),
+    (10**18, "E", 10_000),
+)
+_SIZES = tuple(
+    (1 << 10 * power, suffix, 10_000 if suffix in ("", "E") else 1000)
+    for power, suffix in enumerate(("", "K", "M", "G", "T", "P", "E"))
+)
+
+
 def duration(ns: Optional[int]) -> str:
     """A time in ns with its unit: n, u, m (milli), s up to 9999s, then h (hours); None is "-".
 
@@ -44,6 +56,24 @@ def count(n: int) -> str:
     ('99999', '123K', '1.00M')
     """
     return _scaled(n, _COUNTS)
+
+
+def size(n: int) -> str:
+    """A number of bytes, binary K, M, G, T, P, E from 10,000 on.
+
+    >>> size(4096), size(65_536), size(3 << 29)
+    ('4096', '64.0K', '1.50G')
+    """
+    return _scaled(n, _SIZES)
+
+
+def number(n: int) -> str:
+    """Any number, in the manner of :func:`count`.
+
+    >>> number(-11), number(-123_456), number(2**63)
+    ('-11', '-123K', '9.22E')
+    """
+    return f"-{_scaled(-n, _NUMBERS)}" if n < 0 else _scaled(n, _NUMBERS)
 
 
 def _scaled(value: int, units: tuple[tuple[int, str, int], ...]) -> str:

@@ -77,6 +77,19 @@ typedef __u64 uint64_t;
 #define CORELOCK_ACCEPT 254
 #define CORELOCK_REJECT 255
 
+/* Of an event of hist: numbers that are counted, parts of its key, and the key's bytes. */
+#define CORELOCK_HIST_VALUES 8
+#define CORELOCK_HIST_PARTS 4
+#define CORELOCK_HIST_KEY_BYTES 96
+
+/*
+ * Histograms of hist: octaves as above of all 64 bits, and as many of negative numbers without
+ * their sign. Or linear ones: buckets from the first one on, then what is below and above them.
+ */
+#define CORELOCK_HIST_OCTAVES 62
+#define CORELOCK_HIST_CHUNKS 124
+#define CORELOCK_HIST_LINEAR 500
+
 /* In place of a filter's first test, where there is no filter. */
 #define CORELOCK_NO_FILTER 0xffffffff
 
@@ -498,6 +511,60 @@ struct corelock_test {
 	uint8_t on_true;    /* the test that follows, CORELOCK_ACCEPT or CORELOCK_REJECT */
 	uint8_t on_false;
 	uint8_t reserved;
+};
+
+/* What an event is to hist. */
+enum corelock_hist_role {
+	CORELOCK_HIST_FIELDS, /* its fields are counted */
+	CORELOCK_HIST_START,  /* a time begins */
+	CORELOCK_HIST_END,    /* the time ends, and is counted in place of fields */
+};
+
+/* What is counted of an event, by its index. Operands by their place in the table. */
+struct corelock_hist_spec {
+	uint32_t first_test; /* of the filter; CORELOCK_NO_FILTER */
+	uint32_t role;	     /* enum corelock_hist_role */
+	uint32_t pair;	     /* of a start and its end: the same, and no other pair's */
+	uint32_t value_count;
+	uint32_t part_count; /* of the key */
+	uint32_t mark_count; /* of what a start and its end have in common; 0: their thread */
+	uint32_t values[CORELOCK_HIST_VALUES];
+	uint32_t parts[CORELOCK_HIST_PARTS];
+	uint32_t marks[CORELOCK_HIST_PARTS];
+};
+
+/* A key that was met; its histograms are at its index, times the values of an event. */
+struct corelock_hist_group {
+	uint32_t used; /* 0: no key */
+	uint32_t event;
+	uint8_t key[CORELOCK_HIST_KEY_BYTES];
+};
+
+/* Where a histogram has its chunks: index into those of each CPU, 0: none yet. */
+struct corelock_hist_row {
+	uint32_t chunk[CORELOCK_HIST_CHUNKS];
+};
+
+/* What one CPU has counted in a histogram, beside its chunks. */
+struct corelock_hist_sums {
+	uint64_t low, high; /* the sum, of 128 bits */
+	/* As numbers that are all in order without a sign: the largest, and what the least lacks.
+	 */
+	uint64_t most, least_lacks;
+	uint64_t chunks_full; /* values without room for a chunk: they are in none of the above */
+};
+
+/* Hits of an event that one CPU has seen. */
+struct corelock_hist_counters {
+	uint64_t seen;
+	uint64_t filtered;
+	uint64_t keys_full;  /* without room for another key */
+	uint64_t key_failed; /* the kernel refused another key for a reason of its own */
+	uint64_t without_start;
+	/* Of a start: */
+	uint64_t replaced; /* another start came with the same marks, and this one's end counts */
+	uint64_t starts_full;
+	uint64_t ended;
 };
 
 #endif

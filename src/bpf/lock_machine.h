@@ -38,13 +38,7 @@
 #define CORELOCK_LOCK_MACHINE_H
 
 #include "../abi/corelock_abi.h"
-
-#ifndef __always_inline
-#define __always_inline inline __attribute__((always_inline))
-#endif
-
-#define likely(condition) __builtin_expect(!!(condition), 1)
-#define unlikely(condition) __builtin_expect(!!(condition), 0)
+#include "compiler.h"
 
 enum lock_phase {
 	LOCK_WAIT = 2, /* | mode */

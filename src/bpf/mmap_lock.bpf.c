@@ -54,37 +54,43 @@ int BPF_PROG(released_path, struct mm_struct *mm, const char *memcg_path, bool w
 
 /*
  * Their records, where the arguments cannot be had. Since Linux kernel commit 627ae8284f50 in
- * v5.16 two of the events share a class; before, each had a struct of its own.
+ * v5.16 two of the events share a class; before, each had a struct of its own. All programs on
+ * an event's records decide together whether perf sees it, too: 1 lets it.
  */
 SEC("tp/mmap_lock/mmap_lock_start_locking")
 int start_locking_record(struct trace_event_raw_mmap_lock *record)
 {
-	return on_start(mm_of(record), record->write);
+	on_start(mm_of(record), record->write);
+	return 1;
 }
 
 SEC("tp/mmap_lock/mmap_lock_start_locking")
 int start_locking_own_record(struct trace_event_raw_mmap_lock_start_locking *record)
 {
-	return on_start(mm_of(record), record->write);
+	on_start(mm_of(record), record->write);
+	return 1;
 }
 
 SEC("tp/mmap_lock/mmap_lock_acquire_returned")
 int acquire_returned_record(struct trace_event_raw_mmap_lock_acquire_returned *record)
 {
-	return on_acquire(record, mm_of(record), record->write, record->success);
+	on_acquire(record, mm_of(record), record->write, record->success);
+	return 1;
 }
 
 SEC("tp/mmap_lock/mmap_lock_released")
 int released_record(struct trace_event_raw_mmap_lock *record)
 {
-	return on_release(record, mm_of(record), record->write,
-			  bpf_core_field_exists(record->memcg_id));
+	on_release(record, mm_of(record), record->write,
+		   bpf_core_field_exists(record->memcg_id));
+	return 1;
 }
 
 SEC("tp/mmap_lock/mmap_lock_released")
 int released_own_record(struct trace_event_raw_mmap_lock_released *record)
 {
-	return on_release(record, mm_of(record), record->write, false);
+	on_release(record, mm_of(record), record->write, false);
+	return 1;
 }
 
 /* A renamed thread looks its rows up again, and names them anew. */

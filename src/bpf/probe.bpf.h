@@ -19,14 +19,15 @@ struct corelock_probe_state state;
 /* In `on_copied`, where the library puts the index. */
 #define INDEX_OF_COPY 0x1d5c0f1d
 
-static __always_inline bool hit_is_wanted(void)
+static __always_inline bool cpu_is_wanted(void)
+{
+	return settings.cpu == CORELOCK_EVERY_CPU || bpf_get_smp_processor_id() == settings.cpu;
+}
+
+static __always_inline bool process_is_wanted(void)
 {
 	__u32 tgid;
 
-	if (!state.tracing)
-		return false;
-	if (settings.cpu != CORELOCK_EVERY_CPU && bpf_get_smp_processor_id() != settings.cpu)
-		return false;
 	if (!settings.target_tgid && !settings.self_tgid)
 		return true;
 	tgid = bpf_get_current_pid_tgid() >> 32;
@@ -36,6 +37,11 @@ static __always_inline bool hit_is_wanted(void)
 		return true;
 	__sync_fetch_and_add(&state.self, 1);
 	return false;
+}
+
+static __always_inline bool hit_is_wanted(void)
+{
+	return state.tracing && cpu_is_wanted() && process_is_wanted();
 }
 
 /*

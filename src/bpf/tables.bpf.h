@@ -9,6 +9,7 @@
 
 #include "lock_machine.h"
 #include "mm.bpf.h"
+#include "octaves.bpf.h"
 #include "pids.bpf.h"
 
 /* Set by the library between open and load; the verifier drops what they turn off. */
@@ -246,17 +247,6 @@ static __always_inline void thread_leave(struct thread_state *thread)
 	thread->unstarted_since_ns = 0;
 	thread->busy = 0;
 	__sync_lock_test_and_set(&thread->task, 0);
-}
-
-/* Takes the next index of a table of `max` entries, or 0. */
-static __always_inline __u32 take_index(__u32 *next, __u32 max)
-{
-	__u32 index;
-
-	if (*next >= max)
-		return 0;
-	index = __sync_fetch_and_add(next, 1);
-	return index < max ? index : 0;
 }
 
 static __always_inline bool mm_is_of(struct corelock_mm *entry, struct task_struct *owner)

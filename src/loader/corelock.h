@@ -95,6 +95,7 @@ struct corelock_options {
 /* What probes are for, one set of programs each. */
 enum corelock_tool {
 	CORELOCK_TOOL_COUNT,
+	CORELOCK_TOOL_HIST,
 	CORELOCK_TOOL_TRACE,
 };
 
@@ -108,6 +109,18 @@ struct corelock_trace_options {
 	uint32_t kernel_stacks; /* 1: with each hit */
 	uint32_t user_stacks;
 	uint32_t reserved; /* 0 */
+};
+
+/* Of CORELOCK_TOOL_HIST. */
+struct corelock_hist_options {
+	const struct corelock_hist_spec *specs; /* one for each index */
+	uint32_t key_bytes;   /* 0: there are no keys; else up to CORELOCK_HIST_KEY_BYTES */
+	uint32_t mark_bytes;  /* 0: no times between events are counted; at least 8 */
+	uint32_t max_keys;    /* of all events together */
+	uint32_t max_starts;  /* of times that are open at once */
+	uint64_t linear_step; /* 0: octaves */
+	int64_t linear_low;   /* where the first bucket begins */
+	int64_t linear_high;  /* where the last one ends; CORELOCK_HIST_LINEAR at most */
 };
 
 /* As struct corelock_options: size comes first. */
@@ -127,7 +140,8 @@ struct corelock_probe_options {
 	const struct corelock_operand *operands;
 	const struct corelock_test *tests;
 	const uint8_t *texts;			    /* CORELOCK_TEXT_BYTES each */
-	const struct corelock_trace_options *trace; /* likewise; of other tools NULL */
+	const struct corelock_hist_options *hist;   /* of other tools NULL */
+	const struct corelock_trace_options *trace; /* likewise */
 };
 
 /* One place to attach to. */
@@ -167,6 +181,17 @@ struct corelock_prototype {
 	uint32_t known; /* how many functions have the name: of one alone the rest is its */
 	uint32_t count;
 	struct corelock_argument arguments[CORELOCK_ARGUMENTS];
+};
+
+/* One histogram of HIST: what came in between two times. */
+struct corelock_hist_reading {
+	uint64_t count;
+	uint64_t
+		low; /* the sum, of 128 bits, which are a negative number if the first one is set */
+	uint64_t high;
+	uint64_t least; /* as its field has it, signed or not */
+	uint64_t most;
+	uint64_t chunks_full; /* values without room, that are in none of these */
 };
 
 /* What corelock_handshake says of this library. */
@@ -577,6 +602,27 @@ int corelock_probes_detach(corelock_probes *probes, uint64_t *end_ns);
 
 /* What was left out, or lost, so far. */
 int corelock_probes_read_totals(corelock_probes *probes, struct corelock_probe_totals *totals);
+
+/*
+ * HIST: sets apart what has come since the last time, or since corelock_probes_attach. What is read
+ * then is of this: each hit is in it with all it has, or not at all. Returns how many groups have
+ * been handed out, which is one more than the largest one.
+ */
+int corelock_probes_take_histograms(corelock_probes *probes);
+
+/* HIST: a group, and what its event's value has counted with its key; -> how many buckets. */
+int corelock_probes_read_group(corelock_probes *probes, uint32_t group,
+			       struct corelock_hist_group *read);
+int corelock_probes_read_histogram(corelock_probes *probes, uint32_t group, uint32_t value,
+				   struct corelock_hist_reading *reading,
+				   struct corelock_bucket *buckets, uint32_t capacity);
+
+/* HIST: what came of the hits of an index. */
+int corelock_probes_read_hist_counters(corelock_probes *probes, uint32_t index,
+				       struct corelock_hist_counters *counters);
+
+/* HIST: how many starts of a pair had no end before corelock_probes_detach. */
+int corelock_probes_count_open(corelock_probes *probes, uint32_t pair);
 
 /* COUNT: the hits of each index so far, as many as the option indices says. */
 int corelock_probes_read_counts(corelock_probes *probes, uint64_t *counts);

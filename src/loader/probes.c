@@ -4,10 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#include <linux/membarrier.h>
 
 #include "options.h"
 #include "probes.h"
@@ -20,6 +17,7 @@
 
 static const struct probe_tool *const tools[] = {
 	[CORELOCK_TOOL_COUNT] = &count_tool,
+	[CORELOCK_TOOL_HIST] = &hist_tool,
 	[CORELOCK_TOOL_TRACE] = &trace_tool,
 };
 
@@ -114,6 +112,9 @@ static int load_tool(corelock_probes *probes)
 	if (multi)
 		bpf_program__set_expected_attach_type(multi, BPF_TRACE_UPROBE_MULTI);
 	error = probes->tool->load(probes->skel);
+	if (error == -ENOMEM)
+		return probes_fail(probes, CORELOCK_E_LOAD, ENOMEM, "Ask for fewer probes or keys.",
+				   "not enough memory for the BPF maps");
 	if (error)
 		return load_fail(&probes->failure, probes->object, -error);
 	return probes->tool->ready(probes);
@@ -181,6 +182,8 @@ CORELOCK_EXPORT int corelock_probes_attach(corelock_probes *probes, struct corel
 
 CORELOCK_EXPORT int corelock_probes_detach(corelock_probes *probes, uint64_t *end_ns)
 {
+	int error = 0;
+
 	/* The variable that ends it is shared memory, the links are not. */
 	if (probes->attached && probes->owner != getpid())
 		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0,
@@ -190,7 +193,7 @@ CORELOCK_EXPORT int corelock_probes_detach(corelock_probes *probes, uint64_t *en
 		__atomic_store_n(&probes->state->tracing, 0, __ATOMIC_SEQ_CST);
 		probes->end_ns = now_ns();
 		/* Programs that were running then have ended after this. */
-		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+		error = programs_wait(probes);
 		read_totals(probes, &probes->totals);
 		descriptors_close(&probes->links);
 		descriptors_close(&probes->copies);
@@ -198,7 +201,7 @@ CORELOCK_EXPORT int corelock_probes_detach(corelock_probes *probes, uint64_t *en
 	}
 	if (end_ns)
 		*end_ns = probes->end_ns;
-	return 0;
+	return error;
 }
 
 CORELOCK_EXPORT int corelock_probes_read_totals(corelock_probes *probes,

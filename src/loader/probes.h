@@ -17,7 +17,7 @@ struct probe_tool {
 	void (*close)(corelock_probes *probes);
 };
 
-extern const struct probe_tool count_tool, trace_tool;
+extern const struct probe_tool count_tool, hist_tool, trace_tool;
 
 /* What this kernel has for probes. */
 struct probe_features {
@@ -51,6 +51,7 @@ struct corelock_probes {
 	struct corelock_probe_state *state;
 	const void *mapped; /* what the tool sees of its maps, so many bytes; or NULL */
 	size_t mapped_bytes;
+	void *own;			     /* what else the tool keeps; freed by its close */
 	struct descriptors links, copies;    /* attached; of on_copied, one for each place */
 	struct corelock_probe_totals totals; /* when it was detached */
 	bool failed, attached;
@@ -90,6 +91,9 @@ int probes_attach_places(corelock_probes *probes, struct corelock_place *places,
 
 /* Looks at the kernel's BTF; where there is none, only what is certain is true. */
 void probe_features(struct probe_features *features);
+
+/* Until programs that were running when this was called have ended; 0 or a failure. */
+int programs_wait(corelock_probes *probes);
 
 /* What the kernel kept from the programs so far. */
 uint64_t probes_missed(const corelock_probes *probes);

@@ -3,7 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <linux/membarrier.h>
 
 #include <bpf/btf.h>
 
@@ -96,4 +99,35 @@ uint64_t probes_missed(const corelock_probes *probes)
 	for (uint32_t i = 0; i < probes->links.count; i++)
 		missed += missed_by_link(probes->links.fds[i]);
 	return missed;
+}
+
+/*
+ * An array of arrays does not let its old entries go before programs that may use them have ended
+ * (maybe_wait_bpf_programs in kernel/bpf/syscall.c).
+ */
+static int wait_by_map(void)
+{
+	int inner = bpf_map_create(BPF_MAP_TYPE_ARRAY, NULL, sizeof(uint32_t), sizeof(uint32_t), 1,
+				   NULL);
+	LIBBPF_OPTS(bpf_map_create_opts, options, .inner_map_fd = inner);
+	int outer = bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, NULL, sizeof(uint32_t),
+				   sizeof(uint32_t), 1, &options);
+	uint32_t first = 0;
+	int error = outer < 0 ? outer : bpf_map_update_elem(outer, &first, &inner, BPF_ANY);
+
+	if (inner >= 0)
+		close(inner);
+	if (outer >= 0)
+		close(outer);
+	return error;
+}
+
+int programs_wait(corelock_probes *probes)
+{
+	/* Refused where CPUs do without the timer (nohz_full). */
+	int error = syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) ? wait_by_map() : 0;
+
+	return error ? probes_fail(probes, CORELOCK_E_SYSTEM, -error, "",
+				   "cannot wait for the programs to end")
+		     : 0;
 }

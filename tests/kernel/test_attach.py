@@ -18,6 +18,7 @@ from corelock.errors import InvalidArgument
 from tests import host
 from tests.cli.command import Result, run
 from tests.cli.hosts import as_user, prepared
+from tests.perf_counter import counted
 from tests.workloads import Workload
 
 pytestmark = pytest.mark.kernel
@@ -311,3 +312,17 @@ def test_btf_elsewhere_is_not_taken_unasked(copy: Path) -> None:
     result = run("doctor", prefix=prefix)
     assert result.code == 1
     assert "no kernel BTF in" in result.out
+
+
+@pytest.mark.parametrize("way", ["tp", "tp_btf"])
+def test_perf_sees_the_events_all_the_same(way: str) -> None:
+    """A program on an event's records can keep the event from perf, and must not."""
+    with Workload("storm", "1", "200") as storm:
+        (tid,) = set(storm.tids) - {storm.pid}
+        with counted("mmap_lock", "mmap_lock_released", tid) as perf:
+            with corelock.Tracer(pid=storm.pid, slow_ns=None, attach=way) as tracer:
+                assert tracer.attached_by == way
+                storm.run()
+                tracer.stop()
+                assert perf() >= 600  # mmap, mprotect, munmap
+        storm.finish()

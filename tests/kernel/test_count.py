@@ -17,6 +17,7 @@ from corelock.probes.finding import Finder, Matched
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.places import Way
 from tests import postgres
+from tests.perf_counter import counted
 from tests.workloads import BUILD, Workload
 
 pytestmark = pytest.mark.kernel
@@ -81,6 +82,21 @@ def test_every_way(pattern: str, way: Way, hits: int, of_one: bool) -> None:
             probes.close()
     # Others exit and seek, too.
     assert count == hits or (not of_one and pattern.startswith("t:") and count > hits)
+
+
+@pytest.mark.parametrize(
+    ("category", "event"), [("syscalls", "sys_enter_lseek"), ("raw_syscalls", "sys_enter")]
+)
+def test_perf_sees_the_events_all_the_same(category: str, event: str) -> None:
+    """By records, and by arguments."""
+    with Workload("known_calls", "1000", "1") as workload:
+        (tid,) = set(workload.tids) - {workload.pid}
+        with counted(category, event, tid) as perf:
+            with corelock.HitCounter(f"t:{category}:{event}", pid=workload.pid) as counter:
+                workload.run()
+                hits = counter.stop()
+                assert perf() >= 1000
+    assert sum(hits.counts.values()) >= 1000
 
 
 def test_one_of_two_processes() -> None:

@@ -11,9 +11,6 @@
 
 #define CORELOCK_TABLES_BPF_H
 
-#define likely(condition) (condition)
-#define unlikely(condition) (condition)
-
 static struct {
 	__u32 interval;
 } hot;
@@ -21,17 +18,13 @@ static const bool keep_recent = true;
 static __u32 next_chunk, max_chunks;
 static struct corelock_chunk chunks[CORELOCK_OCTAVES + 1];
 
-static __u32 take_index(__u32 *next, __u32 max)
-{
-	return *next < max ? (*next)++ : 0;
-}
-
 static struct corelock_chunk *
 	bpf_map_lookup_elem(struct corelock_chunk (*map)[CORELOCK_OCTAVES + 1], const __u32 *index)
 {
 	return &(*map)[*index];
 }
 
+#include "../../src/bpf/octaves.bpf.h"
 #include "../../src/bpf/times.bpf.h"
 
 static struct corelock_times times;

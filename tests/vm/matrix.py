@@ -64,6 +64,7 @@ CHECKS = [
     *(f"namespace:{way}:{STORM}" for way in WAYS),
     "count",
     "many",
+    "hist",
     "trace",
 ]
 
@@ -589,3 +590,25 @@ def test_a_thousand_functions(kernel: Kernel, booted: Boot, record_property: Any
     }
     assert len(unforeseen) <= functions / 100, unforeseen
     record_property("ways", attached)
+
+
+@pytest.mark.feature("hist")
+def test_hist(kernel: Kernel, booted: Boot, record_property: Any) -> None:
+    """Each system call of two threads has a time, and each thread's exit a priority."""
+    check = check_of(booted, "hist")
+    if refused(kernel, "hist", check, record_property):
+        return
+    found = json.loads(check.text("out"))
+    assert not any(each["unaccounted"] for each in found["accounting"])
+    assert not any(sum(each["lost"].values()) for each in found["accounting"])
+    assert not found["missed"] and not found["faults"]
+    counts: dict[str, list[int]] = {}
+    for each in found["histograms"]:
+        assert each["key"]["comm"] == "known_calls"
+        assert sum(bucket["count"] for bucket in each["buckets"]) == each["count"]
+        counts.setdefault(each["event"], []).append(each["count"])
+    assert counts["syscalls:sys_exit_lseek"] == [500, 500]
+    assert sum(counts["sched:sched_process_exit"]) == 3
+    starts = next(each["starts"] for each in found["accounting"] if "starts" in each)
+    assert starts == {"seen": 1000, "ended": 1000, "replaced": 0, "lost": 0, "open": 0}
+    assert {each["p50"] for each in found["histograms"] if each["field"] == "prio"} == {120}

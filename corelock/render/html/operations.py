@@ -7,7 +7,7 @@ from typing import Any
 
 from corelock.model import Report
 from corelock.render.grouping import Group, group
-from corelock.render.histogram import by_power_of_two
+from corelock.render.histogram import counts_by_power
 from corelock.render.units import count, duration
 
 _BAR = 10
@@ -23,7 +23,7 @@ def operations(reports: Sequence[Report], most: int = 12) -> dict[str, Any]:
         power
         for g in shown
         for times in (g.wait, g.hold)
-        for power in by_power_of_two(times.histogram)
+        for power in counts_by_power(times.histogram)
     ]
     low, high = min(powers, default=0), max(powers, default=0)
     return {
@@ -49,7 +49,7 @@ def _axis(low: int, high: int) -> dict[str, Any]:
 def _operation(g: Group, low: int) -> dict[str, Any]:
     bars = []
     for kind, times in (("wait", g.wait), ("hold", g.hold)):
-        counts = by_power_of_two(times.histogram)
+        counts = counts_by_power(times.histogram)
         tallest = max(counts.values(), default=1)
         for power, number in sorted(counts.items()):
             height = max(1.0, round(_HEIGHT * number / tallest, 1))

@@ -342,6 +342,24 @@ check_many()
 	echo "$?" >exit
 }
 
+# Times and a field of known_calls at once, by a text and a number, with a filter.
+check_hist()
+{
+	start_workload known_calls 500 2 || return 1
+	if ! start_corelock hist --pid "$pid" --json --verbose \
+		--latency t:syscalls:sys_enter_lseek t:syscalls:sys_exit_lseek \
+		t:sched:sched_process_exit:prio --by comm,tid \
+		--filter 'comm == "known_calls" && tid > 1 && !(cpu & 0x100)'; then
+		finish_corelock
+		return 0
+	fi
+	run_workload
+	code=$?
+	finish_workload
+	finish_corelock
+	return "$code"
+}
+
 # --- what goes wrong with a guest, to see that it is told ---------------------------------------
 
 check_hang()

@@ -1,0 +1,267 @@
+"""Histograms of events' fields, and of times between events: :class:`Histograms`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Optional
+
+from corelock import target
+from corelock._native.histograms import HistCounters, HistProbes
+from corelock.arguments import check_range
+from corelock.attaching import Coverage, attach
+from corelock.counter import check_cpu
+from corelock.distribution import Distribution, Linear, check_linear
+from corelock.errors import InvalidArgument
+from corelock.measured import HistAccounting, HistogramsSnapshot, Key, Measured
+from corelock.probes.finding import Finder
+from corelock.probes.measures import EventPlan, plan
+
+MAX_KEYS = 1024
+#: At most (``MAX_KEYS`` in probes_hist.c).
+MOST_KEYS = 65536
+
+_MAX_STARTS = 65536
+
+
+class Histograms:
+    """Makes histograms in the kernel. A context manager.
+
+    Args:
+        fields: ``t:category:event:FIELD[,FIELD...]`` each; events may have wildcards.
+        latency: pairs of tracepoints; the time from the first to the second is counted.
+        key: fields that say which end belongs to which start; none: the thread.
+        by: what else to tell apart: ``comm``, ``pid``, ``tid``, ``cpu``, fields of the event,
+            ``str(FIELD)`` for the text at an address. Of a latency, of its second event.
+        filter: which events count, as ``bytes > 4096 && comm == "qemu"``. Likewise.
+        linear: ``(low, high, step)``; without, octaves in eighths.
+        pid: only events in this process; of a latency with a key, only starts are.
+        cpu: only events on this CPU; of a latency, only starts are.
+        max_keys: room for so many keys.
+
+    The own process's events are left out, and counted, unless ``pid`` is its own.
+
+    >>> import corelock
+    >>> with corelock.Histograms("t:syscalls:sys_exit_getppid:ret", pid=os.getpid()) as made:
+    ...     for _ in range(3):
+    ...         _ = os.getppid()
+    ...     distribution = made.stop().measures[0].histograms[()]
+    >>> distribution.count, distribution.min == os.getppid()
+    (3, True)
+
+    Raises:
+        InvalidArgument: an argument makes no sense, or there is no such field.
+        NoSuchProbe, NoSuchTarget: there is nothing of that name; on entering, as all that follow.
+        Unsupported, MissingPrivilege, LoadError, LibraryError.
+    """
+
+    def __init__(
+        self,
+        *fields: str,
+        latency: Iterable[tuple[str, str]] = (),
+        key: Sequence[str] = (),
+        by: Sequence[str] = (),
+        filter: Optional[str] = None,
+        linear: Optional[tuple[int, int, int]] = None,
+        pid: Optional[int] = None,
+        cpu: Optional[int] = None,
+        max_keys: int = MAX_KEYS,
+    ) -> None:
+        check_cpu(cpu)
+        check_range("max_keys", max_keys, 1, MOST_KEYS)
+        self._linear = None if linear is None else Linear(*linear)
+        if self._linear is not None:
+            check_linear(self._linear)
+        self._fields = fields
+        self._latency = tuple(latency)
+        if key and not self._latency:
+            raise InvalidArgument("a key is of a latency, and none is asked for", "Use by.")
+        self._key, self._by, self._filter = tuple(key), tuple(by), filter
+        self._pid, self._cpu, self._max_keys = pid, cpu, max_keys
+        self._probes: Optional[HistProbes] = None
+        self._plans: tuple[EventPlan, ...] = ()
+        self._end_ns = 0
+        self.coverage: Optional[Coverage] = None
+
+    def __enter__(self) -> Histograms:
+        if self._probes is not None:
+            raise InvalidArgument("these histograms were entered before", "Make other ones.")
+        if self._pid is not None:
+            target.check_process(self._pid)
+        with Finder(self._pid) as finder:
+            self._plans = plan(
+                finder,
+                self._fields,
+                self._latency,
+                key=self._key,
+                by=self._by,
+                filter_=self._filter,
+            )
+        self._probes = HistProbes()
+        try:
+            self._attach(self._probes)
+        except BaseException:
+            self._probes.close()
+            raise
+        return self
+
+    def _attach(self, probes: HistProbes) -> None:
+        own = os.getpid()
+        probes.load_plans(
+            self._plans,
+            linear=self._linear,
+            max_keys=self._max_keys,
+            max_starts=_MAX_STARTS,
+            pid=self._pid or 0,
+            self_pid=0 if self._pid == own else own,
+            cpu=self._cpu,
+        )
+        # Each by itself, so that none may fail.
+        matched = [
+            each.matched._replace(candidates=(each.candidate,), whole=True) for each in self._plans
+        ]
+        start_ns, self.coverage = attach(probes, matched, range(len(matched)))
+        self._whole, self._recent = _Sums(start_ns), _Sums(start_ns)
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detach and free; nothing can be read afterwards. Repeating it does nothing."""
+        if self._probes is not None:
+            self._probes.close()
+
+    def read(self) -> HistogramsSnapshot:
+        """What has been counted so far."""
+        self._take()
+        return self._snapshot(self._whole)
+
+    def read_interval(self) -> HistogramsSnapshot:
+        """What has been counted since the last call of this, or since the beginning."""
+        self._take()
+        snapshot = self._snapshot(self._recent)
+        self._recent = _Sums(snapshot.start_ns + snapshot.duration_ns)
+        return snapshot
+
+    def stop(self) -> HistogramsSnapshot:
+        """Stop counting and detach; what was counted in all. May be repeated."""
+        assert self._probes is not None
+        self._end_ns = self._probes.detach()
+        return self.read()
+
+    @property
+    def counts_missed(self) -> bool:
+        """Whether the kernel counts all hits that it keeps from programs."""
+        assert self._probes is not None
+        return self._probes.totals().counts_missed
+
+    def _take(self) -> None:
+        assert self._probes is not None
+        for event, number, key, distribution in self._probes.take():
+            for sums in (self._whole, self._recent):
+                sums.add((event, number), key, distribution)
+        for event in range(len(self._plans)):
+            counters = self._probes.counters(event)
+            for sums in (self._whole, self._recent):
+                sums.count(event, counters)
+
+    def _snapshot(self, sums: _Sums) -> HistogramsSnapshot:
+        assert self._probes is not None
+        totals = self._probes.totals()
+        end_ns = self._end_ns or time.monotonic_ns()
+        return HistogramsSnapshot(
+            sums.start_ns,
+            end_ns - sums.start_ns,
+            self._by,
+            tuple(
+                self._measured(sums, event, number)
+                for event, plan in enumerate(self._plans)
+                for number in range(len(plan.measures))
+            ),
+            totals.self_hits,
+            totals.missed,
+            totals.faults,
+        )
+
+    def _measured(self, sums: _Sums, event: int, number: int) -> Measured:
+        plan = self._plans[event]
+        histograms = sums.histograms.get((event, number), {})
+        by_count = sorted(histograms.items(), key=lambda item: (-item[1].count, str(item[0])))
+        return Measured(
+            plan.measures[number],
+            dict(by_count),
+            self._accounting(sums, event, list(histograms.values())),
+            tuple(part.type for part in plan.parts),
+        )
+
+    def _accounting(
+        self, sums: _Sums, event: int, histograms: Sequence[Distribution]
+    ) -> HistAccounting:
+        ends = sums.counters[event]
+        accounting = HistAccounting(
+            ends.seen,
+            sum(each.count for each in histograms),
+            ends.filtered,
+            ends.without_start,
+            {
+                "keys_full": ends.keys_full,
+                "key_failed": ends.key_failed,
+                "chunks_full": sum(each.lost for each in histograms),
+            },
+        )
+        plan = self._plans[event]
+        if plan.role != "END":
+            return accounting
+        return self._with_starts(sums, accounting, ends, plan.pair)
+
+    def _with_starts(
+        self, sums: _Sums, accounting: HistAccounting, ends: HistCounters, pair: int
+    ) -> HistAccounting:
+        assert self._probes is not None
+        starts = next(
+            sums.counters[event]
+            for event, plan in enumerate(self._plans)
+            if plan.role == "START" and plan.pair == pair
+        )
+        is_open = starts.seen - ends.ended - starts.replaced - starts.starts_full
+        if sums is self._whole and self._end_ns:
+            # Counted one by one, which tells whether the others are right.
+            is_open = self._probes.open_starts(pair)
+        return replace(
+            accounting,
+            starts_seen=starts.seen,
+            starts_ended=ends.ended,
+            starts_replaced=starts.replaced,
+            starts_lost=starts.starts_full,
+            starts_open=is_open,
+        )
+
+
+class _Sums:
+    """What was taken since a moment, added up."""
+
+    def __init__(self, start_ns: int) -> None:
+        self.start_ns = start_ns
+        self.histograms: dict[tuple[int, int], dict[Key, Distribution]] = {}
+        self.counters: dict[int, HistCounters] = {}
+
+    def add(self, of: tuple[int, int], key: Key, distribution: Distribution) -> None:
+        """One distribution."""
+        histograms = self.histograms.setdefault(of, {})
+        before = histograms.get(key)
+        histograms[key] = distribution if before is None else before.plus(distribution)
+
+    def count(self, event: int, counters: HistCounters) -> None:
+        """What came of hits of an event."""
+        before = self.counters.get(event)
+        self.counters[event] = (
+            counters if before is None else HistCounters(*map(sum, zip(before, counters)))
+        )

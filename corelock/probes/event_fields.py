@@ -1,0 +1,125 @@
+"""The fields of one event as what is counted and as parts of keys."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from corelock.errors import InvalidArgument
+from corelock.probes.filters import pointed_text
+from corelock.probes.nearest import nearest
+from corelock.probes.operands import COMMON, Operand
+from corelock.probes.places import Field
+from corelock.probes.tracepoints import no_field
+
+#: Parts of a key, and their bytes, at most (``CORELOCK_HIST_*``).
+MOST_PARTS, KEY_BYTES = 4, 96
+
+_NUMBER_BYTES = 8
+_STR = re.compile(r"str\((\w+)\)")
+
+
+class Part(NamedTuple):
+    """A part of a key: how it is found, its type in C ("" of common ones), where its bytes are."""
+
+    name: str
+    operand: Operand
+    type: str = ""
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        """Its bytes in a key."""
+        return -(-self.operand.length // 8) * 8 if self.operand.is_text else _NUMBER_BYTES
+
+
+def laid_out(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Parts one behind the other."""
+    ends = itertools.accumulate(part.size for part in parts)
+    return tuple(part._replace(offset=end - part.size) for part, end in zip(parts, ends))
+
+
+class EventFields:
+    """The fields of one event, by name, for what is said of them.
+
+    Methods raise an :class:`InvalidArgument` where there is no such field, or it will not do.
+    """
+
+    def __init__(self, label: str, fields: Sequence[Field]) -> None:
+        self.label = label
+        self._fields = {field.name: field for field in fields}
+
+    @property
+    def operands(self) -> dict[str, Operand]:
+        """Its own, by name."""
+        return {name: each.operand for name, each in self._fields.items() if each.operand}
+
+    def number(self, name: str) -> Operand:
+        """A field that is a number."""
+        operand = self._operand(self._fields, name)
+        if operand.is_text:
+            raise InvalidArgument(
+                f"{name} of {self.label} is a text ({self._fields[name].type}), and a histogram "
+                "is of numbers",
+                f"Use it as a key: --by {name}.",
+            )
+        return operand
+
+    def parts(self, names: Sequence[str], what: str) -> tuple[Part, ...]:
+        """Fields as parts of a key, and the names that all events have."""
+        if len(names) > MOST_PARTS:
+            raise InvalidArgument(
+                f"{what} {','.join(names)} has {len(names)} parts", f"{MOST_PARTS} is the most."
+            )
+        found = [self._part(name) for name in names]
+        needed = sum(part.size for part in found)
+        if needed > KEY_BYTES:
+            sizes = ", ".join(f"{part.name} {part.size}" for part in found)
+            raise InvalidArgument(
+                f"{what} {','.join(names)} takes {needed} bytes of {self.label} ({sizes}), and "
+                f"{KEY_BYTES} is the most",
+                "Leave one out.",
+            )
+        return laid_out(found)
+
+    def _part(self, name: str) -> Part:
+        pointed = _STR.fullmatch(name)
+        known = {
+            **{common: Field(common, "", operand) for common, operand in COMMON.items()},
+            **self._fields,
+        }
+        if not pointed:
+            operand = self._operand(known, name)
+            return Part(name, operand, known[name].type)
+        text = pointed_text(self._operand(known, pointed[1]))
+        if text is None:
+            raise InvalidArgument(
+                f"{pointed[1]} of {self.label} is no address, as str() needs one",
+                f"Use it as it is: --by {pointed[1]}.",
+            )
+        return Part(name, text, known[pointed[1]].type)
+
+    def _operand(self, known: Mapping[str, Field], name: str) -> Operand:
+        if name not in known:
+            self._no_field(known, name)
+        field = known[name]
+        if field.operand is None:
+            raise InvalidArgument(
+                f"{name} of {self.label} cannot be had: {field.why}",
+                f"It is declared as {field.type} {name}. {self._there_are(known)}",
+            )
+        return field.operand
+
+    def _no_field(self, known: Mapping[str, Field], name: str) -> NoReturn:
+        why = no_field(name)
+        near = nearest(name, known)
+        meant = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise InvalidArgument(
+            f"{self.label} has no field {name!r}" + (f": {why}" if why else ""),
+            meant + self._there_are(known),
+        )
+
+    def _there_are(self, known: Mapping[str, Field]) -> str:
+        return f"There are: {', '.join(known)}."

@@ -1,0 +1,193 @@
+"""What is counted of events: fields, and times between two events, by key. As plans of programs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Optional
+
+from corelock.errors import InvalidArgument
+from corelock.probes.event_fields import EventFields, Part, laid_out
+from corelock.probes.filters import Test, compile_filter
+from corelock.probes.finding import Finder, Matched
+from corelock.probes.operands import Operand
+from corelock.probes.patterns import parse_pattern
+from corelock.probes.places import Candidate
+
+Role = Literal["FIELDS", "START", "END"]
+Unit = Literal["ns", "bytes", ""]
+
+#: Of one event, at most (``CORELOCK_HIST_VALUES``).
+MOST_FIELDS = 8
+
+_TRACEPOINTS = ("t", "tracepoint")
+_EXAMPLE = "Write t:category:event:FIELD[,FIELD...], as t:kmem:kmalloc:bytes_alloc."
+_NS = re.compile(r"(^|_)(ns|nsec|nsecs)$")
+_BYTES = re.compile(r"(^|_)n?bytes(_|$)")
+
+
+class Measure(NamedTuple):
+    """What a histogram is of: an event's field, or the time from the event ``start`` to it."""
+
+    event: str
+    field: str = ""
+    start: str = ""
+
+    @property
+    def unit(self) -> Unit:
+        """Of its numbers; "" where it is not certain."""
+        if self.start or _NS.search(self.field):
+            return "ns"
+        return "bytes" if _BYTES.search(self.field) else ""
+
+
+class EventPlan(NamedTuple):
+    """What a program does at one event. ``pair`` is the number of a start and its end."""
+
+    matched: Matched
+    candidate: Candidate
+    role: Role
+    measures: tuple[Measure, ...] = ()
+    values: tuple[Operand, ...] = ()
+    parts: tuple[Part, ...] = ()
+    marks: tuple[Part, ...] = ()
+    tests: tuple[Test, ...] = ()
+    pair: int = 0
+
+
+def plan(
+    finder: Finder,
+    fields: Sequence[str],
+    latencies: Sequence[tuple[str, str]],
+    *,
+    key: Sequence[str],
+    by: Sequence[str],
+    filter_: Optional[str],
+) -> tuple[EventPlan, ...]:
+    """Plans for ``t:category:event:FIELD,...`` and pairs of events.
+
+    Raises:
+        InvalidArgument: something cannot be meant, or there is no such field.
+        NoSuchProbe: there is no such event.
+        Unsupported, MissingPrivilege: tracefs cannot be read.
+    """
+    planner = _Planner(finder, by, filter_)
+    for text in fields:
+        planner.add_fields(text)
+    for pair, (start, end) in enumerate(latencies):
+        planner.add_pair(pair, start, end, key)
+    if not planner.plans:
+        raise InvalidArgument("nothing is named to be counted", _EXAMPLE)
+    return tuple(planner.plans.values())
+
+
+class _Planner:
+    """Plans by event: a program is attached to each once."""
+
+    def __init__(self, finder: Finder, by: Sequence[str], filter_: Optional[str]) -> None:
+        self._finder = finder
+        self._by = by
+        self._filter = filter_
+        self.plans: dict[str, EventPlan] = {}
+
+    def add_fields(self, text: str) -> None:
+        """Those of one argument, of each event that it matches."""
+        kind, *rest = text.split(":")
+        if kind not in _TRACEPOINTS or len(rest) not in (2, 3):
+            raise InvalidArgument(f"not fields of a tracepoint: {text!r}", _EXAMPLE)
+        matched = self._finder.find(parse_pattern(":".join([kind, *rest[:2]])))
+        names = rest[2].split(",") if len(rest) == 3 else []
+        for candidate in matched.candidates:
+            event = self._event(candidate)
+            if not all(names) or not names:
+                raise InvalidArgument(
+                    f"no field of {event.label} is named: {text!r}",
+                    f"Name some: t:{event.label}:FIELD. There are: {', '.join(event.operands)}.",
+                )
+            self._add_fields(matched, candidate, event, names)
+
+    def _add_fields(
+        self, matched: Matched, candidate: Candidate, event: EventFields, names: Sequence[str]
+    ) -> None:
+        before = self.plans.get(event.label)
+        if before is None:
+            before = self._counting(EventPlan(matched, candidate, "FIELDS"), event)
+        measures, values = list(before.measures), list(before.values)
+        for name in names:
+            measure = Measure(event.label, name)
+            if measure not in measures:
+                measures.append(measure)
+                values.append(event.number(name))
+        if len(values) > MOST_FIELDS:
+            raise InvalidArgument(
+                f"{len(values)} fields of {event.label} are named",
+                f"{MOST_FIELDS} is the most: count the others in another run.",
+            )
+        self.plans[event.label] = before._replace(measures=tuple(measures), values=tuple(values))
+
+    def add_pair(self, pair: int, start: str, end: str, key: Sequence[str]) -> None:
+        """The times from one event to another."""
+        begins, ends = self._only(start), self._only(end)
+        first, last = self._event(begins.candidates[0]), self._event(ends.candidates[0])
+        if first.label == last.label:
+            raise InvalidArgument(
+                f"--latency begins and ends with {first.label}", "Name two different events."
+            )
+        marks = list(zip(first.parts(key, "--key"), last.parts(key, "--key")))
+        fitted = [_fitted(*both) for both in marks]
+        of_start = laid_out([x for x, _ in fitted])
+        self._add(EventPlan(begins, begins.candidates[0], "START", marks=of_start, pair=pair))
+        plan = EventPlan(
+            ends,
+            ends.candidates[0],
+            "END",
+            (Measure(last.label, start=first.label),),
+            marks=laid_out([x for _, x in fitted]),
+            pair=pair,
+        )
+        self._add(self._counting(plan, last))
+
+    def _add(self, plan: EventPlan) -> None:
+        label = plan.candidate.place.label
+        if label in self.plans:
+            raise InvalidArgument(
+                f"{label} is named twice, and once it is in a --latency",
+                "Run corelock hist twice, at the same time.",
+            )
+        self.plans[label] = plan
+
+    def _counting(self, plan: EventPlan, event: EventFields) -> EventPlan:
+        tests = compile_filter(self._filter, event.operands) if self._filter is not None else ()
+        return plan._replace(parts=event.parts(self._by, "--by"), tests=tests)
+
+    def _only(self, text: str) -> Matched:
+        pattern = parse_pattern(text)
+        if pattern.kind != "TRACEPOINT":
+            raise InvalidArgument(f"not a tracepoint: {text!r}", "Write t:category:event.")
+        matched = self._finder.find(pattern)
+        if len(matched.candidates) != 1:
+            raise InvalidArgument(
+                f"{text} matches {len(matched.candidates)} events", "Name one event."
+            )
+        return matched
+
+    def _event(self, candidate: Candidate) -> EventFields:
+        label = candidate.place.label
+        category, _, event = label.partition(":")
+        return EventFields(label, self._finder.tracepoints.fields(category, event))
+
+
+def _fitted(start: Part, end: Part) -> tuple[Part, Part]:
+    """Parts of a start's key and of its end's, so that equal values are equal bytes."""
+    one, other = start.operand, end.operand
+    if one.is_text != other.is_text:
+        raise InvalidArgument(
+            f"{start.name} is a text of one of the two events only",
+            "A key is of fields that both have, and that are the same in both.",
+        )
+    if one.is_text:
+        length = min(one.length, other.length)
+        one, other = one._replace(length=length), other._replace(length=length)
+    elif one.size == other.size:
+        other = other._replace(signed=one.signed)
+    return start._replace(operand=one), end._replace(operand=other)

@@ -1,0 +1,210 @@
+"""``corelock hist`` as a user runs it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.command import Corelock, Result, run
+from tests.workloads import Workload
+
+pytestmark = pytest.mark.kernel
+
+LSEEK = ("--latency", "t:syscalls:sys_enter_lseek", "t:syscalls:sys_exit_lseek")
+
+
+def traced(*arguments: str, times: int = 200) -> Result:
+    """The command on known_calls, which makes 2 * times calls of lseek; it has ended."""
+    with Workload("known_calls", str(times), "2") as workload:
+        with Corelock("hist", "--pid", workload.pid, *arguments) as corelock:
+            corelock.wait_attached()
+            workload.run()
+            workload.finish()
+            return corelock.finish()
+
+
+def out_of(*arguments: str) -> str:
+    result = traced(*arguments)
+    assert result.code == 0, result.err
+    assert "incomplete" not in result.err
+    return result.out
+
+
+def test_table() -> None:
+    out = out_of("t:syscalls:sys_enter_lseek:fd,offset", "--by", "comm")
+    assert max(map(len, out.splitlines())) <= 80
+    first, second = out.split("\n\n")[:2]
+    heading, key, bar, figures = first.splitlines()
+    assert heading == "syscalls:sys_enter_lseek:fd"
+    assert key == "comm known_calls"
+    assert re.fullmatch(r"\[[24], [48]\) +400 \|@{52}\|", bar)
+    assert figures.startswith("count 400  mean ")
+    assert second.splitlines()[2].startswith("[0, 1) ")
+    assert out.endswith("syscalls:sys_enter_lseek: 400 events = 400 counted\n")
+
+
+def test_times() -> None:
+    out = out_of(*LSEEK)
+    assert out.startswith("syscalls:sys_enter_lseek -> syscalls:sys_exit_lseek (ns)\n")
+    assert re.search(r"^count 400  mean [\d.]+[nu]  p50 ", out, re.M)
+    assert "syscalls:sys_enter_lseek: 400 events = 400 ended\n" in out
+
+
+def test_json_has_all_that_is_counted() -> None:
+    found = json.loads(out_of("t:syscalls:sys_exit_lseek:ret", "--by", "tid,cpu", "--json"))
+    assert found["schema"] == "corelock.hist/1"
+    assert found["target"]["comm"] == "known_calls"
+    assert sum(each["count"] for each in found["histograms"]) == 400
+    for each in found["histograms"]:
+        assert (each["event"], each["field"]) == ("syscalls:sys_exit_lseek", "ret")
+        assert set(each["key"]) == {"tid", "cpu"}
+        assert (each["min"], each["max"], each["sum"], each["mean"]) == (0, 0, 0, 0.0)
+        assert each["buckets"] == [{"low": 0, "high": 1, "count": each["count"]}]
+    (accounting,) = found["accounting"]
+    assert (accounting["seen"], accounting["unaccounted"]) == (400, 0)
+
+
+def test_intervals_then_the_whole() -> None:
+    with Workload("known_calls", "100", "2") as workload:
+        arguments = ("--pid", workload.pid, "-i", "0.2", "--json", *LSEEK)
+        with Corelock("hist", *arguments) as corelock:
+            corelock.wait_attached()
+            workload.run()
+            assert json.loads(corelock.line())["schema"] == "corelock.hist/1"
+            corelock.interrupt()
+            result = corelock.finish()
+        workload.finish()
+    assert result.code == 0
+    *intervals, whole = result.json_lines
+    assert whole["accounting"][0]["counted"] == 200
+    assert sum(each["accounting"][0]["counted"] for each in intervals) == 200
+
+
+def test_linear_buckets_and_what_is_outside() -> None:
+    libc = ctypes.CDLL(None)
+    with Corelock(
+        "hist", "t:syscalls:sys_enter_lseek:offset", "-p", os.getpid(), "--linear", "0:40:10"
+    ) as corelock:
+        corelock.wait_attached()
+        for offset in (-5, 0, 9, 35, 39, 40, 1000):
+            libc.lseek(4000, ctypes.c_long(offset), 0)
+        corelock.interrupt()
+        result = corelock.finish()
+    rows = [line.partition("|")[0].rsplit(None, 1) for line in result.out.splitlines()[1:-3]]
+    assert [(bounds, int(count)) for bounds, count in rows] == [
+        ("(..., 0)", 1),
+        ("[0, 10)", 2),
+        ("[10, 30)", 0),
+        ("[30, 40)", 2),
+        ("[40, ...)", 2),
+    ]
+    assert "p50 34  p99 -  min -5  max 1000" in result.out
+
+
+def test_no_room_is_said_last_and_how_to_make_some() -> None:
+    result = traced("t:syscalls:sys_exit_lseek:ret", "--by", "tid", "--max-keys", "1")
+    assert result.code == 0
+    last = result.err.splitlines()[-1]
+    assert last == "corelock: incomplete: keys_full 200. Raise --max-keys."
+    assert "200 counted + 200 lost (keys_full)" in result.out
+
+
+def test_top_keys() -> None:
+    out = out_of("t:syscalls:sys_exit_lseek:ret", "--by", "tid", "-n", "1")
+    assert "... and 1 more key of syscalls:sys_exit_lseek:ret (use -n)" in out
+
+
+def test_several_processes_and_no_reader() -> None:
+    """Whoever reads no further ends it quietly."""
+    code = f"exec {sys.executable} -m corelock hist t:sched:sched_switch:prev_pid -d 0.2 -q"
+    ended = subprocess.run(
+        ["bash", "-c", f"({code}; echo status $? >&2) | true"], stderr=subprocess.PIPE, text=True
+    )
+    assert "Traceback" not in ended.stderr
+
+
+BAD: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
+    (("t:kmem:kmaloc:bytes_req",), ("kmem:kmaloc", "Did you mean kmem:kmalloc"), 1),
+    (("t:kmem:kmalloc:bytes_rek",), ("has no field 'bytes_rek'", "bytes_req", "bytes_alloc"), 2),
+    (("t:kmem:kmalloc",), ("no field of kmem:kmalloc is named", "There are: call_site"), 2),
+    (("t:kmem:kmalloc:",), ("no field of kmem:kmalloc is named",), 2),
+    (("kmem:kmalloc:bytes_req",), ("not fields of a tracepoint", "Write t:category"), 2),
+    (("t:sched:sched_switch:prev_comm",), ("is a text", "--by prev_comm"), 2),
+    (("t:sched:sched_switch:common_pid",), ("perf writes over", "tid has the same"), 2),
+    (("t:kmem:kmalloc:bytes_req", "--by", "com"), ("no field 'com'", "Did you mean comm"), 2),
+    (("t:kmem:kmalloc:bytes_req", "--by", "str(node)"), ("no address",), 2),
+    (
+        ("t:block:block_rq_issue:bytes", "--by", "cmd,comm,rwbs,bytes"),
+        ("takes 104", "96 is the most"),
+        2,
+    ),
+    (
+        ("t:sched:sched_switch:prev_pid", "--by", "comm,pid,tid,cpu,prev_prio"),
+        ("has 5 parts", "4 is the most"),
+        2,
+    ),
+    (("t:kmem:kmalloc:bytes_req", "--filter", "bytes_req >"), ("bytes_req >", "^"), 2),
+    (("t:kmem:kmalloc:bytes_req", "--filter", "bites > 1"), ("no field bites", "^"), 2),
+    (("t:kmem:kmalloc:bytes_req", "--linear", "9:3:1"), ("no linear buckets", "LO:HI:STEP"), 2),
+    (("t:kmem:kmalloc:bytes_req", "--linear", "0:9:0"), ("no linear buckets",), 2),
+    (("t:kmem:kmalloc:bytes_req", "--linear", "0:1000:1"), ("1,000 buckets", "step of 2"), 2),
+    (("t:kmem:kmalloc:bytes_req", "--linear", f"0:{1 << 70}:1"), ("out of range",), 2),
+    (("--latency", "t:kmem:kmalloc", "t:kmem:kmalloc"), ("begins and ends with",), 2),
+    (("--latency", "t:kmem:kmalloc", "vfs_read"), ("not a tracepoint: 'vfs_read'",), 2),
+    (("--latency", "t:kmem:kmalloc", "t:kmem:*"), ("events", "Name one"), 2),
+    (
+        ("--latency", "t:kmem:kmalloc", "t:kmem:kfree", "--key", "bytes_req"),
+        ("kmem:kfree has no field 'bytes_req'", "ptr"),
+        2,
+    ),
+    (
+        ("--latency", "t:sched:sched_wakeup", "t:sched:sched_switch", "--key", "tid", "--by", "x"),
+        ("no field 'x'",),
+        2,
+    ),
+    (
+        ("t:kmem:kfree:ptr", "--latency", "t:kmem:kmalloc", "t:kmem:kfree"),
+        ("kmem:kfree is named twice",),
+        2,
+    ),
+    (("t:kmem:kmalloc:bytes_req", "-p", "4194304"), ("4194304",), 1),
+    (("t:kmem:kmalloc:bytes_req", "-c", "999"), ("no CPU 999",), 2),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words", "code"), BAD, ids=[" ".join(x[0]) for x in BAD])
+def test_bad_input(arguments: tuple[str, ...], words: tuple[str, ...], code: int) -> None:
+    run("hist", *arguments, "-d", "0.1").assert_refused(*words, code=code)
+
+
+USAGE = [
+    ((), "Name fields"),
+    (("--key", "dev", "t:kmem:kfree:ptr"), "--key goes with --latency"),
+    (("t:kmem:kfree:ptr", "--linear", "1:2"), "is not LO:HI:STEP"),
+    (("t:kmem:kfree:ptr", "--by", "comm,,pid"), "has an empty name"),
+    (("t:kmem:kfree:ptr", "-i", "2", "-d", "1"), "longer than the whole run"),
+    (("t:kmem:kfree:ptr", "-T", "--json"), "-T goes without --json"),
+    (("t:kmem:kfree:ptr", "--max-keys", "0"), "--max-keys"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), USAGE)
+def test_usage(arguments: tuple[str, ...], words: str) -> None:
+    result = run("hist", *arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert words in " ".join(result.err.split())
+
+
+def test_missing_capability() -> None:
+    result = run(
+        "hist", "t:kmem:kfree:ptr", "-d", "0.1",
+        prefix=("setpriv", "--bounding-set=-sys_admin,-bpf", "--inh-caps=-sys_admin,-bpf"),
+    )  # fmt: skip
+    result.assert_refused("CAP_BPF")
