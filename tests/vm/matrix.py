@@ -567,7 +567,10 @@ def test_trace(kernel: Kernel, booted: Boot, record_property: Any) -> None:
     for (probe, _), these in threads.items():
         values = TRACED_VALUES[probe]
         assert [event["fields"] for event in these] == [values(i) for i in range(200)]
-        assert {bool(event["kernel_stack"]) for event in these} == {not probe.startswith("known")}
+        # Of a system call's events only newer kernels take a stack; of user code there is none.
+        if not probe.startswith("syscalls"):
+            stacks = {bool(event["kernel_stack"]) for event in these}
+            assert stacks == {probe == "null_lseek"}
         for event in these:
             names = [frame["name"] for frame in event["user_stack"]]
             assert "workload_thread" in names, event
