@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -208,3 +209,20 @@ def test_missing_capability() -> None:
         prefix=("setpriv", "--bounding-set=-sys_admin,-bpf", "--inh-caps=-sys_admin,-bpf"),
     )  # fmt: skip
     result.assert_refused("CAP_BPF")
+
+
+def test_a_kernel_without_global_barriers() -> None:
+    """As where CPUs do without the timer: programs are waited for in another way."""
+    prefix = (sys.executable, str(Path(__file__).with_name("seccomp.py")), "membarrier")
+    with Workload("known_calls", "200", "2") as workload:
+        arguments = ("--pid", workload.pid, "-i", "0.1", "--json", *LSEEK)
+        with Corelock("hist", *arguments, prefix=prefix) as corelock:
+            corelock.wait_attached()
+            workload.run()
+            workload.finish()
+            result = corelock.finish()
+    assert result.code == 0, result.err
+    *intervals, whole = result.json_lines
+    assert sum(each["accounting"][0]["counted"] for each in intervals) == 400
+    assert whole["accounting"][0]["counted"] == 400
+    assert whole["accounting"][0]["unaccounted"] == 0
