@@ -27,7 +27,7 @@ say = $(if $(V),,@printf '  %-9s %s\n' '$(1)' '$(2)';)
 BUILD_PACKAGES := clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev gcc libc6-dev \
 	linux-libc-dev python3-venv
 BENCH_PACKAGES := bpftrace linux-perf
-TEST_PACKAGES := binutils chromium chromium-driver default-jdk-headless gcc-aarch64-linux-gnu \
+TEST_PACKAGES := binutils bpftrace chromium chromium-driver default-jdk-headless gcc-aarch64-linux-gnu \
 	gdb golang-go libc6-dbg libc6-dev-arm64-cross postgresql prometheus qemu-user \
 	systemtap-sdt-dev tmux
 # The schema that files for speedscope are judged by, and the viewer itself.

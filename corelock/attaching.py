@@ -18,6 +18,9 @@ from corelock.probes.places import Candidate
 
 MAX_PROBES = 1000
 
+#: The kernel's own, which no C library has a name for.
+_ENOTSUPP = 524
+
 #: What the kernel means by these, when it is asked to attach.
 _REASONS = {
     errno.EOPNOTSUPP: "this kernel has no way to attach there",
@@ -27,6 +30,7 @@ _REASONS = {
     errno.EBUSY: "another tracer that excludes others is attached there",
     errno.EINVAL: "the kernel takes no probe there",
     errno.EILSEQ: "the kernel takes no probe in the midst of an instruction",
+    _ENOTSUPP: "the kernel cannot execute its first instruction elsewhere",
 }
 
 
