@@ -204,11 +204,11 @@ $(BUILD)/.vm_packages: tools/packages.sh Makefile | $(BUILD)
 define guest_programs
 $(BUILD)/vm/$(1)/%: tests/workloads/%.c tests/workloads/workload.h $(BUILD)/.vm_packages
 	$$(Q)mkdir -p $$(@D)
-	$$(call say,CC,$$@)$(1)-linux-gnu-gcc -static $(WORKLOAD_FLAGS) $$< -o $$@
+	$$(call say,CC,$$@)$(1)-linux-gnu-gcc -static $$(WORKLOAD_FLAGS) $$< -o $$@
 
 $(BUILD)/vm/$(1)/drain: tests/vm/guest/drain.c $(BUILD)/.vm_packages
 	$$(Q)mkdir -p $$(@D)
-	$$(call say,CC,$$@)$(1)-linux-gnu-gcc -static $(WORKLOAD_FLAGS) $$< -o $$@
+	$$(call say,CC,$$@)$(1)-linux-gnu-gcc -static $$(WORKLOAD_FLAGS) $$< -o $$@
 endef
 # Its macros are the same on all machines, and Debian has them in a folder of one.
 $(BUILD)/sdt/sys: $(BUILD)/.sdt_packages

@@ -28,7 +28,7 @@ _MAX_STARTS = 65536
 
 
 class Histograms:
-    """Makes histograms in the kernel. A context manager.
+    """Makes histograms in the kernel. A context manager, for one thread at a time.
 
     Args:
         fields: ``t:category:event:FIELD[,FIELD...]`` each; events may have wildcards.
@@ -82,6 +82,7 @@ class Histograms:
         self._key, self._by, self._filter = tuple(key), tuple(by), filter
         self._pid, self._cpu, self._max_keys = pid, cpu, max_keys
         self._probes: Optional[HistProbes] = None
+        self._closed = False
         self._plans: tuple[EventPlan, ...] = ()
         self._end_ns = 0
         self.coverage: Optional[Coverage] = None
@@ -138,6 +139,15 @@ class Histograms:
         """Detach and free; nothing can be read afterwards. Repeating it does nothing."""
         if self._probes is not None:
             self._probes.close()
+        self._closed = True
+
+    @property
+    def _open(self) -> HistProbes:
+        if self._probes is None or self._closed:
+            raise InvalidArgument(
+                "these histograms are not being made", "Read them within the with block."
+            )
+        return self._probes
 
     def read(self) -> HistogramsSnapshot:
         """What has been counted so far."""
@@ -153,29 +163,25 @@ class Histograms:
 
     def stop(self) -> HistogramsSnapshot:
         """Stop counting and detach; what was counted in all. May be repeated."""
-        assert self._probes is not None
-        self._end_ns = self._probes.detach()
+        self._end_ns = self._open.detach()
         return self.read()
 
     @property
     def counts_missed(self) -> bool:
         """Whether the kernel counts all hits that it keeps from programs."""
-        assert self._probes is not None
-        return self._probes.totals().counts_missed
+        return self._open.totals().counts_missed
 
     def _take(self) -> None:
-        assert self._probes is not None
-        for event, number, key, distribution in self._probes.take():
+        for event, number, key, distribution in self._open.take():
             for sums in (self._whole, self._recent):
                 sums.add((event, number), key, distribution)
         for event in range(len(self._plans)):
-            counters = self._probes.counters(event)
+            counters = self._open.counters(event)
             for sums in (self._whole, self._recent):
                 sums.count(event, counters)
 
     def _snapshot(self, sums: _Sums) -> HistogramsSnapshot:
-        assert self._probes is not None
-        totals = self._probes.totals()
+        totals = self._open.totals()
         end_ns = self._end_ns or time.monotonic_ns()
         return HistogramsSnapshot(
             sums.start_ns,
@@ -225,7 +231,6 @@ class Histograms:
     def _with_starts(
         self, sums: _Sums, accounting: HistAccounting, ends: HistCounters, pair: int
     ) -> HistAccounting:
-        assert self._probes is not None
         starts = next(
             sums.counters[event]
             for event, plan in enumerate(self._plans)
@@ -234,7 +239,7 @@ class Histograms:
         is_open = starts.seen - ends.ended - starts.replaced - starts.starts_full
         if sums is self._whole and self._end_ns:
             # Counted one by one, which tells whether the others are right.
-            is_open = self._probes.open_starts(pair)
+            is_open = self._open.open_starts(pair)
         return replace(
             accounting,
             starts_seen=starts.seen,

@@ -47,6 +47,7 @@ class HistProbes(Probes):
         self._plans = plans
         self._linear = linear
         self._most_buckets = self._lib.CORELOCK_HIST_CHUNKS * self._lib.CORELOCK_SUB_BUCKETS
+        self._buckets = self._ffi.new("struct corelock_bucket[]", self._most_buckets)
         tables = Tables(self._ffi, self._lib)
         specs = self._ffi.new(
             "struct corelock_hist_spec[]", [self._spec(plan, tables) for plan in plans]
@@ -97,9 +98,8 @@ class HistProbes(Probes):
             return
         for index in range(1, groups):
             self._check(self._lib.corelock_probes_read_group(self._probes, index, group))
-            if group.used:
-                key = _key(self._plans[group.event].parts, bytes(group.key))
-                yield from self._of_group(group.event, index, key)
+            key = _key(self._plans[group.event].parts, bytes(group.key))
+            yield from self._of_group(group.event, index, key)
 
     def _of_group(
         self, event: int, group: int, key: Key
@@ -111,10 +111,9 @@ class HistProbes(Probes):
 
     def _distribution(self, event: int, group: int, number: int) -> Distribution:
         reading = self._ffi.new("struct corelock_hist_reading *")
-        buckets = self._ffi.new("struct corelock_bucket[]", self._most_buckets)
         count = self._check(
             self._lib.corelock_probes_read_histogram(
-                self._probes, group, number, reading, buckets, self._most_buckets
+                self._probes, group, number, reading, self._buckets, self._most_buckets
             )
         )
         if not count:
@@ -124,7 +123,7 @@ class HistProbes(Probes):
         total = reading.low + reading.high * _WORD
         return Distribution(
             in_order(
-                Bucket(*self._bounds(bucket.index), bucket.count) for bucket in buckets[0:count]
+                Bucket(*self._bounds(each.index), each.count) for each in self._buckets[0:count]
             ),
             total - _WORD**2 if reading.high >> 63 else total,
             _number(reading.least, signed),

@@ -533,10 +533,13 @@ struct corelock_hist_spec {
 	uint32_t marks[CORELOCK_HIST_PARTS];
 };
 
-/* A key that was met; its histograms are at its index, times the values of an event. */
+/*
+ * A key that was met; its histograms are at its index, times the values of an event. What has
+ * counted nothing may be no key yet, or one that another group has, too.
+ */
 struct corelock_hist_group {
-	uint32_t used; /* 0: no key */
 	uint32_t event;
+	uint32_t reserved;
 	uint8_t key[CORELOCK_HIST_KEY_BYTES];
 };
 

@@ -160,7 +160,6 @@ static __noinline __u32 add_group(struct scratch *scratch, struct corelock_hist_
 	__builtin_memcpy(entry->key, scratch->key.bytes, KEY_BYTES);
 	error = bpf_map_update_elem(&group_ids, &scratch->key, &group, BPF_NOEXIST);
 	if (!error) {
-		entry->used = 1;
 		scratch->spare_group = 0;
 		return group;
 	}

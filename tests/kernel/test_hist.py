@@ -257,3 +257,21 @@ def taking_all_the_time(made: corelock.Histograms) -> Iterator[list[HistogramsSn
 
 def _count(snapshot: HistogramsSnapshot) -> int:
     return sum(each.count for each in snapshot.measures[0].histograms.values())
+
+
+def test_arguments_that_make_no_sense() -> None:
+    with pytest.raises(corelock.InvalidArgument, match="max_keys is out of range"):
+        corelock.Histograms(f"t:{EXIT}:ret", max_keys=0)
+    with pytest.raises(corelock.InvalidArgument, match="a key is of a latency"):
+        corelock.Histograms(f"t:{EXIT}:ret", key=("fd",))
+    with pytest.raises(corelock.InvalidArgument, match="nothing is named"):
+        corelock.Histograms().__enter__()
+    with corelock.Histograms(f"t:{EXIT}:ret") as made:
+        with pytest.raises(corelock.InvalidArgument, match="entered before"):
+            made.__enter__()
+        made.stop()
+        # Stopping and reading may be repeated, and change nothing.
+        assert made.stop() == made.read()
+    for read in made.read, made.read_interval, made.stop:
+        with pytest.raises(corelock.InvalidArgument, match="are not being made"):
+            read()
