@@ -9,8 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Union
 
@@ -24,7 +23,9 @@ from corelock.events import Event
 from corelock.symbolize import Symbolizer
 from tests import postgres
 from tests.cli.command import Corelock
+from tests.event_witness import EventWitness
 from tests.locks import let_queue, queue_length
+from tests.namespaces import PidNamespaces, interrupt_inside
 from tests.witness import Ftrace
 from tests.workloads import BUILD, Workload
 
@@ -148,39 +149,30 @@ def test_postgres_says_its_queries() -> None:
 # --- tracepoints ----------------------------------------------------------------
 
 
-@contextmanager
-def ftrace(category: str, event: str) -> Iterator[Path]:
-    """An instance that records an event of the whole host."""
-    instance = Path(f"/sys/kernel/tracing/instances/trace-{os.getpid()}")
-    instance.mkdir()
-    try:
-        (instance / "trace_clock").write_text("mono")
-        (instance / f"events/{category}/{event}/enable").write_text("1")
-        yield instance
-    finally:
-        instance.rmdir()
-
-
 def test_fields_are_what_ftrace_says() -> None:
-    """Texts of varying length and numbers; times, too, but for what is between the two."""
-    line = re.compile(
-        r" ([\d.]+): sched_process_exec: filename=(.*) pid=(\d+) old_pid=(\d+)", re.MULTILINE
-    )
-    with ftrace("sched", "sched_process_exec") as instance:
-        with corelock.EventTrace("t:sched:sched_process_exec") as trace:
+    """All fields of several events of the same run, of the threads that lived within it."""
+    names = (
+        "sched:sched_switch", "sched:sched_process_exec", "sched:sched_process_exit",
+        "kmem:mm_page_alloc", "signal:signal_generate",
+    )  # fmt: skip
+    with EventWitness(*names) as ftrace:
+        with corelock.EventTrace(*(f"t:{name}" for name in names)) as trace:
             children = []
-            for _ in range(20):
+            for _ in range(10):
                 with subprocess.Popen(["/bin/true"]) as child:
                     children.append(child.pid)
             trace.stop()
-            events = [event for event in trace.take() if event.pid in children]
-        said = [
-            {"filename": name, "pid": int(pid), "old_pid": int(old)}
-            for _, name, pid, old in line.findall((instance / "trace").read_text())
-            if int(pid) in children
-        ]
-    assert [event.values for event in events] == said
-    assert [event.pid for event in events] == children
+            events = [event for event in trace.take() if event.tid in children]
+            assert not trace.accounting().losses
+        said = [record for record in ftrace.stop() if record.tid in children]
+    ours, theirs = defaultdict(list), defaultdict(list)
+    for event in events:
+        ours[event.probe.partition(":")[2], event.tid].append((event.cpu, event.values))
+    for record in said:
+        values = {k: v for k, v in record.values.items() if not k.startswith("common_")}
+        theirs[record.name.rpartition(":")[2], record.tid].append((record.cpu, values))
+    assert ours == theirs
+    assert {name for name, _ in ours} == {name.partition(":")[2] for name in names}
 
 
 def openat(path: Union[bytes, None, int]) -> None:
@@ -445,3 +437,31 @@ def test_a_lock_that_is_held_is_not_waited_for() -> None:
     waiting = [event for event in found if event["tid"] in chain.extra]
     assert waiting and all(event["user_stack"] for event in waiting)
     assert any("its mmap_lock is held" in (e["user_stack_note"] or "") for e in waiting)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_ids_are_those_of_the_callers_pid_namespace(level: int) -> None:
+    """In lines, fields and filters; the host's beside them."""
+    with PidNamespaces(2) as namespaces:
+        with namespaces.workload(2, "known_calls", 20, 2) as inner, ExitStack() as stack:
+            ids = namespaces.host_ids(2, level)
+            tool = stack.enter_context(
+                Corelock(
+                    "trace", "t:syscalls:sys_enter_lseek", "--json", "--fields", "tid,pid",
+                    "--filter", 'comm == "known_calls"', prefix=namespaces.inside(level),
+                )
+            )  # fmt: skip
+            outer = stack.enter_context(Workload("known_calls", "10", "1"))
+            tool.wait_attached()
+            inner.run()
+            outer.run()
+            interrupt_inside(tool)
+            *events, _ = tool.finish().json_lines
+    outside = [event for event in events if not event["tid"]]
+    inside = [event for event in events if event["tid"]]
+    assert (len(outside), len(inside)) == (10, 40)
+    assert {event["host_pid"] for event in outside} == {outer.pid}
+    assert {event["tid"] for event in inside} <= set(ids)
+    for event in events:
+        assert event["fields"] == {"tid": event["tid"], "pid": event["pid"]}
+    assert {ids[event["tid"]] for event in inside} == {event["host_tid"] for event in inside}
