@@ -31,8 +31,7 @@ LOOK_S = 0.05
 _NO_USER_STACK = UserStack((), False, None)
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """One event: a hit of a probe.
 
     ``probe`` is its label, ``time_ns`` on CLOCK_MONOTONIC. ``values`` are numbers and texts by
@@ -43,10 +42,6 @@ class Event:
     the system call it was in, is known with user stacks alone.
     """
 
-    __slots__ = (
-        "probe", "time_ns", "cpu", "comm", "pid", "tid", "host_pid", "host_tid", "values",
-        "unread", "cut", "kernel_stack", "operation", "user", "stack_failed",
-    )  # fmt: skip
     probe: str
     time_ns: int
     cpu: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Optional, Union
 
 from corelock.events import Event, EventAccounting
@@ -63,7 +64,7 @@ class EventLines:
 
     def _time(self, monotonic_ns: int) -> str:
         seconds, ns = divmod(monotonic_ns + self._clock_ns, _NS)
-        return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{ns // 1000:06}"
+        return f"{_time_of_day(seconds)}.{ns // 1000:06}"
 
     def _value(self, event: Event, name: str, value: Union[int, str, None], is_hex: bool) -> str:
         if value is None:
@@ -73,9 +74,15 @@ class EventLines:
         return hex(value) if is_hex else str(value)
 
 
+@lru_cache(maxsize=8)
+def _time_of_day(seconds: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
 def quoted(text: str) -> str:
     """In quotes, and nothing in it that could move the cursor or end the text."""
-    return f'"{"".join(map(_escaped, text))}"'
+    plain = text.isprintable() and '"' not in text and "\\" not in text
+    return f'"{text if plain else "".join(map(_escaped, text))}"'
 
 
 def _escaped(char: str) -> str:

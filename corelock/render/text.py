@@ -11,6 +11,8 @@ _CUT = "~"  # ASCII: an ellipsis would fail on a stream that is not UTF-8
 
 def printable(name: str) -> str:
     """``name`` with what could move the cursor or fail to encode shown as "?"."""
+    if name.isprintable():
+        return name
     return "".join(char if char.isprintable() else "?" for char in name)
 
 
