@@ -13,10 +13,10 @@ from typing import NamedTuple, Optional, Union
 from corelock._native.hits import MOST_VALUES, Hit, HitProbes, Sent, UserStack
 from corelock._native.probes import prototypes
 from corelock.attaching import MAX_PROBES, Coverage, attach, finding, match
-from corelock.counter import check_cpu
 from corelock.errors import InvalidArgument
 from corelock.model import UserContext
 from corelock.names import kernel_name
+from corelock.probe_session import check_cpu
 from corelock.probes import arguments
 from corelock.probes.filters import compile_filter
 from corelock.probes.finding import Finder, Matched
