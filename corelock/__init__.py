@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         NoSuchTarget,
         Unsupported,
     )
-    from corelock.events import Event, EventAccounting, EventTrace
+    from corelock.event_trace import EventTrace
+    from corelock.events import Event, EventAccounting
     from corelock.histogram import Histogram
     from corelock.histograms import Histograms
     from corelock.locks import (
@@ -67,7 +68,8 @@ _NAMES = {
     "checks": ("doctor",),
     "counter": ("HitCounter", "Hits"),
     "diagnosis": ("Check", "Diagnosis"),
-    "events": ("Event", "EventAccounting", "EventTrace"),
+    "event_trace": ("EventTrace",),
+    "events": ("Event", "EventAccounting"),
     "errors": (
         "CommandError", "CorelockError", "InvalidArgument", "LibraryError", "LoadError",
         "MissingPrivilege", "NoSuchProbe", "NoSuchTarget", "Unsupported",

@@ -119,11 +119,7 @@ class _Run(ProbeRun):
     def announce(self) -> None:
         count = len(self.coverage().labels)
         self.say(f"Tracing {count:,} probe{'s' * (count != 1)}{self.where}.{self.ending}")
-        if not self._counter.counts_missed and self.coverage().ways.keys() - {"FENTRY", "RAW_TP"}:
-            self.say(
-                "corelock: this kernel does not count the hits that it drops while another tracing"
-                "\n  program runs on the same CPU."
-            )
+        self.say_misses(self._counter.counts_missed)
 
     def end_interval(self, number: int) -> None:
         self._print_interval(self._counter.read())

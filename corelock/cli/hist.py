@@ -168,11 +168,7 @@ class _Run(ProbeRun):
     def announce(self) -> None:
         count = len(self.coverage().labels)
         self.say(f"Tracing {count:,} event{'s' * (count != 1)}{self.where}.{self.ending}")
-        if not self._histograms.counts_missed:
-            self.say(
-                "corelock: this kernel does not count the hits that it drops while another tracing"
-                "\n  program runs on the same CPU."
-            )
+        self.say_misses(self._histograms.counts_missed)
 
     def end_interval(self, number: int) -> None:
         self._print(f"interval {number}", self._histograms.read_interval())

@@ -172,6 +172,14 @@ class ProbeRun(ABC):
             more = f"{coverage.refused_count:,} more match and cannot be probed"
             self.say(f"corelock: {more}: -v says which, and why")
 
+    def say_misses(self, counted: bool) -> None:
+        """Where the kernel drops hits and does not count all of them, that it does."""
+        if not counted and self.coverage().ways.keys() - {"FENTRY", "RAW_TP"}:
+            self.say(
+                "corelock: this kernel does not count the hits that it drops while another tracing"
+                "\n  program runs on the same CPU."
+            )
+
     def _say_losses(self) -> None:
         """The last line on stderr, even with -q."""
         losses, remedy = self.losses()

@@ -23,7 +23,8 @@ from corelock.cli.probing import (
     regex_option,
 )  # fmt: skip
 from corelock.cli.run import Output
-from corelock.events import LOOK_S, Event, EventTrace
+from corelock.event_trace import LOOK_S, EventTrace
+from corelock.events import Event
 from corelock.lock_probe import LockProbe
 from corelock.model import Frame, Host
 from corelock.symbolize import Symbolizer
@@ -160,6 +161,7 @@ class _Run(ProbeRun):
         labels = self.coverage().labels
         what = labels[0] if len(labels) == 1 else f"{len(labels):,} probes"
         self.say(f"Tracing {what}{self.where}.{self.ending}")
+        self.say_misses(self._trace.counts_missed)
         clock_ns = time.time_ns() - time.monotonic_ns()
         self._lines = EventLines(labels, self._trace.shows_hex, clock_ns)
         if not self._json:

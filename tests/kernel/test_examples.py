@@ -21,6 +21,7 @@ PURE = [
 TRACING = [
     "corelock.aio",
     "corelock.checks",
+    "corelock.event_trace",
     "corelock.limits",
     "corelock.recorder",
     "corelock.recording",
