@@ -33,7 +33,8 @@ class Histograms:
     Args:
         fields: ``t:category:event:FIELD[,FIELD...]`` each; events may have wildcards.
         latency: pairs of tracepoints; the time from the first to the second is counted.
-        key: fields that say which end belongs to which start; none: the thread.
+        key: fields that say which end belongs to which start, of both events, or ``one=other``
+            where they have other names; none: the thread.
         by: what else to tell apart: ``comm``, ``pid``, ``tid``, ``cpu``, fields of the event,
             ``str(FIELD)`` for the text at an address. Of a latency, of its second event.
         filter: which events count, as ``bytes > 4096 && comm == "qemu"``. Likewise.
