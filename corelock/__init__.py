@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         NoSuchTarget,
         Unsupported,
     )
+    from corelock.events import Event, EventAccounting, EventTrace
     from corelock.histogram import Histogram
     from corelock.histograms import Histograms
     from corelock.locks import (
@@ -49,13 +50,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accounting", "AsyncTracer", "Blame", "Bucket", "Cgroup", "Charge", "Check", "CommandError",
-    "Contention", "CorelockError", "Coverage", "Diagnosis", "Distribution", "Histogram",
-    "Histograms", "HistogramsSnapshot", "HitCounter", "Hits", "Holder", "HolderSampler",
-    "HoldersSnapshot", "HoldWatch", "InvalidArgument", "LibraryError", "LoadError", "LockState",
-    "LockThread", "Measured", "MissingPrivilege", "NoSuchProbe", "NoSuchTarget", "NotARecording",
-    "Process", "Recorder", "Recording", "RecordingResult", "Row", "SeenLock", "SlowEvent",
-    "Snapshot", "Times", "Tracer", "Unsupported", "Waiter", "doctor", "holders", "open_recording",
-    "record",
+    "Contention", "CorelockError", "Coverage", "Diagnosis", "Distribution", "Event",
+    "EventAccounting", "EventTrace", "Histogram", "Histograms", "HistogramsSnapshot", "HitCounter",
+    "Hits", "HoldWatch", "Holder", "HolderSampler", "HoldersSnapshot", "InvalidArgument",
+    "LibraryError", "LoadError", "LockState", "LockThread", "Measured", "MissingPrivilege",
+    "NoSuchProbe", "NoSuchTarget", "NotARecording", "Process", "Recorder", "Recording",
+    "RecordingResult", "Row", "SeenLock", "SlowEvent", "Snapshot", "Times", "Tracer", "Unsupported",
+    "Waiter", "doctor", "holders", "open_recording", "record",
 ]  # fmt: skip
 
 #: By module, what is imported from it on first use: nobody pays for what they do not need.
@@ -66,6 +67,7 @@ _NAMES = {
     "checks": ("doctor",),
     "counter": ("HitCounter", "Hits"),
     "diagnosis": ("Check", "Diagnosis"),
+    "events": ("Event", "EventAccounting", "EventTrace"),
     "errors": (
         "CommandError", "CorelockError", "InvalidArgument", "LibraryError", "LoadError",
         "MissingPrivilege", "NoSuchProbe", "NoSuchTarget", "Unsupported",

@@ -6,12 +6,15 @@ import errno
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Optional
 
+from corelock import target
 from corelock._native.probes import Attached, Probes
 from corelock.errors import InvalidArgument, LoadError
+from corelock.lock_probe import LockProbe
 from corelock.probes.finding import Finder, Matched
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.places import Candidate
@@ -53,6 +56,23 @@ class Coverage:
     def refused_count(self) -> int:
         """How many functions and the like could not be attached to."""
         return sum(map(len, self.refused.values()))
+
+
+@contextmanager
+def finding(pid: Optional[int]) -> Iterator[Finder]:
+    """What finds places, of files as process ``pid`` has them; it waits for no mmap_lock.
+
+    Raises:
+        NoSuchTarget, InvalidArgument, MissingPrivilege: as of ``target.check_process``.
+    """
+    if pid is not None:
+        target.check_process(pid)
+    probe = LockProbe()
+    try:
+        with Finder(pid, probe.may_be_waited_for) as finder:
+            yield finder
+    finally:
+        probe.close()
 
 
 def match(

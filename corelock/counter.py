@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Optional, Union
+from typing import Optional
 
-from corelock import target
 from corelock._native.probes import Probes
-from corelock.attaching import MAX_PROBES, Coverage, attach, match
-from corelock.errors import InvalidArgument
-from corelock.lock_probe import LockProbe
-from corelock.probes.finding import Finder, Matched, labels_of
+from corelock.attaching import MAX_PROBES, finding, match
+from corelock.probe_session import ProbeSession
+from corelock.probes.finding import Matched, labels_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Hits:
         )
 
 
-class HitCounter:
+class HitCounter(ProbeSession[Probes]):
     """Counts how often what patterns match is reached, in the kernel. A context manager.
 
     Args:
@@ -76,82 +72,37 @@ class HitCounter:
         regex: bool = False,
         max_probes: int = MAX_PROBES,
     ) -> None:
-        check_cpu(cpu)
+        super().__init__(pid, cpu)
         self._patterns = patterns
-        self._pid = pid
-        self._cpu = cpu
         self._regex = regex
         self._max_probes = max_probes
-        self._probes: Optional[Probes] = None
         self._indices: dict[str, int] = {}
-        self._start_ns = 0
-        self._entered = False
         self._stopped: Optional[Hits] = None
-        #: Whether the kernel counts all hits that it keeps from programs; once entered.
-        self.counts_missed = True
-        #: What is attached to, and how; once entered.
-        self.coverage: Optional[Coverage] = None
 
     def match(self) -> list[Matched]:
         """What the patterns match now, without attaching anything."""
-        if self._pid is not None:
-            target.check_process(self._pid)
-        probe = LockProbe()
-        try:
-            with Finder(self._pid, probe.may_be_waited_for) as finder:
-                return match(self._patterns, finder, regex=self._regex, max_probes=self._max_probes)
-        finally:
-            probe.close()
+        with finding(self._pid) as finder:
+            return match(self._patterns, finder, regex=self._regex, max_probes=self._max_probes)
 
-    def __enter__(self) -> HitCounter:
-        if self._entered:
-            raise InvalidArgument("this counter was entered before", "Make another one.")
-        self._entered = True
-        self._probes = probes = Probes()
-        try:
-            # What is lacking for everything, before what is lacking for some of it.
-            probes.check()
-            matched = self.match()
-            self._indices = {label: index for index, label in enumerate(labels_of(matched))}
-            own = os.getpid()
-            probes.load(
-                "COUNT",
-                max(len(self._indices), 1),
-                pid=self._pid or 0,
-                self_pid=0 if self._pid == own else own,
-                cpu=self._cpu,
-            )
-            candidates = [each for one in matched for each in one.candidates]
-            indices = [self._indices[each.place.label] for each in candidates]
-            self._start_ns, self.coverage = attach(probes, matched, indices)
-            self.counts_missed = probes.totals().counts_missed
-        except BaseException:
-            self.close()
-            raise
-        return self
+    def _make(self) -> Probes:
+        return Probes()
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Detach and free; only what :meth:`stop` found can be asked for afterwards."""
-        probes, self._probes = self._probes, None
-        if probes is not None:
-            probes.close()
+    def _load(self, probes: Probes) -> tuple[Sequence[Matched], Sequence[int]]:
+        matched = self.match()
+        self._indices = {label: index for index, label in enumerate(labels_of(matched))}
+        probes.load("COUNT", max(len(self._indices), 1), **self._whose)
+        candidates = [each for one in matched for each in one.candidates]
+        return matched, [self._indices[each.place.label] for each in candidates]
 
     def read(self) -> Hits:
         """What has been counted so far."""
         return self._stopped or self._read(time.monotonic_ns())
 
     def stop(self) -> Hits:
-        """Stop counting and detach; what was counted in all. May be repeated."""
+        """Stop counting and detach; what was counted in all. May be repeated, also when closed."""
         if self._stopped is None:
-            self._stopped = self._read(self._open().detach())
+            self._detach()
+            self._stopped = self._read(self.end_ns)
         return self._stopped
 
     def _read(self, end_ns: int) -> Hits:
@@ -159,45 +110,9 @@ class HitCounter:
         assert coverage is not None
         counts, totals = probes.counts(), probes.totals()
         return Hits(
-            self._start_ns,
-            end_ns - self._start_ns,
+            self.start_ns,
+            end_ns - self.start_ns,
             {label: counts[self._indices[label]] for label in coverage.labels},
             totals.self_hits,
             totals.missed,
         )
-
-    def _open(self) -> Probes:
-        if self._probes is None:
-            raise InvalidArgument("this counter is not open", "Use it as a context manager.")
-        return self._probes
-
-
-def check_cpu(cpu: Optional[int]) -> None:
-    """Make sure that there is such a CPU, and that it is online.
-
-    Raises:
-        InvalidArgument: there is not.
-    """
-    if cpu is None:
-        return
-    online = online_cpus()
-    if cpu not in online:
-        raise InvalidArgument(f"there is no CPU {cpu} online", f"There are {_ranges(online)}.")
-
-
-def online_cpus() -> Union[range, list[int]]:
-    """The CPUs that are online, as /sys says."""
-    try:
-        with open("/sys/devices/system/cpu/online") as file:
-            text = file.read().strip()
-    except OSError:
-        return range(os.cpu_count() or 1)
-    cpus: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        cpus += range(int(first), int(last or first) + 1)
-    return cpus
-
-
-def _ranges(cpus: Sequence[int]) -> str:
-    return f"{cpus[0]} to {cpus[-1]}" if len(cpus) > 1 else str(cpus[0])

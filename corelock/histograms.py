@@ -13,10 +13,10 @@ from corelock import target
 from corelock._native.histograms import HistCounters, HistProbes
 from corelock.arguments import check_range
 from corelock.attaching import Coverage, attach
-from corelock.counter import check_cpu
 from corelock.distribution import Distribution, Linear, check_linear
 from corelock.errors import InvalidArgument
 from corelock.measured import HistAccounting, HistogramsSnapshot, Key, Measured
+from corelock.probe_session import check_cpu
 from corelock.probes.finding import Finder
 from corelock.probes.measures import EventPlan, plan
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 from corelock._rows import NO_CONTENTION, Reading
 from corelock.histogram import Histogram
@@ -77,7 +77,7 @@ class Readings:
 def slow_event(ffi: Any, lib: Any, record: Any, machine: str) -> SlowEvent:
     """A ``struct corelock_slow``."""
     comm = kernel_name(bytes(record.comm))
-    user_bytes = record.user_stack_bytes
+    user = record.user
     return SlowEvent(
         kind=_KINDS[record.kind],  # type: ignore[arg-type]
         start_ns=record.start_ns,
@@ -93,23 +93,20 @@ def slow_event(ffi: Any, lib: Any, record: Any, machine: str) -> SlowEvent:
         mode=_MODES[record.mode],  # type: ignore[arg-type]
         operation=operation_name(record.operation, comm, machine),
         kernel_stack=tuple(record.kernel_stack[0 : max(0, record.kernel_stack_bytes) // 8]),
-        user_stack=tuple(record.user_stack[0 : max(0, user_bytes) // 8]),
-        user_stack_full=user_bytes == ffi.sizeof(record.user_stack),
-        stack_failed=record.kernel_stack_bytes < 0 or user_bytes < 0,
-        user_context=_user_context(ffi, lib, record) if record.user_ip else None,
+        user_stack=tuple(user.addresses[0 : max(0, user.bytes) // 8]),
+        user_stack_full=user.bytes == ffi.sizeof(user.addresses),
+        stack_failed=record.kernel_stack_bytes < 0 or user.bytes < 0,
+        user_context=user_context(ffi, lib, user),
         process_key=record.mm_id,
     )
 
 
-def _user_context(ffi: Any, lib: Any, record: Any) -> UserContext:
-    return UserContext(
-        record.user_ip,
-        record.user_sp,
-        record.user_frame,
-        record.user_other,
-        lib.CORELOCK_COPY_BELOW,
-        ffi.buffer(record.user_copy)[0 : record.user_copy_bytes],
-    )
+def user_context(ffi: Any, lib: Any, user: Any) -> Optional[UserContext]:
+    """What callers are found by in a ``struct corelock_user_stack``, if it was recorded."""
+    if not user.ip:
+        return None
+    copy = ffi.buffer(user.copy)[0 : user.copy_bytes]
+    return UserContext(user.ip, user.sp, user.frame, user.other, lib.CORELOCK_COPY_BELOW, copy)
 
 
 def accounting(ffi: Any, totals: Any, attached_by: str) -> Accounting:

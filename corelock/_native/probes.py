@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 from corelock import _ffi
 from corelock._native.failures import exception_of
+from corelock.names import kernel_name
 from corelock.probes.places import Candidate
 
 
@@ -128,3 +129,38 @@ class Probes:
         raw = self._ffi.new("uint64_t[]", self._indices)
         self._check(self._lib.corelock_probes_read_counts(self._probes, raw))
         return list(raw)
+
+
+class Argument(NamedTuple):
+    """An argument of a function of the kernel: a number of ``size`` bytes."""
+
+    name: str
+    size: int
+    signed: bool
+    is_pointer: bool
+
+
+def prototypes(names: Iterable[str]) -> dict[str, tuple[Argument, ...]]:
+    """The first arguments, up to one that is no number, of functions of the kernel.
+
+    Those of which the kernel's BTF does not say it, or of several of one name, are left out.
+    """
+    ffi, lib = _ffi.library()
+    ordered = sorted({os.fsencode(name) for name in names})
+    if not ordered:
+        return {}
+    texts = [ffi.new("char[]", name) for name in ordered]
+    raw = ffi.new("struct corelock_prototype[]", len(texts))
+    if lib.corelock_prototypes(ffi.new("char *[]", texts), len(texts), raw):
+        return {}
+    return {
+        os.fsdecode(name): tuple(
+            Argument(
+                kernel_name(bytes(each.name)), each.size, bool(each.is_signed),
+                bool(each.is_pointer),
+            )
+            for each in one.arguments[0 : one.count]
+        )
+        for name, one in zip(ordered, raw)
+        if one.known == 1
+    }  # fmt: skip

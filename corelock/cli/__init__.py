@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "record": ("record", "Every wait and hold of mmap_lock into a file, for reports."),
     "report": ("report", "What recordings say, as text or for other tools."),
     "top": ("top", "Waits and holds of mmap_lock as they happen, on the screen."),
+    "trace": ("trace", "Events as they happen, with their fields and arguments."),
 }
 
 

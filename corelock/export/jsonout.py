@@ -93,13 +93,19 @@ def slow_fields(slow: ResolvedSlowEvent) -> dict[str, Any]:
         "operation": event.operation,
         **host_fields(event),
         "duration_ns": event.duration_ns,
-        "kernel_stack": [_frame(frame) for frame in slow.kernel_stack],
-        "user_stack": [{**_frame(f), "module": _name(f.module)} for f in slow.user_stack],
+        "kernel_stack": [frame_fields(frame) for frame in slow.kernel_stack],
+        "user_stack": [user_frame_fields(frame) for frame in slow.user_stack],
     }
 
 
-def _frame(frame: Frame) -> dict[str, Any]:
+def frame_fields(frame: Frame) -> dict[str, Any]:
+    """A frame in the kernel."""
     return {"name": _name(frame.name), "offset": frame.offset, "address": frame.address}
+
+
+def user_frame_fields(frame: Frame) -> dict[str, Any]:
+    """A frame in a program, or one of its libraries."""
+    return {**frame_fields(frame), "module": _name(frame.module)}
 
 
 def _name(name: Optional[str]) -> Optional[str]:

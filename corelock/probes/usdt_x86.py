@@ -13,8 +13,8 @@ _ORDER = (
     "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di",
     "orig_ax", "ip", "cs", "flags", "sp", "ss",
 )  # fmt: skip
-_OFFSETS = {name: 8 * place for place, name in enumerate(_ORDER)}
-_IP = _OFFSETS["ip"]
+OFFSETS = {name: 8 * place for place, name in enumerate(_ORDER)}
+_IP = OFFSETS["ip"]
 
 _MEMORY = re.compile(
     r"(?P<sum>[^()%]*)"
@@ -25,8 +25,8 @@ _FLOATING = re.compile(r"%(?:[xyz]?mm|st|k)\d*(?:\(\d\))?")
 
 def _registers() -> tuple[dict[str, int], dict[str, int]]:
     """Offsets of registers by all of their names, and by those with 64 bits alone."""
-    whole = {f"r{name}": _OFFSETS[name] for name in ("ax", "bx", "cx", "dx", "si", "di", "bp")}
-    whole.update(rsp=_OFFSETS["sp"], rip=_IP)
+    whole = {f"r{name}": OFFSETS[name] for name in ("ax", "bx", "cx", "dx", "si", "di", "bp")}
+    whole.update(rsp=OFFSETS["sp"], rip=_IP)
     parts = {}
     for name, offset in whole.items():
         parts.update({f"e{name[1:]}": offset, name[1:]: offset, f"{name[1:]}l": offset})
@@ -35,8 +35,8 @@ def _registers() -> tuple[dict[str, int], dict[str, int]]:
         parts.update({f"{letter}l": offset, f"{letter}h": offset + 1})
     for number in range(8, 16):
         name = f"r{number}"
-        whole[name] = _OFFSETS[name]
-        parts.update({name + end: _OFFSETS[name] for end in "dwbl"})
+        whole[name] = OFFSETS[name]
+        parts.update({name + end: OFFSETS[name] for end in "dwbl"})
     return {**parts, **whole}, whole
 
 

@@ -14,6 +14,7 @@ from corelock.symbolize.counts import Counts
 from corelock.symbolize.kernel import KernelSymbols, resolve_kernel_stack
 
 if TYPE_CHECKING:
+    from corelock.symbolize.stacks import HasUserStack
     from corelock.symbolize.user import UserSymbols
 
 __all__ = ["Symbolizer"]
@@ -78,7 +79,7 @@ class Symbolizer:
             self._problems,
         )
 
-    def observe(self, event: SlowEvent) -> None:
+    def observe(self, event: HasUserStack) -> None:
         """Make sure that the mappings the event was in are known, while its process lives.
 
         Learns them if they are not, or if the innermost user address is in none
@@ -102,6 +103,10 @@ class Symbolizer:
         kernel_stack = self.resolve_kernel(event.kernel_stack)
         user_stack, user_stack_note = self._user.resolve(event)
         return ResolvedSlowEvent(event, kernel_stack, user_stack, user_stack_note)
+
+    def resolve_user(self, event: HasUserStack) -> tuple[tuple[Frame, ...], Optional[str]]:
+        """The frames of a user stack, and in words why it ends early, or None."""
+        return self._user.resolve(event)
 
     def resolve_kernel(self, stack: tuple[int, ...]) -> tuple[Frame, ...]:
         """The frames of a kernel stack, innermost first, those of the tracing left out."""

@@ -23,7 +23,7 @@ _ADDRESS = 16  # hex digits a line of kallsyms begins with
 _TEXT_TYPES = b"tTwW"
 
 # Between the point that is traced and our program, outermost last.
-_TOOL_FRAME = re.compile(r"_*bpf_|__traceiter_mmap_lock_|__mmap_lock_do_trace_")
+_TOOL_FRAME = re.compile(r"_*bpf_|__traceiter_|perf_syscall_|__mmap_lock_do_trace_")
 _TRACED_POINT = "__mmap_lock_do_trace_"
 # x86-64 has the kernel's own text below, modules and BPF programs from here on. arm64
 # has no such border; there is no code of its kernel above.

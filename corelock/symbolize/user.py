@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
-from corelock.model import Frame, SlowEvent, UserContext
+from corelock.model import Frame, UserContext
 from corelock.symbolize.counts import Counts
 from corelock.symbolize.demangle import demangled
 from corelock.symbolize.jit import PerfMaps
@@ -15,6 +15,7 @@ from corelock.symbolize.maps import Maps, MapsReader, Region
 from corelock.symbolize.modules import DELETED, Modules, keep
 from corelock.symbolize.probes import return_probes
 from corelock.symbolize.process import Identity, Process, identify, look_at, thread_name
+from corelock.symbolize.stacks import HasUserStack
 from corelock.symbolize.unwind import ModuleCode, Registers, UnwoundStack, unwind
 from corelock.symbolize.vdso import VDSO, Vdso
 
@@ -127,7 +128,7 @@ class UserSymbols:
             )
         return notes
 
-    def observe(self, event: SlowEvent) -> None:
+    def observe(self, event: HasUserStack) -> None:
         """Learn the mappings of the event's process if those known miss its innermost frame."""
         probes = _probes(event)
         if not probes:
@@ -138,11 +139,11 @@ class UserSymbols:
             # Which mappings its callers are in, only unwinding tells.
             self._unwind(event, event.user_context)
 
-    def has_mappings(self, event: SlowEvent) -> bool:
+    def has_mappings(self, event: HasUserStack) -> bool:
         """Whether those of the event's process are known, if it has a user stack."""
         return not _probes(event) or self._maps.get(self._space(event)) is not None
 
-    def resolve(self, event: SlowEvent) -> tuple[tuple[Frame, ...], Optional[str]]:
+    def resolve(self, event: HasUserStack) -> tuple[tuple[Frame, ...], Optional[str]]:
         """The frames of the user stack, and in words what is missing from it, or None."""
         probes = _probes(event)
         if not probes:
@@ -159,7 +160,7 @@ class UserSymbols:
         self._count(stack.resolved)
         return tuple(each.frame for each in stack.resolved), stack.note
 
-    def _pointed(self, event: SlowEvent) -> Stack:
+    def _pointed(self, event: HasUserStack) -> Stack:
         """The stack that the frame pointers give."""
         stack, probes = event.user_stack, _probes(event)
         maps = self._maps_for(event, probes, needed=len(probes))
@@ -179,7 +180,7 @@ class UserSymbols:
                 notes.append(_TRUNCATED.format("no frame pointer"))
         return Stack(resolved, "; ".join(notes) or None)
 
-    def _unwound(self, event: SlowEvent, context: UserContext) -> Stack:
+    def _unwound(self, event: HasUserStack, context: UserContext) -> Stack:
         """The stack by call frame information, and by the frame pointer in code that has none."""
         stack, maps = self._unwind(event, context)
         pairs = zip(stack.addresses, stack.probes)
@@ -194,7 +195,7 @@ class UserSymbols:
         self._problems.add(f"stack not unwound to its end: {end}")
         return Stack(resolved, _TRUNCATED.format(end))
 
-    def _unwind(self, event: SlowEvent, context: UserContext) -> tuple[UnwoundStack, Maps]:
+    def _unwind(self, event: HasUserStack, context: UserContext) -> tuple[UnwoundStack, Maps]:
         """The addresses of the stack, and the mappings they are in."""
         maps = self._maps_for(event, _probes(event), needed=1)
         space = self._space(event)
@@ -226,7 +227,7 @@ class UserSymbols:
             else:
                 self.unnamed.add(each.reason)
 
-    def _maps_for(self, event: SlowEvent, probes: Sequence[int], needed: int) -> Maps:
+    def _maps_for(self, event: HasUserStack, probes: Sequence[int], needed: int) -> Maps:
         """The mappings of the event's process.
 
         Learnt again if those known may miss something newer that one of the
@@ -261,7 +262,7 @@ class UserSymbols:
             keep(self._processes, space, process, _PROCESSES)
         return maps
 
-    def _space(self, event: SlowEvent) -> Space:
+    def _space(self, event: HasUserStack) -> Space:
         """Which address space the event's thread ran in."""
         pid, key = event.pid, event.process_key
         if not pid:  # /proc has nothing of it
@@ -286,7 +287,7 @@ class UserSymbols:
             keep(self._foreign, which, found, _FOREIGN_EVENTS)
         return found
 
-    def _note_newest(self, event: SlowEvent) -> None:
+    def _note_newest(self, event: HasUserStack) -> None:
         pid, key = event.pid, event.process_key
         if key > self._newest.get(pid, 0):
             keep(self._newest, pid, key, _PROCESSES)
@@ -300,7 +301,7 @@ class UserSymbols:
         pid, which = space
         return not isinstance(which, int) or which >= self._newest.get(pid, 0)
 
-    def _runs(self, event: SlowEvent, now: Identity) -> bool:
+    def _runs(self, event: HasUserStack, now: Identity) -> bool:
         """Whether a process that is ``now`` this may still run the event's program.
 
         Its next program may have had no event. But that has its stack elsewhere,
@@ -370,7 +371,7 @@ class UserSymbols:
         return self._vdso.frames_of(region, process.elf_class if process else 0) or "not ours"
 
 
-def _may_lack_caller(event: SlowEvent, stack: Stack, unwound: Stack) -> bool:
+def _may_lack_caller(event: HasUserStack, stack: Stack, unwound: Stack) -> bool:
     """Whether ``stack`` begins in code for system calls, which has no frame pointer.
 
     Then the frame pointer is that of its caller, and the stack goes on with the next one.
@@ -388,7 +389,7 @@ def _may_lack_caller(event: SlowEvent, stack: Stack, unwound: Stack) -> bool:
     )
 
 
-def _probes(event: SlowEvent) -> list[int]:
+def _probes(event: HasUserStack) -> list[int]:
     """What to look up for the frame-pointer stack, or at least where the kernel was entered."""
     if event.user_stack or event.user_context is None:
         return return_probes(event.user_stack)

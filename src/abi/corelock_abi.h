@@ -93,6 +93,9 @@ typedef __u64 uint64_t;
 /* In place of a filter's first test, where there is no filter. */
 #define CORELOCK_NO_FILTER 0xffffffff
 
+/* Values of one hit that are sent, at most. */
+#define CORELOCK_TRACE_VALUES 64
+
 /* Open waits and holds of one thread at a time; fork and exec need two. */
 #define CORELOCK_SLOTS 4
 
@@ -263,6 +266,19 @@ struct corelock_cycle {
 	uint32_t hold_stack;
 };
 
+/* A thread's stack in user space. */
+struct corelock_user_stack {
+	uint64_t addresses[CORELOCK_USER_STACK_DEPTH]; /* as frame pointers have it */
+	/* What callers without a frame pointer are found by; all 0 where it is not recorded. */
+	uint64_t ip;
+	uint64_t sp;
+	uint64_t frame;			   /* rbp; x29 */
+	uint64_t other;			   /* rbx; x30 */
+	int32_t bytes;			   /* of addresses; < 0: negative errno */
+	uint32_t copy_bytes;		   /* got, from sp - CORELOCK_COPY_BELOW on */
+	uint8_t copy[CORELOCK_COPY_BYTES]; /* may hold secrets: for unwinding only */
+};
+
 /* One slow wait or hold, record of the ring buffer. */
 struct corelock_slow {
 	uint64_t start_ns;
@@ -282,17 +298,9 @@ struct corelock_slow {
 	uint8_t comm[CORELOCK_COMM_LEN];
 	uint8_t mm_comm[CORELOCK_COMM_LEN]; /* filled in by the library */
 	int32_t kernel_stack_bytes;	    /* < 0: negative errno */
-	int32_t user_stack_bytes;	    /* < 0: negative errno */
-	uint64_t kernel_stack[CORELOCK_KERNEL_STACK_DEPTH];
-	uint64_t user_stack[CORELOCK_USER_STACK_DEPTH];
-	/* What callers without a frame pointer are found by; all 0 where it is not recorded. */
-	uint64_t user_ip;
-	uint64_t user_sp;
-	uint64_t user_frame;	  /* rbp; x29 */
-	uint64_t user_other;	  /* rbx; x30 */
-	uint32_t user_copy_bytes; /* got, from user_sp - CORELOCK_COPY_BELOW on */
 	uint32_t reserved;
-	uint8_t user_copy[CORELOCK_COPY_BYTES]; /* may hold secrets: for unwinding only */
+	uint64_t kernel_stack[CORELOCK_KERNEL_STACK_DEPTH];
+	struct corelock_user_stack user;
 };
 
 /* A thread in a lock's queue. */
@@ -407,6 +415,13 @@ struct corelock_probe_state {
 	uint64_t faults; /* memory that an operand needed and could not be read */
 };
 
+/* Of one probe's hits that are wanted, what became of them; the rest were sent. */
+struct corelock_hit_counts {
+	uint64_t hits;
+	uint64_t filtered;  /* that its filter did not accept */
+	uint64_t ring_full; /* lost */
+};
+
 /* Where an operand's number comes from. */
 enum corelock_source {
 	CORELOCK_SOURCE_CONSTANT,
@@ -444,6 +459,34 @@ struct corelock_operand {
 	uint16_t length; /* of a text, with its end: CORELOCK_TEXT_BYTES at most */
 	uint16_t place;	 /* where a key or record of the program has it */
 	uint8_t padding[6];
+};
+
+/* What is sent of one probe's hits. */
+struct corelock_trace_spec {
+	uint32_t first_test;			  /* of its filter, or CORELOCK_NO_FILTER */
+	uint32_t count;				  /* of operands */
+	uint16_t operands[CORELOCK_TRACE_VALUES]; /* by their place in the table */
+};
+
+/*
+ * A hit, record of the ring buffer. Behind it are the values, each where its operand's `place`
+ * says, 8 bytes of a number and CORELOCK_TEXT_BYTES of a text; then, if they are asked for, the
+ * kernel's stack (CORELOCK_KERNEL_STACK_DEPTH addresses) and a struct corelock_user_stack.
+ */
+struct corelock_hit {
+	uint64_t time_ns;
+	uint64_t unread; /* values that could not be read, by the bits of their numbers in the spec
+			  */
+	uint64_t null;	 /* texts whose address is 0 */
+	uint32_t index;	 /* of the probe */
+	uint32_t cpu;
+	uint32_t pid;
+	uint32_t tid;
+	uint32_t host_pid;
+	uint32_t host_tid;
+	uint32_t operation;	    /* with a user stack, else 0 */
+	int32_t kernel_stack_bytes; /* < 0: negative errno */
+	uint8_t comm[CORELOCK_COMM_LEN];
 };
 
 enum corelock_comparison {

@@ -133,7 +133,8 @@ static __always_inline __u32 task_operation(struct task_struct *task, __u64 save
 }
 
 /* The registers to unwind the task's user stack by; false for one of 32 bits. */
-static __always_inline bool user_registers(struct task_struct *task, struct corelock_slow *slow)
+static __always_inline bool user_registers(struct task_struct *task,
+					   struct corelock_user_stack *user)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	struct pt_regs___arm64 *arm64 = (void *)regs;
@@ -143,18 +144,18 @@ static __always_inline bool user_registers(struct task_struct *task, struct core
 		/* The low byte, as Xen's selectors differ in the high one. */
 		if ((x86->cs & 0xff) == X86_USER32_CS)
 			return false;
-		slow->user_ip = x86->ip;
-		slow->user_sp = x86->sp;
-		slow->user_frame = x86->bp;
-		slow->user_other = x86->bx;
+		user->ip = x86->ip;
+		user->sp = x86->sp;
+		user->frame = x86->bp;
+		user->other = x86->bx;
 		return true;
 	}
 	if (task->thread_info.flags & ARM64_TIF_32BIT)
 		return false;
-	slow->user_ip = arm64->pc;
-	slow->user_sp = arm64->sp;
-	slow->user_frame = arm64->regs[ARM64_FRAME];
-	slow->user_other = arm64->regs[ARM64_LINK];
+	user->ip = arm64->pc;
+	user->sp = arm64->sp;
+	user->frame = arm64->regs[ARM64_FRAME];
+	user->other = arm64->regs[ARM64_LINK];
 	return true;
 }
 

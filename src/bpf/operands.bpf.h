@@ -46,10 +46,17 @@ static __always_inline const struct corelock_operand *operand_at(__u32 index)
 	return bpf_map_lookup_elem(&operands, &index);
 }
 
-/* A value that could not be read: 0, or no text, is taken for it. */
-static __always_inline void count_fault(void)
+/* What came of reading a value. */
+enum value_state {
+	VALUE_READ,
+	VALUE_NULL,   /* a text whose address is 0: no text */
+	VALUE_UNREAD, /* it is taken for 0 or no text, and counted */
+};
+
+static __always_inline enum value_state value_unread(void)
 {
 	__sync_fetch_and_add(&state.faults, 1);
+	return VALUE_UNREAD;
 }
 
 /* --- numbers -------------------------------------------------------------------- */
@@ -63,32 +70,43 @@ static __always_inline __u64 low_bytes(__u64 number, __u8 size, __u8 is_signed)
 	return is_signed ? (__u64)((__s64)number >> spare_bits) : number >> spare_bits;
 }
 
-static __always_inline __u64 read_context(void *ctx, __u16 offset, __u8 size)
+static __always_inline enum value_state read_context(void *ctx, __u16 offset, __u8 size,
+						     __u64 *number)
 {
-	__u64 number = 0;
+	*number = 0;
+	if (size > sizeof(*number) || bpf_probe_read_kernel(number, size, ctx + offset))
+		return value_unread();
+	return VALUE_READ;
+}
 
-	if (size > sizeof(number) || bpf_probe_read_kernel(&number, size, ctx + offset))
-		count_fault();
+/* What is there in any case, as registers are. */
+static __always_inline __u64 context_at(void *ctx, __u16 offset, __u8 size)
+{
+	__u64 number;
+
+	read_context(ctx, offset, size, &number);
 	return number;
 }
 
-static __always_inline __u64 read_register(void *ctx, __u16 offset)
+/* 0 in place of a register that there is none of. */
+static __always_inline __u64 register_at(void *ctx, __u16 offset)
 {
-	return offset == CORELOCK_NO_REGISTER ? 0 : read_context(ctx, offset, 8);
+	return offset == CORELOCK_NO_REGISTER ? 0 : context_at(ctx, offset, 8);
 }
 
-static __always_inline __u64 read_memory(void *ctx, const struct corelock_operand *operand)
+static __always_inline enum value_state
+read_memory(void *ctx, const struct corelock_operand *operand, __u64 *number)
 {
-	__u64 address = operand->constant + read_register(ctx, operand->offset);
-	__u64 number = 0;
+	__u64 address = operand->constant + register_at(ctx, operand->offset);
 	__u8 size = operand->size;
 
-	address += low_bytes(read_register(ctx, operand->index), operand->index_size,
+	*number = 0;
+	address += low_bytes(register_at(ctx, operand->index), operand->index_size,
 			     operand->index_signed)
 		   << (operand->index_shift & 63);
-	if (size > sizeof(number) || bpf_probe_read_user(&number, size, (void *)address))
-		count_fault();
-	return number;
+	if (size > sizeof(*number) || bpf_probe_read_user(number, size, (void *)address))
+		return value_unread();
+	return VALUE_READ;
 }
 
 static __always_inline __u32 current_pid(void)
@@ -103,28 +121,46 @@ static __always_inline __u32 current_tid(void)
 			     : (__u32)bpf_get_current_pid_tgid();
 }
 
-static __always_inline __u64 find_number(void *ctx, const struct corelock_operand *operand)
+static __always_inline enum value_state
+find_number(void *ctx, const struct corelock_operand *operand, __u64 *number)
 {
 	switch (operand->source) {
 	case CORELOCK_SOURCE_CONTEXT:
-		return read_context(ctx, operand->offset, operand->size);
+		return read_context(ctx, operand->offset, operand->size, number);
 	case CORELOCK_SOURCE_MEMORY:
-		return read_memory(ctx, operand);
+		return read_memory(ctx, operand, number);
 	case CORELOCK_SOURCE_PID:
-		return current_pid();
+		*number = current_pid();
+		return VALUE_READ;
 	case CORELOCK_SOURCE_TID:
-		return current_tid();
+		*number = current_tid();
+		return VALUE_READ;
 	case CORELOCK_SOURCE_CPU:
-		return bpf_get_smp_processor_id();
+		*number = bpf_get_smp_processor_id();
+		return VALUE_READ;
 	default:
-		return operand->constant;
+		*number = operand->constant;
+		return VALUE_READ;
 	}
 }
 
-/* An operand's number, with its sign. */
-static __noinline __u64 operand_number(void *ctx, const struct corelock_operand *operand)
+/* An operand's number, with its sign: an enum value_state. */
+static __noinline int read_number(void *ctx, const struct corelock_operand *operand, __u64 *number)
 {
-	return low_bytes(find_number(ctx, operand), operand->size, operand->is_signed);
+	__u64 found;
+	int result = find_number(ctx, operand, &found);
+
+	*number = low_bytes(found, operand->size, operand->is_signed);
+	return result;
+}
+
+/* The same, where 0 will do for what cannot be read. */
+static __always_inline __u64 operand_number(void *ctx, const struct corelock_operand *operand)
+{
+	__u64 number = 0;
+
+	read_number(ctx, operand, &number);
+	return number;
 }
 
 /* --- texts ---------------------------------------------------------------------- */
@@ -142,7 +178,7 @@ static __always_inline long read_text(struct text *text, __u32 room, __u64 addre
 static __always_inline long read_located(struct text *text, void *ctx,
 					 const struct corelock_operand *operand)
 {
-	__u32 located = read_context(ctx, operand->offset, 4);
+	__u32 located = context_at(ctx, operand->offset, 4);
 	__u32 room = located >> 16;
 	__u16 offset = located;
 	void *from = ctx;
@@ -155,8 +191,8 @@ static __always_inline long read_located(struct text *text, void *ctx,
 }
 
 /*
- * An operand's text, cut where its room ends. Written to 8-byte boundaries, all of it: a key
- * has no stray bytes.
+ * An operand's text, cut where its room ends: an enum value_state. Written to 8-byte boundaries,
+ * all of it: a key has no stray bytes.
  */
 static __noinline int operand_text(void *ctx, const struct corelock_operand *operand,
 				   struct text *text)
@@ -169,15 +205,17 @@ static __noinline int operand_text(void *ctx, const struct corelock_operand *ope
 	} else if (operand->text == CORELOCK_TEXT_INLINE) {
 		result = read_text(text, operand->length, (__u64)(ctx + operand->offset), false);
 	} else if (operand->text == CORELOCK_TEXT_POINTED) {
-		__u64 address = operand_number(ctx, operand);
+		__u64 address;
 
+		if (read_number(ctx, operand, &address) != VALUE_READ)
+			return VALUE_UNREAD;
+		if (!address)
+			return VALUE_NULL;
 		result = read_text(text, operand->length, address, !(address >> 63));
 	} else {
 		result = read_located(text, ctx, operand);
 	}
-	if (result < 0)
-		count_fault();
-	return 0;
+	return result < 0 ? value_unread() : VALUE_READ;
 }
 
 /* --- filters -------------------------------------------------------------------- */

@@ -48,35 +48,37 @@ static __always_inline bool hit_is_wanted(void)
  * A perf event's programs decide together whether others see the event: 1 lets them. What the
  * _multi ones return concerns them alone, and has to be 0: 1 would end a uprobe.
  */
-#define PROBE_PROGRAMS(on_hit)                                              \
-	SEC("kprobe.multi")                                                 \
-	int on_kprobe_multi(void *ctx)                                      \
-	{                                                                   \
-		on_hit(ctx, bpf_get_attach_cookie(ctx));                    \
-		return 0;                                                   \
-	}                                                                   \
-                                                                            \
-	SEC("kprobe")                                                       \
-	int on_perf_probe(void *ctx)                                        \
-	{                                                                   \
-		on_hit(ctx, bpf_get_attach_cookie(ctx));                    \
-		return 1;                                                   \
-	}                                                                   \
-                                                                            \
-	SEC("kprobe")                                                       \
-	int on_uprobe_multi(void *ctx)                                      \
-	{                                                                   \
-		on_hit(ctx, bpf_get_attach_cookie(ctx));                    \
-		return 0;                                                   \
-	}                                                                   \
-                                                                            \
-	SEC("tp")                                                           \
-	int on_tp(void *ctx)                                                \
-	{                                                                   \
-		on_hit(ctx, bpf_get_attach_cookie(ctx));                    \
-		return 1;                                                   \
-	}                                                                   \
-                                                                            \
+#define COOKIE_PROGRAMS(on_hit)                          \
+	SEC("kprobe.multi")                              \
+	int on_kprobe_multi(void *ctx)                   \
+	{                                                \
+		on_hit(ctx, bpf_get_attach_cookie(ctx)); \
+		return 0;                                \
+	}                                                \
+                                                         \
+	SEC("kprobe")                                    \
+	int on_perf_probe(void *ctx)                     \
+	{                                                \
+		on_hit(ctx, bpf_get_attach_cookie(ctx)); \
+		return 1;                                \
+	}                                                \
+                                                         \
+	SEC("kprobe")                                    \
+	int on_uprobe_multi(void *ctx)                   \
+	{                                                \
+		on_hit(ctx, bpf_get_attach_cookie(ctx)); \
+		return 0;                                \
+	}                                                \
+                                                         \
+	SEC("tp")                                        \
+	int on_tp(void *ctx)                             \
+	{                                                \
+		on_hit(ctx, bpf_get_attach_cookie(ctx)); \
+		return 1;                                \
+	}
+
+/* ctx is an array of arguments, eight bytes each. */
+#define COPIED_PROGRAM(on_hit)                                              \
 	SEC("raw_tp")                                                       \
 	int on_copied(void *ctx)                                            \
 	{                                                                   \
@@ -86,5 +88,9 @@ static __always_inline bool hit_is_wanted(void)
 		on_hit(ctx, index);                                         \
 		return 0;                                                   \
 	}
+
+#define PROBE_PROGRAMS(on_hit)  \
+	COOKIE_PROGRAMS(on_hit) \
+	COPIED_PROGRAM(on_hit)
 
 #endif

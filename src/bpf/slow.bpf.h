@@ -3,40 +3,8 @@
 #ifndef CORELOCK_SLOW_BPF_H
 #define CORELOCK_SLOW_BPF_H
 
+#include "stacks.bpf.h"
 #include "tables.bpf.h"
-
-/*
- * Copies the user stack, as much as there is room for and is in memory: page by
- * page, as a copy that meets the end of the stack has nothing.
- */
-static __always_inline void copy_user_stack(struct corelock_slow *slow)
-{
-	__u64 from = slow->user_sp - CORELOCK_COPY_BELOW;
-	__u32 bytes = CORELOCK_COPY_PAGE_BYTES - (from & (CORELOCK_COPY_PAGE_BYTES - 1));
-
-	/* The stack may begin behind what is copied from below it: then that was left 0. */
-	if (bpf_probe_read_user(slow->user_copy, bytes, (void *)from) &&
-	    bytes > CORELOCK_COPY_BELOW)
-		return;
-	slow->user_copy_bytes = bytes;
-#pragma unroll
-	for (__u32 at = 0; at < CORELOCK_COPY_BYTES - CORELOCK_COPY_PAGE_BYTES;
-	     at += CORELOCK_COPY_PAGE_BYTES) {
-		if (bpf_probe_read_user(slow->user_copy + bytes + at, CORELOCK_COPY_PAGE_BYTES,
-					(void *)(from + bytes + at)))
-			return;
-		slow->user_copy_bytes = bytes + at + CORELOCK_COPY_PAGE_BYTES;
-	}
-}
-
-/* Takes the user stack of current as frame pointers have it, and what is needed without them. */
-static __always_inline void take_user_stack(void *ctx, struct corelock_slow *slow)
-{
-	slow->user_stack_bytes =
-		bpf_get_stack(ctx, slow->user_stack, sizeof(slow->user_stack), BPF_F_USER_STACK);
-	if (user_registers(bpf_get_current_task_btf(), slow))
-		copy_user_stack(slow);
-}
 
 /*
  * Sends a record of a wait or hold of a row with the stacks of current; 0 if there is no room.
@@ -73,13 +41,12 @@ static __noinline int send_slow(void *ctx, __u32 index, __u64 what, __u64 start_
 	bpf_get_current_comm(slow->comm, sizeof(slow->comm));
 	slow->kernel_stack_bytes =
 		bpf_get_stack(ctx, slow->kernel_stack, sizeof(slow->kernel_stack), 0);
-	slow->user_stack_bytes = 0;
-	slow->user_ip = slow->user_sp = slow->user_frame = slow->user_other = 0;
-	slow->user_copy_bytes = slow->reserved = 0;
+	slow->reserved = 0;
+	no_user_stack(&slow->user);
 	if (row->operation != CORELOCK_OPERATION_KERNEL_THREAD &&
 	    row->operation != CORELOCK_OPERATION_EXIT)
-		take_user_stack(ctx, slow);
-	if (slow->kernel_stack_bytes < 0 || slow->user_stack_bytes < 0)
+		take_user_stack(ctx, &slow->user);
+	if (slow->kernel_stack_bytes < 0 || slow->user.bytes < 0)
 		count(&counters.stack_failed);
 	count(&counters.slow_recorded);
 	bpf_ringbuf_submit(slow, 0);

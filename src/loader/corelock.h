@@ -96,6 +96,19 @@ struct corelock_options {
 enum corelock_tool {
 	CORELOCK_TOOL_COUNT,
 	CORELOCK_TOOL_HIST,
+	CORELOCK_TOOL_TRACE,
+};
+
+/* Of CORELOCK_TOOL_TRACE: what is sent of each hit. */
+struct corelock_trace_options {
+	/* Two rows of as many specs as indices: for registers and records, and for arguments. */
+	const struct corelock_trace_spec *specs;
+	uint32_t value_bytes; /* of all values of a hit: the most of any index, a multiple of 8 */
+	uint32_t most_values;
+	uint32_t ring_bytes;	/* rounded up to a power of two; default 8 MiB */
+	uint32_t kernel_stacks; /* 1: with each hit */
+	uint32_t user_stacks;
+	uint32_t reserved; /* 0 */
 };
 
 /* Of CORELOCK_TOOL_HIST. */
@@ -126,8 +139,9 @@ struct corelock_probe_options {
 	/* Of tools that find values; kept until corelock_probes_load returns. */
 	const struct corelock_operand *operands;
 	const struct corelock_test *tests;
-	const uint8_t *texts; /* CORELOCK_TEXT_BYTES each */
-	const struct corelock_hist_options *hist;
+	const uint8_t *texts;			    /* CORELOCK_TEXT_BYTES each */
+	const struct corelock_hist_options *hist;   /* of other tools NULL */
+	const struct corelock_trace_options *trace; /* likewise */
 };
 
 /* One place to attach to. */
@@ -150,6 +164,23 @@ struct corelock_probe_totals {
 	uint64_t missed; /* by the kernel: hits while a program was running on that CPU already */
 	uint32_t counts_missed; /* 0: this kernel does not count all of these */
 	uint32_t reserved;
+};
+
+/* An argument of a function: a number of so many bytes. */
+struct corelock_argument {
+	uint8_t name[32]; /* may be empty, or cut */
+	uint32_t size;
+	uint16_t is_signed;
+	uint16_t is_pointer;
+};
+
+#define CORELOCK_ARGUMENTS 8
+
+/* The first arguments of a function of the kernel, up to one that is no number. */
+struct corelock_prototype {
+	uint32_t known; /* how many functions have the name: of one alone the rest is its */
+	uint32_t count;
+	struct corelock_argument arguments[CORELOCK_ARGUMENTS];
 };
 
 /* One histogram of HIST: what came in between two times. */
@@ -414,7 +445,7 @@ int corelock_read_activity(corelock_session *session, uint32_t by, struct corelo
  * its waits that were in somebody's way and of its holds that were, and from then
  * on each that is twice as long as the last one sent.
  * Returns how many were stored; fewer than capacity means the ring is empty.
- * Of user_copy, what is beyond user_copy_bytes is not written.
+ * Of the copy of a user stack, what is beyond copy_bytes is not written.
  */
 int corelock_read_slow(corelock_session *session, struct corelock_slow *records, uint32_t capacity,
 		       uint64_t min_wait_ns, uint64_t min_hold_ns);
@@ -595,6 +626,30 @@ int corelock_probes_count_open(corelock_probes *probes, uint32_t pair);
 
 /* COUNT: the hits of each index so far, as many as the option indices says. */
 int corelock_probes_read_counts(corelock_probes *probes, uint64_t *counts);
+
+/*
+ * TRACE: takes hits out of the ring, in the order in which they came: at most capacity of them,
+ * each as struct corelock_hit says, corelock_probes_record_bytes apart. Returns how many; fewer
+ * than capacity means the ring is empty. Of the copy of a user stack, what is beyond copy_bytes is
+ * not written.
+ */
+int corelock_probes_read_hits(corelock_probes *probes, void *records, uint32_t capacity);
+int corelock_probes_record_bytes(corelock_probes *probes);
+
+/* A descriptor that polls readable when the ring has become a quarter full, or with user stacks
+ * at each hit. The handle's; not to
+ * be closed. Look into the ring every now and then besides. */
+int corelock_probes_fd(corelock_probes *probes);
+
+/*
+ * The prototypes of functions of the kernel by their names, which are in order and each there
+ * once. 0, or -errno if the kernel's BTF cannot be read.
+ */
+int corelock_prototypes(const char *const *names, uint32_t count,
+			struct corelock_prototype *prototypes);
+
+/* TRACE: of each index so far; exact after corelock_probes_detach. */
+int corelock_probes_read_hit_counts(corelock_probes *probes, struct corelock_hit_counts *counts);
 
 #ifdef __cplusplus
 }

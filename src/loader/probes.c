@@ -18,6 +18,7 @@
 static const struct probe_tool *const tools[] = {
 	[CORELOCK_TOOL_COUNT] = &count_tool,
 	[CORELOCK_TOOL_HIST] = &hist_tool,
+	[CORELOCK_TOOL_TRACE] = &trace_tool,
 };
 
 CORELOCK_EXPORT corelock_probes *corelock_probes_new(void)
@@ -80,6 +81,8 @@ static int take_options(corelock_probes *probes, const struct corelock_probe_opt
 				   "1 to %u probes can be attached, not %u", MAX_INDICES,
 				   options->indices);
 	probes->tool = tools[options->tool];
+	if (options->trace)
+		probes->trace = *options->trace;
 	return 0;
 }
 

@@ -17,7 +17,7 @@ struct probe_tool {
 	void (*close)(corelock_probes *probes);
 };
 
-extern const struct probe_tool count_tool, hist_tool;
+extern const struct probe_tool count_tool, hist_tool, trace_tool;
 
 /* What this kernel has for probes. */
 struct probe_features {
@@ -41,6 +41,7 @@ struct corelock_probes {
 		struct failure; /* its members are the handle's own */
 	};
 	struct corelock_probe_options options;
+	struct corelock_trace_options trace; /* a copy */
 	struct pid_space pids;
 	struct probe_features features;
 	const struct probe_tool *tool;
@@ -81,6 +82,9 @@ int find_function_ids(struct corelock_place **places, uint32_t count);
  */
 int tables_size(corelock_probes *probes);
 int tables_fill(corelock_probes *probes);
+
+/* Sets mapped to a map's table, which has so many bytes; 0 or a failure. */
+int map_table(corelock_probes *probes, const struct bpf_map *map, uint64_t bytes);
 
 /* Attaches to what can be attached to; 0, or a failure that concerns all. */
 int probes_attach_places(corelock_probes *probes, struct corelock_place *places, uint32_t count);

@@ -2,8 +2,6 @@
 /* Counting hits of probes, by the programs of count.bpf.c. */
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "probes.h"
 
@@ -38,19 +36,11 @@ static int count_load(void *skel)
 	return count_bpf__load(skel);
 }
 
-/* Whole pages, as the kernel maps them. */
 static int count_ready(corelock_probes *probes)
 {
 	struct count_bpf *skel = probes->skel;
-	size_t page = getpagesize();
 
-	probes->mapped_bytes = (entries(probes) * sizeof(uint64_t) + page - 1) / page * page;
-	probes->mapped = mmap(NULL, probes->mapped_bytes, PROT_READ, MAP_SHARED,
-			      bpf_map__fd(skel->maps.counts), 0);
-	if (probes->mapped != MAP_FAILED)
-		return 0;
-	probes->mapped = NULL;
-	return probes_fail(probes, CORELOCK_E_SYSTEM, errno, "", "cannot see the counts");
+	return map_table(probes, skel->maps.counts, entries(probes) * sizeof(uint64_t));
 }
 
 static void count_close(corelock_probes *probes)

@@ -107,4 +107,7 @@ void rows_free(corelock_session *session);
 void activity_free(corelock_session *session);
 int slow_open(corelock_session *session);
 
+/* Without the room for more of it, which is most of a record and far from this CPU's cache. */
+void copy_user_stack(struct corelock_user_stack *to, const struct corelock_user_stack *from);
+
 #endif

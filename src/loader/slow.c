@@ -24,15 +24,19 @@ static void name_process(corelock_session *session, struct corelock_slow *record
 	memcpy(record->mm_comm, mm.comm, sizeof(record->mm_comm));
 }
 
-/* Without the room for more of the stack, which is most of a record and far from this CPU's cache.
- */
+void copy_user_stack(struct corelock_user_stack *to, const struct corelock_user_stack *from)
+{
+	uint32_t copied = from->copy_bytes;
+
+	if (copied > sizeof(from->copy))
+		copied = sizeof(from->copy);
+	memcpy(to, from, offsetof(struct corelock_user_stack, copy) + copied);
+}
+
 static void copy_record(struct corelock_slow *to, const struct corelock_slow *from)
 {
-	uint32_t copied = from->user_copy_bytes;
-
-	if (copied > sizeof(from->user_copy))
-		copied = sizeof(from->user_copy);
-	memcpy(to, from, offsetof(struct corelock_slow, user_copy) + copied);
+	memcpy(to, from, offsetof(struct corelock_slow, user));
+	copy_user_stack(&to->user, &from->user);
 }
 
 static int take_record(void *context, void *data, size_t size)

@@ -109,13 +109,12 @@ def test_the_targets_exit_ends_it(corelock_background: Background) -> None:
 
 
 def test_dry_run_attaches_nothing() -> None:
-    before = subprocess.check_output(["bpftool", "link", "list"])
-    result = run("count", "--dry-run", "t:sched:sched_process_*", FUNCTION)
+    """So it takes no rights."""
+    program = f"/mnt/{KNOWN.relative_to(BUILD.parent.parent)}"
+    result = as_user("-all", "count", "--dry-run", f"{program}:known_*", f"u:{program}:*")
     assert result.code == 0, result.err
-    lines = result.out.splitlines()
-    assert "sched:sched_process_exit" in lines
-    assert lines[-1] == "known_calls:known_function"
-    assert subprocess.check_output(["bpftool", "link", "list"]) == before
+    expected = ["known_calls:known_calls:place", "known_calls:known_calls:turn"]
+    assert sorted(result.out.splitlines()) == [*expected, "known_calls:known_function"]
 
 
 def test_verbose_says_how() -> None:
@@ -166,9 +165,7 @@ def test_no_pattern_and_options_that_do_not_fit() -> None:
 
 
 def test_one_of_several_that_is_nothing_fails_all() -> None:
-    before = subprocess.check_output(["bpftool", "link", "list"])
     run("count", "-d", "0.1", "t:sched:*", "t:sched:nothing").assert_refused("sched:nothing")
-    assert subprocess.check_output(["bpftool", "link", "list"]) == before
 
 
 def test_without_capabilities() -> None:

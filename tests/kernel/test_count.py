@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -200,18 +201,20 @@ def _semaphore(pid: int) -> int:
 
 
 def test_nothing_is_left_attached() -> None:
-    def loaded() -> str:
-        return subprocess.check_output(["bpftool", "link", "list"], text=True)
+    def links() -> int:
+        """Of this process: others may come and go."""
+        descriptors = Path("/proc/self/fdinfo").iterdir()
+        return sum("link_type" in each.read_text() for each in descriptors if each.exists())
 
-    descriptors, links = len(os.listdir("/proc/self/fd")), loaded()
+    descriptors = len(os.listdir("/proc/self/fd"))
     with corelock.HitCounter("t:sched:*", PATTERNS[0]) as counter:
-        assert loaded() != links
+        assert links() > 20
         counter.stop()
-        assert loaded() == links
+        assert links() == 0
     assert len(os.listdir("/proc/self/fd")) == descriptors
     with corelock.HitCounter("t:sched:*"):
         pass
-    assert (loaded(), len(os.listdir("/proc/self/fd"))) == (links, descriptors)
+    assert (links(), len(os.listdir("/proc/self/fd"))) == (0, descriptors)
 
 
 def test_events_of_a_category() -> None:

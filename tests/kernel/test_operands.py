@@ -213,8 +213,8 @@ def test_texts_that_system_calls_are_given(built: Path) -> None:
         found = probe.found()
         assert [each.accepted for each in found] == [True, False, False]
         assert [each.texts[0] for each in found] == [b"/n", b"/nowhere", b""]
-        # Of no address, the key and the filter's side.
-        assert probe.faults == 2
+        # No address is no text, and nothing that could not be read.
+        assert probe.faults == 0
     with recording(built, "syscalls", "sys_exit_unlinkat") as probe:
         probe.prepare([results["ret"]], tests=filters.compile_filter("ret == -2", results))
         libc.unlinkat(AT_FDCWD, ctypes.c_char_p(b"/nowhere"), 0)

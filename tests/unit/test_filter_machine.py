@@ -256,12 +256,19 @@ def test_a_text_whose_address_is_in_memory(machine: Machine) -> None:
     assert machine.text(Operand("MEMORY", text="POINTED", length=64)) == padded(b"there")
 
 
-@pytest.mark.parametrize("address", [0, 8, USER - 1, USER + 200, KERNEL - 1, 2**64 - 1])
+@pytest.mark.parametrize("address", [8, USER - 1, USER + 200, KERNEL - 1, 2**64 - 1])
 def test_a_text_that_cannot_be_read_is_empty_and_counted(machine: Machine, address: int) -> None:
     machine.set(address.to_bytes(8, "little"), user=b"a", kernel=b"b")
     before = machine.faults
     assert machine.text(Operand("CONTEXT", text="POINTED", length=64)) == padded(b"")
     assert machine.faults == before + 1
+
+
+def test_no_address_is_no_text_and_no_fault(machine: Machine) -> None:
+    machine.set(bytes(8), user=b"a", kernel=b"b")
+    before = machine.faults
+    assert machine.text(Operand("CONTEXT", text="POINTED", length=64)) == padded(b"")
+    assert machine.faults == before
 
 
 def test_the_name_of_the_task(machine: Machine) -> None:

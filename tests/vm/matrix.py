@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
@@ -65,6 +65,7 @@ CHECKS = [
     "count",
     "many",
     "hist",
+    "trace",
 ]
 
 #: Why functions cannot be probed, as far as it is known before it is tried.
@@ -522,6 +523,18 @@ KNOWN_COUNTS = {
 }
 
 
+#: What check_trace of the guest prints of turn i.
+TRACED_VALUES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "known_calls:known_calls:turn": lambda i: {
+        "arg1": -1, "arg2": i % 256, "arg3": -i, "arg4": -i * 10_000_000_000,
+        "str(arg5)": "odd" if i & 1 else "even", "arg6": 3 * (i % 8), "arg7": 42,
+    },
+    "known_calls:known_calls:place": lambda i: {"arg1": i, "arg2": 1 + (i & 1)},
+    "syscalls:sys_enter_lseek": lambda i: {"offset": 0, "whence": 0, "s32(whence)": 0},
+    "null_lseek": lambda i: {"arg2": 0, "arg3": 0, "offset": 0},
+}  # fmt: skip
+
+
 @pytest.mark.feature("count")
 def test_count(kernel: Kernel, booted: Boot, record_property: Any) -> None:
     """A function of the kernel and one of a program, static probes, a system call, an event."""
@@ -533,6 +546,32 @@ def test_count(kernel: Kernel, booted: Boot, record_property: Any) -> None:
     assert not found["probes"]["refused"] and not found["missed"]
     if "hist" in check.files:
         assert re.findall(r"Hits: (\d+)", check.text("hist")) == ["1000"]
+
+
+@pytest.mark.feature("trace")
+def test_trace(kernel: Kernel, booted: Boot, record_property: Any) -> None:
+    """Every value of known_calls:200:2, who called, and the arguments of a kernel function."""
+    check = check_of(booted, "trace")
+    if refused(kernel, "trace", check, record_property):
+        return
+    *events, end = map(json.loads, check.text("out").splitlines())
+    accounting = end["accounting"]
+    losses = ("ring_full", "missed", "unread", "unaccounted")
+    assert not {cause: accounting[cause] for cause in losses if accounting[cause]}
+    threads: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for event in events:
+        if event["probe"] == "null_lseek":
+            assert event["fields"].pop("arg1") >> 48 == 0xFFFF  # the file's address
+        threads[event["probe"], event["tid"]].append(event)
+    assert Counter(probe for probe, _ in threads) == dict.fromkeys(TRACED_VALUES, 2)
+    for (probe, _), these in threads.items():
+        values = TRACED_VALUES[probe]
+        assert [event["fields"] for event in these] == [values(i) for i in range(200)]
+        assert {bool(event["kernel_stack"]) for event in these} == {not probe.startswith("known")}
+        for event in these:
+            names = [frame["name"] for frame in event["user_stack"]]
+            assert "workload_thread" in names, event
+    record_property("ways", end["probes"]["attached"])
 
 
 @pytest.mark.feature("count, many")

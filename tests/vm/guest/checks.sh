@@ -311,6 +311,28 @@ check_count()
 	return "$code"
 }
 
+# Each value of known_calls' probes, with stacks; and the arguments of a function of the kernel.
+check_trace()
+{
+	start_workload known_calls 200 2 || return 1
+	if ! start_corelock trace --pid "$pid" --json --verbose -K -U --ring-size 256M \
+		--fields 'arg1,arg2,arg3,arg4,str(arg5),arg6,arg7,offset,whence,s32(whence)' \
+		null_lseek 'u:/programs/known_calls:*' t:syscalls:sys_enter_lseek; then
+		finish_corelock
+		return 0
+	fi
+	run_workload
+	code=$?
+	# Mappings are read of living processes.
+	for attempt in $(seq 600); do
+		[ "$(grep -c '"event"' out)" -lt 1600 ] || break
+		usleep 100000
+	done
+	finish_workload
+	finish_corelock
+	return "$code"
+}
+
 # A thousand functions at once, none of which may bring the kernel down.
 check_many()
 {

@@ -1,0 +1,447 @@
+"""Events one by one: every value against what the program, or the kernel's own tracing, says."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Union
+
+import pytest
+
+import corelock
+from corelock import HolderSampler
+from corelock._native.probes import prototypes
+from corelock.errors import InvalidArgument, NoSuchProbe
+from corelock.events import Event
+from corelock.symbolize import Symbolizer
+from tests import postgres
+from tests.cli.command import Corelock
+from tests.locks import let_queue, queue_length
+from tests.witness import Ftrace
+from tests.workloads import BUILD, Workload
+
+pytestmark = pytest.mark.kernel
+
+KNOWN = BUILD / "known_calls"
+TURN, PLACE = f"u:{KNOWN}:turn", f"u:{KNOWN}:place"
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def signed(number: int, bits: int) -> int:
+    return (number + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1)
+
+
+def assert_complete(trace: corelock.EventTrace, events: int) -> None:
+    """Nothing was lost, and each hit went somewhere."""
+    accounting = trace.accounting()
+    assert (accounting.taken, accounting.unaccounted) == (events, 0)
+    assert not accounting.ring_full and not accounting.missed
+
+
+def by_thread(events: list[Event], probe: str) -> list[list[Event]]:
+    threads: dict[int, list[Event]] = defaultdict(list)
+    for event in events:
+        if event.probe.endswith(probe):
+            threads[event.tid].append(event)
+    return list(threads.values())
+
+
+# --- static probes --------------------------------------------------------------
+
+
+def test_every_argument_of_a_static_probe() -> None:
+    with Workload("known_calls", "2000", "3") as workload:
+        fields = ("arg1", "arg2", "arg3", "arg4", "str(arg5)", "arg6", "arg7")
+        with corelock.EventTrace(TURN, PLACE, pid=workload.pid, fields=fields) as trace:
+            workload.run()
+            trace.stop()
+            events = list(trace.take())
+            assert_complete(trace, 12_000)
+            assert trace.accounting().hits == 12_000
+        tids = workload.tids
+    turns, places = by_thread(events, ":turn"), by_thread(events, ":place")
+    assert len(turns) == len(places) == 3
+    for thread in turns:
+        for i, event in enumerate(thread):
+            assert event.values == {
+                "arg1": -1,
+                "arg2": i % 256,
+                "arg3": signed(-i, 16),
+                "arg4": -i * 10_000_000_000,
+                "str(arg5)": "odd" if i & 1 else "even",
+                "arg6": 3 * (i % 8),
+                "arg7": 42,
+            }
+    for thread in places:
+        # Two locations, whose arguments are in different places.
+        assert [event.values for event in thread] == [
+            {"arg1": i, "arg2": 1 + (i & 1)} for i in range(2000)
+        ]
+    assert {event.pid for event in events} == {workload.pid}
+    assert {event.comm for event in events} == {"known_calls"}
+    assert {event.tid for event in events} <= set(tids) | {e.tid for e in events}
+    assert all(not event.unread and not event.cut for event in events)
+
+
+def test_without_fields_all_are_shown() -> None:
+    with Workload("known_calls", "1", "1") as workload:
+        with corelock.EventTrace(TURN, f"{KNOWN}:known_function", pid=workload.pid) as trace:
+            workload.run()
+            trace.stop()
+            function, turn = trace.take()
+    assert list(turn.values) == [f"arg{number}" for number in range(1, 8)]
+    # Nothing says what arguments it has.
+    assert function.values == {}
+
+
+def test_order_is_that_of_time() -> None:
+    with Workload("known_calls", "2000", "1") as workload:
+        with corelock.EventTrace(TURN, PLACE, pid=workload.pid) as trace:
+            workload.run()
+            trace.stop()
+            times = [event.time_ns for event in trace.take()]
+            assert trace.start_ns <= times[0] and times[-1] <= trace.end_ns
+    assert times == sorted(times)
+
+
+def test_arguments_of_a_function() -> None:
+    with Workload("known_calls", "300", "1") as workload:
+        fields = ["arg1", "hex(arg1)", "s8(arg1)", "u16(arg1)"]
+        with corelock.EventTrace(
+            f"{KNOWN}:known_function", pid=workload.pid, fields=fields
+        ) as trace:
+            workload.run()
+            trace.stop()
+            found = [event.values for event in trace.take()]
+    assert found == [
+        {"arg1": i, "hex(arg1)": i, "s8(arg1)": signed(i, 8), "u16(arg1)": i} for i in range(300)
+    ]
+
+
+def test_postgres_says_its_queries() -> None:
+    """The text of every statement, as the server's own log has it."""
+    probe = f"u:{postgres.program('postgres')}:query__start"
+    with postgres.server("-c log_statement=all") as server:
+        server.run("pgbench", "-i", "-q", "postgres")
+        before = len(server.log())
+        with corelock.EventTrace(probe, fields=["str(arg1)"]) as trace:
+            server.run("pgbench", "-n", "-t", "20", "-c", "2", "postgres")
+            trace.stop()
+            events = list(trace.take())
+            assert_complete(trace, len(events))
+        said = re.findall(r"statement: (.*)", server.log()[before:])
+    assert len(said) > 2 * 20 * 7
+    # Of long ones the first 63 bytes.
+    assert Counter(e.values["str(arg1)"] for e in events) == Counter(t[:63] for t in said)
+    assert any(event.cut for event in events)
+    assert {event.comm for event in events} == {"postgres"}
+
+
+# --- tracepoints ----------------------------------------------------------------
+
+
+@contextmanager
+def ftrace(category: str, event: str) -> Iterator[Path]:
+    """An instance that records an event of the whole host."""
+    instance = Path(f"/sys/kernel/tracing/instances/trace-{os.getpid()}")
+    instance.mkdir()
+    try:
+        (instance / "trace_clock").write_text("mono")
+        (instance / f"events/{category}/{event}/enable").write_text("1")
+        yield instance
+    finally:
+        instance.rmdir()
+
+
+def test_fields_are_what_ftrace_says() -> None:
+    """Texts of varying length and numbers; times, too, but for what is between the two."""
+    line = re.compile(
+        r" ([\d.]+): sched_process_exec: filename=(.*) pid=(\d+) old_pid=(\d+)", re.MULTILINE
+    )
+    with ftrace("sched", "sched_process_exec") as instance:
+        with corelock.EventTrace("t:sched:sched_process_exec") as trace:
+            children = []
+            for _ in range(20):
+                with subprocess.Popen(["/bin/true"]) as child:
+                    children.append(child.pid)
+            trace.stop()
+            events = [event for event in trace.take() if event.pid in children]
+        said = [
+            {"filename": name, "pid": int(pid), "old_pid": int(old)}
+            for _, name, pid, old in line.findall((instance / "trace").read_text())
+            if int(pid) in children
+        ]
+    assert [event.values for event in events] == said
+    assert [event.pid for event in events] == children
+
+
+def openat(path: Union[bytes, None, int]) -> None:
+    pointer = ctypes.c_void_p(path) if isinstance(path, int) else ctypes.c_char_p(path)
+    LIBC.openat(-1, pointer, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def test_texts_of_any_kind() -> None:
+    paths: list[Union[bytes, None, int]] = [
+        b"/nowhere\n\x1b[2J\"\\", b"", None, 8, b"x" * 62, b"x" * 63, b"x" * 70, b"\xff\xc3\xa9",
+    ]  # fmt: skip
+    with corelock.EventTrace(
+        "t:syscalls:sys_enter_openat", pid=os.getpid(), fields=["str(filename)", "s32(dfd)"]
+    ) as trace:
+        for path in paths:
+            openat(path)
+        trace.stop()
+        events = [e for e in trace.take() if e.values["s32(dfd)"] == -1]
+        assert trace.accounting().unread == 1
+    assert [event.values["str(filename)"] for event in events] == [
+        "/nowhere\n\x1b[2J\"\\", "", None, None, "x" * 62, "x" * 63, "x" * 63, "\\xffé",
+    ]  # fmt: skip
+    assert [event.unread for event in events] == [
+        ("str(filename)",) if path == 8 else () for path in paths
+    ]
+    assert [bool(event.cut) for event in events] == [False] * 5 + [True, True, False]
+
+
+def test_what_all_events_have() -> None:
+    pid = os.getpid()
+    with corelock.EventTrace(
+        "t:syscalls:sys_enter_getppid", pid=pid, fields=["comm", "pid", "tid", "cpu"]
+    ) as trace:
+        os.getppid()
+        trace.stop()
+        (event,) = trace.take()
+    assert event.values == {
+        "comm": event.comm, "pid": pid, "tid": threading.get_native_id(), "cpu": event.cpu,
+    }  # fmt: skip
+    assert (event.pid, event.host_pid, event.tid) == (pid, pid, threading.get_native_id())
+
+
+def test_probes_of_different_fields() -> None:
+    """Each shows what it has of those that are asked for."""
+    with corelock.EventTrace(
+        "t:syscalls:sys_enter_lseek",
+        "t:syscalls:sys_exit_lseek",
+        pid=os.getpid(),
+        fields=["whence", "ret", "s64(offset)"],
+    ) as trace:
+        LIBC.lseek(-1, ctypes.c_long(-5), 1)
+        trace.stop()
+        enter, leave = trace.take()
+    assert enter.values == {"whence": 1, "s64(offset)": -5}
+    assert leave.values == {"ret": -9}
+
+
+# --- which ones -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "accepted"),
+    [
+        ("arg1 & 1 && arg2 == 2 || arg1 < 3", lambda i: i & 1 or i < 3),
+        ("!(arg1 >= 100) || arg1 == 499", lambda i: i < 100 or i == 499),
+        ("arg2 == 7", lambda i: False),
+        ('comm == "known_calls" && arg1 > 0x1ef', lambda i: i > 495),
+    ],
+)
+def test_a_filter(expression: str, accepted: object) -> None:
+    assert callable(accepted)
+    with Workload("known_calls", "500", "1") as workload:
+        with corelock.EventTrace(PLACE, pid=workload.pid, filter=expression) as trace:
+            workload.run()
+            trace.stop()
+            found = [event.values["arg1"] for event in trace.take()]
+            accounting = trace.accounting()
+    assert found == [i for i in range(500) if accepted(i)]
+    assert (accounting.hits, accounting.filtered) == (500, 500 - len(found))
+    assert accounting.unaccounted == 0
+
+
+def test_one_of_two_processes() -> None:
+    with Workload("known_calls", "50", "2") as one, Workload("known_calls", "30", "2") as other:
+        with corelock.EventTrace(PLACE, pid=one.pid) as trace:
+            one.run()
+            other.run()
+            trace.stop()
+            assert Counter(event.pid for event in trace.take()) == {one.pid: 100}
+        with corelock.EventTrace(PLACE) as both:
+            with Workload("known_calls", "10", "1") as third:
+                third.run()
+            both.stop()
+            assert Counter(event.pid for event in both.take()) == {third.pid: 10}
+
+
+def test_own_hits_are_left_out_and_counted() -> None:
+    with corelock.EventTrace("t:syscalls:sys_enter_getppid") as trace:
+        for _ in range(100):
+            os.getppid()
+        trace.stop()
+        assert os.getpid() not in {event.pid for event in trace.take()}
+        assert trace.accounting().self_hits == 100
+
+
+# --- losses ---------------------------------------------------------------------
+
+
+def test_a_full_ring_is_counted() -> None:
+    """By probe; what was lost and what was not are all there was."""
+    with Workload("known_calls", "20000", "2") as workload:
+        with corelock.EventTrace(TURN, PLACE, pid=workload.pid, ring_bytes=4096) as trace:
+            workload.run()
+            trace.stop()
+            events = list(trace.take())
+            accounting = trace.accounting()
+    lost = sum(accounting.ring_full.values())
+    assert 0 < len(events) < 100
+    assert len(events) + lost == accounting.hits == 80_000
+    assert set(accounting.ring_full) == {
+        "known_calls:known_calls:turn",
+        "known_calls:known_calls:place",
+    }
+    assert (accounting.taken, accounting.unaccounted) == (len(events), 0)
+    assert accounting.losses["ring_full"] == lost
+
+
+def test_events_as_they_come() -> None:
+    """Iterated while they do; what one loop leaves the next one has."""
+    with Workload("known_calls", "5000", "2") as workload:
+        with corelock.EventTrace(PLACE, pid=workload.pid) as trace:
+            workload.go()
+            first = [event for event, _ in zip(trace, range(7))]
+            ended = threading.Thread(target=lambda: (workload.wait_done(), trace.stop()))
+            ended.start()
+            rest = list(trace)
+            ended.join()
+            # zip() takes one more than it gives.
+            assert len(first) + 1 + len(rest) == 10_000
+            assert_complete(trace, 10_000)
+
+
+# --- stacks ---------------------------------------------------------------------
+
+
+def test_user_stacks_name_the_caller() -> None:
+    """At a function's first instruction, where frame pointers have not its caller yet."""
+    symbols = Symbolizer()
+    with Workload("known_calls", "3", "1") as workload:
+        with corelock.EventTrace(
+            f"{KNOWN}:known_function", PLACE, pid=workload.pid, user_stacks=True
+        ) as trace:
+            workload.run()
+            trace.stop()
+            events = list(trace.take())
+            stacks = [symbols.resolve_user(event) for event in events]
+    for event, (frames, note) in zip(events, stacks):
+        names = [frame.name for frame in frames]
+        if event.probe.endswith("known_function"):
+            assert (names[0], frames[0].offset) == ("known_function", 0)
+            names = names[1:]
+        assert names[:3] == ["take_turns", "workload_thread", "start_thread"]
+        assert note is None
+        assert event.kernel_stack == ()
+
+
+def test_kernel_stacks_begin_where_the_event_is() -> None:
+    symbols = Symbolizer()
+    program = "import os\nfor _ in range(3): os.getppid()"
+    with corelock.EventTrace(
+        "t:sched:sched_process_exec", kernel_stacks=True, user_stacks=True
+    ) as trace:
+        with subprocess.Popen([sys.executable, "-c", program]) as child:
+            child.wait(60)
+        trace.stop()
+        (event,) = (event for event in trace.take() if event.pid == child.pid)
+    names = [frame.name or "" for frame in symbols.resolve_kernel(event.kernel_stack)]
+    assert names[0] in ("exec_binprm", "bprm_execve")
+    assert not any(name.startswith(("bpf", "perf_trace")) for name in names)
+    assert event.operation == "execve"
+
+
+# --- what cannot be -------------------------------------------------------------
+
+
+def test_prototypes_of_the_kernels_functions() -> None:
+    found = prototypes(["vfs_read", "do_exit", "no_such_function"])
+    assert [tuple(argument) for argument in found["vfs_read"]] == [
+        ("file", 8, False, True), ("buf", 8, False, True), ("count", 8, False, False),
+        ("pos", 8, False, True),
+    ]  # fmt: skip
+    assert [tuple(argument) for argument in found["do_exit"]] == [("code", 8, True, False)]
+    assert "no_such_function" not in found
+
+
+@pytest.mark.parametrize(
+    ("fields", "words", "remedy"),
+    [
+        (["prev_pix"], "no field prev_pix", "prev_pid"),
+        (["str(prev_pid)"], "no address", "str(FIELD)"),
+        (["str(prev_comm)"], "a text itself", "str(FIELD)"),
+        (["s64(prev_pid)"], "32 bits only", "FIELD"),
+        (["hex(prev_comm)"], "a text", "FIELD"),
+        (["prev_pid;"], "not a field", "FIELD"),
+        (["common_flags"], "perf writes over", "Leave it out"),
+    ],
+)
+def test_fields_that_cannot_be_had(fields: list[str], words: str, remedy: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        corelock.EventTrace("t:sched:sched_switch", fields=fields).__enter__()
+    assert words in refused.value.message
+    assert remedy in refused.value.remedy
+
+
+def test_what_cannot_be_traced() -> None:
+    with pytest.raises(InvalidArgument, match="args cannot be shown: it is an array"):
+        corelock.EventTrace("t:raw_syscalls:sys_enter", fields=["args"]).__enter__()
+    with pytest.raises(NoSuchProbe, match="no tracepoint matches"):
+        corelock.EventTrace("t:sched:sched_swich").__enter__()
+    with pytest.raises(InvalidArgument, match="there is no field nope"):
+        corelock.EventTrace("t:sched:sched_switch", filter="nope == 1").__enter__()
+    with pytest.raises(InvalidArgument, match="context manager"):
+        list(corelock.EventTrace("t:sched:sched_switch").take())
+
+
+def test_nothing_is_left_attached() -> None:
+    def links() -> int:
+        """This process's own: others trace, too."""
+        found = 0
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # the listing's own
+                found += "bpf_link" in os.readlink(descriptor)
+        return found
+
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with corelock.EventTrace("t:sched:*", PLACE, user_stacks=True) as trace:
+        assert links() > 20
+        trace.stop()
+        assert links() == 0
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_lock_that_is_held_is_not_waited_for() -> None:
+    """Of a process whose mappings cannot be read meanwhile, there are addresses."""
+    with Workload("lock_chain", "write", "wr") as chain, HolderSampler() as sampler:
+        with Ftrace() as ftrace, Corelock(
+            "trace", "-U", "t:mmap_lock:mmap_lock_acquire_returned", "-p", chain.pid, "--json"
+        ) as tool:  # fmt: skip
+            tool.wait_attached()
+            chain.run()
+            let_queue(chain, sampler, 2)
+            tool.interrupt()
+            result = tool.finish()
+            assert queue_length(sampler, chain.pid) == 2
+            events = ftrace.stop()
+        mms = {event.mm for event in events if event.tid in chain.extra}
+        threads = {event.tid for event in events if event.mm in mms}
+        chain.finish()
+    assert result.code == 0, result.err
+    assert len(threads) == 3
+    *found, _ = result.json_lines
+    waiting = [event for event in found if event["tid"] in chain.extra]
+    assert waiting and all(event["user_stack"] for event in waiting)
+    assert any("its mmap_lock is held" in (e["user_stack_note"] or "") for e in waiting)
