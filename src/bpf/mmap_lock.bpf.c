@@ -81,8 +81,7 @@ int acquire_returned_record(struct trace_event_raw_mmap_lock_acquire_returned *r
 SEC("tp/mmap_lock/mmap_lock_released")
 int released_record(struct trace_event_raw_mmap_lock *record)
 {
-	on_release(record, mm_of(record), record->write,
-		   bpf_core_field_exists(record->memcg_id));
+	on_release(record, mm_of(record), record->write, bpf_core_field_exists(record->memcg_id));
 	return 1;
 }
 
