@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Optional
 
 from corelock import target
 from corelock._native.histograms import HistCounters, HistProbes
 from corelock.arguments import check_range
-from corelock.attaching import Coverage, attach
 from corelock.distribution import Distribution, Linear, check_linear
 from corelock.errors import InvalidArgument
 from corelock.measured import HistAccounting, HistogramsSnapshot, Key, Measured
-from corelock.probe_session import check_cpu
-from corelock.probes.finding import Finder
+from corelock.probe_session import ProbeSession
+from corelock.probes.finding import Finder, Matched
 from corelock.probes.measures import EventPlan, plan
 
 MAX_KEYS = 1024
@@ -27,13 +24,14 @@ MOST_KEYS = 65536
 _MAX_STARTS = 65536
 
 
-class Histograms:
+class Histograms(ProbeSession[HistProbes]):
     """Makes histograms in the kernel. A context manager, for one thread at a time.
 
     Args:
         fields: ``t:category:event:FIELD[,FIELD...]`` each; events may have wildcards.
         latency: pairs of tracepoints; the time from the first to the second is counted.
-        key: fields that say which end belongs to which start; none: the thread.
+        key: fields that say which end belongs to which start, of both events, or ``one=other``
+            where they have other names; none: the thread.
         by: what else to tell apart: ``comm``, ``pid``, ``tid``, ``cpu``, fields of the event,
             ``str(FIELD)`` for the text at an address. Of a latency, of its second event.
         filter: which events count, as ``bytes > 4096 && comm == "qemu"``. Likewise.
@@ -44,7 +42,7 @@ class Histograms:
 
     The own process's events are left out, and counted, unless ``pid`` is its own.
 
-    >>> import corelock
+    >>> import corelock, os
     >>> with corelock.Histograms("t:syscalls:sys_exit_getppid:ret", pid=os.getpid()) as made:
     ...     for _ in range(3):
     ...         _ = os.getppid()
@@ -70,7 +68,7 @@ class Histograms:
         cpu: Optional[int] = None,
         max_keys: int = MAX_KEYS,
     ) -> None:
-        check_cpu(cpu)
+        super().__init__(pid, cpu)
         check_range("max_keys", max_keys, 1, MOST_KEYS)
         self._linear = None if linear is None else Linear(*linear)
         if self._linear is not None:
@@ -80,16 +78,15 @@ class Histograms:
         if key and not self._latency:
             raise InvalidArgument("a key is of a latency, and none is asked for", "Use by.")
         self._key, self._by, self._filter = tuple(key), tuple(by), filter
-        self._pid, self._cpu, self._max_keys = pid, cpu, max_keys
-        self._probes: Optional[HistProbes] = None
-        self._closed = False
+        self._max_keys = max_keys
         self._plans: tuple[EventPlan, ...] = ()
-        self._end_ns = 0
-        self.coverage: Optional[Coverage] = None
+        self._whole, self._recent = _Sums(), _Sums()
+        self._stopped: Optional[HistogramsSnapshot] = None
 
-    def __enter__(self) -> Histograms:
-        if self._probes is not None:
-            raise InvalidArgument("these histograms were entered before", "Make other ones.")
+    def _make(self) -> HistProbes:
+        return HistProbes()
+
+    def _load(self, probes: HistProbes) -> tuple[Sequence[Matched], Sequence[int]]:
         if self._pid is not None:
             target.check_process(self._pid)
         with Finder(self._pid) as finder:
@@ -101,53 +98,18 @@ class Histograms:
                 by=self._by,
                 filter_=self._filter,
             )
-        self._probes = HistProbes()
-        try:
-            self._attach(self._probes)
-        except BaseException:
-            self._probes.close()
-            raise
-        return self
-
-    def _attach(self, probes: HistProbes) -> None:
-        own = os.getpid()
         probes.load_plans(
             self._plans,
             linear=self._linear,
             max_keys=self._max_keys,
             max_starts=_MAX_STARTS,
-            pid=self._pid or 0,
-            self_pid=0 if self._pid == own else own,
-            cpu=self._cpu,
+            **self._whose,
         )
         # Each by itself, so that none may fail.
         matched = [
             each.matched._replace(candidates=(each.candidate,), whole=True) for each in self._plans
         ]
-        start_ns, self.coverage = attach(probes, matched, range(len(matched)))
-        self._whole, self._recent = _Sums(start_ns), _Sums(start_ns)
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Detach and free; nothing can be read afterwards. Repeating it does nothing."""
-        if self._probes is not None:
-            self._probes.close()
-        self._closed = True
-
-    @property
-    def _open(self) -> HistProbes:
-        if self._probes is None or self._closed:
-            raise InvalidArgument(
-                "these histograms are not being made", "Read them within the with block."
-            )
-        return self._probes
+        return matched, range(len(matched))
 
     def read(self) -> HistogramsSnapshot:
         """What has been counted so far."""
@@ -162,30 +124,27 @@ class Histograms:
         return snapshot
 
     def stop(self) -> HistogramsSnapshot:
-        """Stop counting and detach; what was counted in all. May be repeated."""
-        self._end_ns = self._open.detach()
-        return self.read()
-
-    @property
-    def counts_missed(self) -> bool:
-        """Whether the kernel counts all hits that it keeps from programs."""
-        return self._open.totals().counts_missed
+        """Stop counting and detach; what was counted in all. May be repeated, also when closed."""
+        if self._stopped is None:
+            self._detach()
+            self._stopped = self.read()
+        return self._stopped
 
     def _take(self) -> None:
-        for event, number, key, distribution in self._open.take():
+        for event, number, key, distribution in self._open().take():
             for sums in (self._whole, self._recent):
                 sums.add((event, number), key, distribution)
         for event in range(len(self._plans)):
-            counters = self._open.counters(event)
+            counters = self._open().counters(event)
             for sums in (self._whole, self._recent):
                 sums.count(event, counters)
 
     def _snapshot(self, sums: _Sums) -> HistogramsSnapshot:
-        totals = self._open.totals()
-        end_ns = self._end_ns or time.monotonic_ns()
+        totals = self._open().totals()
+        start_ns, end_ns = sums.start_ns or self.start_ns, self.end_ns or time.monotonic_ns()
         return HistogramsSnapshot(
-            sums.start_ns,
-            end_ns - sums.start_ns,
+            start_ns,
+            end_ns - start_ns,
             self._by,
             tuple(
                 self._measured(sums, event, number)
@@ -237,9 +196,9 @@ class Histograms:
             if plan.role == "START" and plan.pair == pair
         )
         is_open = starts.seen - ends.ended - starts.replaced - starts.starts_full
-        if sums is self._whole and self._end_ns:
+        if sums is self._whole and self.end_ns:
             # Counted one by one, which tells whether the others are right.
-            is_open = self._open.open_starts(pair)
+            is_open = self._open().open_starts(pair)
         return replace(
             accounting,
             starts_seen=starts.seen,
@@ -253,8 +212,8 @@ class Histograms:
 class _Sums:
     """What was taken since a moment, added up."""
 
-    def __init__(self, start_ns: int) -> None:
-        self.start_ns = start_ns
+    def __init__(self, start_ns: int = 0) -> None:
+        self.start_ns = start_ns  # 0: everything
         self.histograms: dict[tuple[int, int], dict[Key, Distribution]] = {}
         self.counters: dict[int, HistCounters] = {}
 

@@ -75,7 +75,8 @@ class HistOptions(ProbeOptions):
     "--key",
     callback=_names,
     metavar="FIELD[,...]",
-    help="What tells which END belongs to which START; both have it (default: the thread).",
+    help="What tells which END belongs to which START: of both, or FIELD=FIELD of END (default: "
+    "the thread).",
 )
 @click.option(
     "--by",
@@ -120,6 +121,7 @@ def command(**given: Any) -> None:
     corelock hist t:kmem:kmalloc:bytes_req,bytes_alloc --by comm
     corelock hist --latency t:syscalls:sys_{enter,exit}_munmap --by comm
     corelock hist --latency t:block:block_rq_{issue,complete} --key dev,sector
+    corelock hist --latency t:sched:sched_{waking,switch} --key pid=next_pid
 
     With --latency, --by and --filter are of END; -p and -c of START alone, if
     there is a --key. corelock list 't:cat:*' has the events and their fields.

@@ -133,7 +133,8 @@ class _Planner:
             raise InvalidArgument(
                 f"--latency begins and ends with {first.label}", "Name two different events."
             )
-        marks = list(zip(first.parts(key, "--key"), last.parts(key, "--key")))
+        of_first, of_last = [x.partition("=")[0] for x in key], [x.rpartition("=")[2] for x in key]
+        marks = zip(first.parts(of_first, "--key"), last.parts(of_last, "--key"))
         fitted = [_fitted(*both) for both in marks]
         of_start = laid_out([x for x, _ in fitted])
         self._add(EventPlan(begins, begins.candidates[0], "START", marks=of_start, pair=pair))

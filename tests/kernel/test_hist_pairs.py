@@ -148,6 +148,29 @@ def _read_and_write(device: str) -> int:
     return 200
 
 
+def test_keys_of_other_names() -> None:
+    """From being woken to running, of a process that sleeps a known number of times."""
+    sleeps = 300
+    code = f"import sys, time; sys.stdin.readline(); [time.sleep(1e-4) for _ in range({sleeps})]"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as sleeper:
+        with corelock.Histograms(
+            latency=[("t:sched:sched_waking", "t:sched:sched_switch")],
+            key=("pid=next_pid",),
+            by=("next_pid",),
+            filter=f"next_pid == {sleeper.pid}",
+        ) as made:
+            sleeper.communicate(b"\n")
+            snapshot = made.stop()
+    (measured,) = snapshot.measures
+    (distribution,) = measured.histograms.values()
+    assert measured.histograms.keys() == {(sleeper.pid,)}
+    assert measured.accounting.unaccounted == 0
+    # For the line that it reads this process wakes it, whose own events do not count; but it may
+    # be woken on its way to its end.
+    assert sleeps - snapshot.missed <= distribution.count <= sleeps + 10
+    assert distribution.max is not None and distribution.max < 10e9
+
+
 @pytest.fixture()
 def programs() -> Iterator[list[Path]]:
     """Copies of a program with names of 61 to 66 bytes: the longest text has 63."""
