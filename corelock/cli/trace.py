@@ -212,6 +212,8 @@ class _Run(ProbeRun):
         remedy = ""
         if losses.get("ring_full"):
             remedy = "Raise --ring-size, or let less through by --filter."
+        elif losses.get("unread"):
+            remedy = "What was not in memory is shown as ?."
         return losses, remedy
 
     # --- printing ---------------------------------------------------------------------

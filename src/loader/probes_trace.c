@@ -58,7 +58,7 @@ static int take_hit(void *context, void *data, size_t size)
 
 /* --- the tool ------------------------------------------------------------------------- */
 
-static int check_options(corelock_probes *probes)
+static int check_options(corelock_probes *probes, uint32_t ring_bytes)
 {
 	const struct corelock_trace_options *options = &probes->trace;
 
@@ -69,6 +69,10 @@ static int check_options(corelock_probes *probes)
 	if (options->ring_bytes > LARGEST_RING_BYTES)
 		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "Ask for less.",
 				   "a ring of %u bytes is too large", options->ring_bytes);
+	if (ring_bytes < 2 * record_bytes(options))
+		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "Ask for more (--ring-size).",
+				   "a ring of %u bytes is too small for events of %zu bytes",
+				   ring_bytes, record_bytes(options));
 	return 0;
 }
 
@@ -93,7 +97,7 @@ static int trace_open(corelock_probes *probes)
 	uint32_t ring_bytes = power_of_two(probes->trace.ring_bytes ?: DEFAULT_RING_BYTES);
 	struct tracing *tracing;
 	struct trace_bpf *skel;
-	int error = check_options(probes);
+	int error = check_options(probes, ring_bytes);
 
 	if (error)
 		return error;

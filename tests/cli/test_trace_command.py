@@ -203,6 +203,7 @@ BAD = {
     "no such file": (["u:/nowhere:probe"], 1, "/nowhere"),
     "no such function": (["libc:no_such_function"], 1, "no_such_function"),
     "cpu": (["t:sched:sched_switch", "-c", "4096"], 2, "no CPU 4096"),
+    "ring": (["t:sched:sched_switch", "-U", "--ring-size", "16K"], 2, "is too small for events"),
     "argument of another": ([PLACE, "--fields", "arg3"], 2, "no field arg3"),
 }
 
