@@ -20,6 +20,7 @@ FEATURES = (
     "holders",
     "count",
     "count, many",
+    "hist",
     "trace",
 )
 
