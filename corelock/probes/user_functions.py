@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional
 
 from corelock.errors import NoSuchProbe
+from corelock.probes.demangled_names import spellings, without_result
 from corelock.probes.libraries import Found, LockIsHeld, find_file, read_code
 from corelock.probes.nearest import no_such_probe
 from corelock.probes.patterns import Pattern
 from corelock.probes.places import Place
 from corelock.probes.symbols import symbols_of, without_version
-from corelock.symbolize.demangle import demangled, without_parameters
+from corelock.symbolize import demangle
+from corelock.symbolize.demangle import in_words
 from corelock.symbolize.table import FUNCTIONS, RESOLVERS
 
 #: Why a function that is chosen at run time is not counted.
@@ -61,7 +63,8 @@ def match(
 
     A function with several names (``malloc``, ``__libc_malloc``) is one place, and is called by
     the shortest name that the pattern matches, as in stacks. C++ and Rust functions are also
-    matched by their demangled names, with or without parameters.
+    matched by their demangled names, with or without parameters, template arguments and return
+    type; they are called by all of it but the return type.
 
     Raises:
         NoSuchProbe: there are none; the remedy has names that are similar.
@@ -109,14 +112,9 @@ def _matching(functions: Iterable[Function], matches: Callable[[str], bool]) -> 
         if matches(function.name):
             yield function
             continue
-        words = demangled(function.name)
-        if words != function.name and (matches(words) or matches(_no_parameters(words))):
+        words = in_words(function.name)
+        if words != function.name and any(map(matches, spellings(words))):
             yield function
-
-
-def _no_parameters(words: str) -> str:
-    """``a::b(int) const`` as ``a::b``."""
-    return without_parameters(words).partition("(...)")[0].removesuffix("()")
 
 
 def _places(found: Found, functions: Iterable[Function]) -> list[Place]:
@@ -125,10 +123,23 @@ def _places(found: Found, functions: Iterable[Function]) -> list[Place]:
         old = best.get(offset)
         if old is None or (len(name), name) < (len(old), old):
             best[offset] = name
+    labels = _labels(best.values())
     return [
-        Place("USER", f"{found.shown_name}:{demangled(name)}", found.path_to_open, offset)
+        Place("USER", f"{found.shown_name}:{labels[name]}", found.path_to_open, offset)
         for offset, name in sorted(best.items(), key=lambda each: (each[1], each[0]))
     ]
+
+
+def _labels(names: Iterable[str]) -> dict[str, str]:
+    """What to call functions. Those that only return types tell apart are called with them."""
+    words = {name: in_words(name) for name in names}
+    short = {
+        name: without_result(whole) if whole != name else name for name, whole in words.items()
+    }
+    meant: dict[str, set[str]] = {}
+    for name, label in short.items():
+        meant.setdefault(label, set()).add(words[name])
+    return {name: words[name] if len(meant[label]) > 1 else label for name, label in short.items()}
 
 
 def _none(pattern: Pattern, found: Found, functions: Functions, chosen: Sequence[str]) -> NoReturn:
@@ -144,6 +155,12 @@ def _none(pattern: Pattern, found: Found, functions: Functions, chosen: Sequence
     if found.shown_name in _EMPTIED:
         otherwise = f"glibc 2.34 and newer have its functions in libc: libc:{pattern.name.text}"
     names = {each.name for each in functions.known} | functions.chosen
+    if "::" in pattern.name.text and not demangle.is_possible():
+        otherwise = (
+            "C++ and Rust functions have their mangled names here, as pydemumble is missing "
+            f"(it needs Python 3.10): corelock list '{pattern.library}:_Z*' has them."
+        )
+        raise NoSuchProbe(f"no function of {where} matches {pattern.name.text!r}", otherwise)
     wanted = pattern.name.core
     raise no_such_probe(
         f"no function of {where} matches {pattern.name.text!r}", wanted, names, otherwise

@@ -15,13 +15,19 @@ _LONG = 120
 _Demangle = Callable[[str], str]
 
 
-@lru_cache(maxsize=4096)
 def demangled(name: str) -> str:
-    """``name`` in words, or as it is where it is not mangled or nothing can demangle it.
+    """``name`` in words for stacks: of long ones, without parameters.
 
     >>> demangled("mmap")
     'mmap'
     """
+    words = in_words(name)
+    return without_parameters(words) if len(words) > _LONG and words != name else words
+
+
+@lru_cache(maxsize=4096)
+def in_words(name: str) -> str:
+    """All of ``name`` in words, or as it is where it is not mangled or nothing can demangle it."""
     if not name.startswith(_MANGLED):
         return name
     demangle = _library()
@@ -34,8 +40,12 @@ def demangled(name: str) -> str:
     if not isinstance(words, str) or not words:
         return name
     # Newer versions of the library leave the hash of legacy Rust, which is no part of the name.
-    words = _HASH.sub("", words)
-    return without_parameters(words) if len(words) > _LONG else words
+    return _HASH.sub("", words)
+
+
+def is_possible() -> bool:
+    """Whether names can be demangled here."""
+    return _library() is not None
 
 
 @cache

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from corelock.symbolize import demangle
-from corelock.symbolize.demangle import demangled, without_parameters
+from corelock.symbolize.demangle import demangled, in_words, without_parameters
 
 needs_library = pytest.mark.skipif(
     sys.version_info < (3, 10), reason="no wheels of the library for Python 3.9"
@@ -77,12 +77,12 @@ def test_without_parameters(name: str, expected: str) -> None:
 def test_without_a_library_names_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydemumble", None)
     demangle._library.cache_clear()
-    demangled.cache_clear()
+    in_words.cache_clear()
     try:
         assert demangled(VECTOR) == VECTOR
     finally:
         demangle._library.cache_clear()
-        demangled.cache_clear()
+        in_words.cache_clear()
 
 
 def test_a_library_that_breaks_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,10 +90,10 @@ def test_a_library_that_breaks_is_no_error(monkeypatch: pytest.MonkeyPatch) -> N
         raise RuntimeError(name)
 
     for library in (broken, lambda name: "", lambda name: None):
-        demangled.cache_clear()
+        in_words.cache_clear()
         monkeypatch.setattr(demangle, "_library", lambda library=library: library)
         assert demangled(VECTOR) == VECTOR
-    demangled.cache_clear()
+    in_words.cache_clear()
 
 
 def test_is_imported_when_a_name_needs_it() -> None:

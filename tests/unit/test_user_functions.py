@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ from corelock.probes import user_functions
 from corelock.probes.libraries import find_file
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.places import Place
+from corelock.symbolize import demangle
+
+needs_demangler = pytest.mark.skipif(
+    sys.version_info < (3, 10), reason="no wheels of the library for Python 3.9"
+)
 
 SOURCE = """
 #include <stdio.h>
@@ -157,6 +163,107 @@ def test_compressed_symbols_of_a_stripped_file_are_used(tmp_path: Path) -> None:
 def test_cxx_functions_by_either_name(tmp_path: Path, pattern: str, expected: set[str]) -> None:
     program = built(tmp_path, CXX, "till", compiler="g++")
     assert set(labels(find(program, pattern))) == expected
+
+
+LONG = "".join(f"struct a_struct_with_a_long_name_{number} {{ int x; }};" for number in range(4))
+TEMPLATES = (
+    LONG
+    + """
+#include <cstdio>
+#define NOINLINE __attribute__((noinline))
+namespace ns {
+template <class T> NOINLINE T tf(T x) { std::puts("tf"); return x; }
+template <class T> struct Box {
+  NOINLINE int get(int a) { return std::puts("get") + a; }
+  template <class U> NOINLINE Box &operator<<(U) { std::puts("shift"); return *this; }
+  NOINLINE operator int() { return std::puts("int"); }
+};
+template <class T> NOINLINE void (*pick(T))(int) { std::puts("pick"); return 0; }
+}
+namespace { template <class T> NOINLINE int inner(T x) { return std::puts("inner") + x; } }
+#define MANY const a_struct_with_a_long_name_0 &, const a_struct_with_a_long_name_1 &, \\
+    const a_struct_with_a_long_name_2 &, const a_struct_with_a_long_name_3 &
+NOINLINE int many(MANY, int x) { return std::puts("int") + x; }
+NOINLINE int many(MANY, double x) { return std::puts("double") + x; }
+int main() {
+  a_struct_with_a_long_name_0 a{}; a_struct_with_a_long_name_1 b{};
+  a_struct_with_a_long_name_2 c{}; a_struct_with_a_long_name_3 d{};
+  ns::Box<int> box;
+  box << 1L;
+  ns::pick(1);
+  return ns::tf(1) + ns::tf(2L) + box.get(1) + box + inner(1) + many(a, b, c, d, 1) +
+      many(a, b, c, d, 1.0);
+}
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("templates"), TEMPLATES, "templates", compiler="g++")
+
+
+@needs_demangler
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["ns::tf", "ns::tf*"], {"ns::tf<int>(int)", "ns::tf<long>(long)"}),
+        (["ns::tf<int>", "ns::tf<int>(int)", "int ns::tf<int>(int)", "ns::tf(int)"],
+         {"ns::tf<int>(int)"}),
+        (["ns::*"],
+         {"ns::tf<int>(int)", "ns::tf<long>(long)", "ns::Box<int>::get(int)", "ns::pick<int>(int)",
+          "ns::Box<int>::operator<<<long>(long)", "ns::Box<int>::operator int()"}),
+        (["ns::Box::operator<<"], {"ns::Box<int>::operator<<<long>(long)"}),
+        (["ns::Box<int>::operator int"], {"ns::Box<int>::operator int()"}),
+        (["(anonymous namespace)::inner"], {"(anonymous namespace)::inner<int>(int)"}),
+    ],
+)  # fmt: skip
+def test_template_functions_as_people_write_them(
+    templates: Path, patterns: list[str], expected: set[str]
+) -> None:
+    for pattern in patterns:
+        assert set(labels(find(templates, pattern))) == expected
+
+
+@needs_demangler
+def test_long_overloads_are_told_apart(templates: Path) -> None:
+    both = labels(find(templates, "many"))
+    assert len(set(both)) == len(both) == 2
+    assert all(len(label) > 120 for label in both)
+    for label in both:
+        assert labels(find(templates, label)) == [label]
+
+
+@needs_demangler
+def test_every_label_is_a_pattern_for_itself(templates: Path) -> None:
+    for place in find(templates, "*"):
+        assert place in find(templates, place.label.partition(":")[2])
+
+
+@needs_demangler
+def test_functions_that_only_return_types_tell_apart() -> None:
+    names = ["_Z1fIiEiT_", "_Z1fIiElT_", "_Z1gIiEiT_", "main"]
+    assert user_functions._labels(names) == {
+        "_Z1fIiEiT_": "int f<int>(int)",
+        "_Z1fIiElT_": "long f<int>(int)",
+        "_Z1gIiEiT_": "g<int>(int)",
+        "main": "main",
+    }
+
+
+def test_without_a_demangler_it_is_said(templates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demangle, "_library", lambda: None)
+    demangle.in_words.cache_clear()
+    try:
+        with pytest.raises(NoSuchProbe, match="'ns::tf'") as raised:
+            find(templates, "ns::tf")
+        assert "pydemumble is missing" in raised.value.remedy
+        with pytest.raises(NoSuchProbe) as raised:
+            find(templates, "maim")
+        assert "main" in raised.value.remedy
+        assert find(templates, "_ZN2ns2tfIiEET_S1_")
+    finally:
+        demangle.in_words.cache_clear()
 
 
 def test_names_that_are_not_there_are_answered_with_similar_ones() -> None:
