@@ -41,6 +41,8 @@ _REGIONS = (
     ("__noinstr_text_start", "__noinstr_text_end", NOINSTR),
     ("__entry_text_start", "__entry_text_end", NOINSTR),
 )
+#: What the kernel itself is called among its modules.
+_KERNEL = "vmlinux"
 # ftrace's call stands behind what marks a function's start for indirect branches, if anything.
 _CALL_OFFSETS = (0, 4, 8, 12)
 
@@ -116,7 +118,7 @@ class KernelFunctions:
             # A rare part of a function is none: whoever means it spells it out.
             elif not pattern.name.matches(name) or _COLD.search(name):
                 continue
-            if pattern.group != ANY and not pattern.group.matches(module or "vmlinux"):
+            if pattern.group != ANY and not pattern.group.matches(module or _KERNEL):
                 continue
             if address not in seen:
                 yield address, name, module
@@ -124,16 +126,30 @@ class KernelFunctions:
                 seen.add(address)
 
     def _nothing(self, pattern: Pattern) -> NoSuchProbe:
+        if pattern.group != ANY:
+            modules = {module or _KERNEL for _, _, module in self._functions}
+            if not any(map(pattern.group.matches, modules)):
+                return self._no_module(pattern, modules)
         of = "" if pattern.group == ANY else f" in {pattern.group.text}"
         message = f"no function of the kernel matches {pattern.name.text}{of}"
         names = {name for _, name, _ in self._functions if not _COLD.search(name)}
         wanted = pattern.name.core
         if pattern.name.regex:
             return NoSuchProbe(message, WHOLE_NAMES)
-        if any(name.startswith(f"{wanted}.") for name in names):
+        if wanted and any(name.startswith(f"{wanted}.") for name in names):
             return NoSuchProbe(message, f"The compiler has made parts of it: try '{wanted}.*'")
-        otherwise = "It may be inlined everywhere. See corelock list p::'*' for all there are."
+        otherwise = "See corelock list p::'*' for all there are."
+        if wanted:
+            otherwise = f"It may be inlined everywhere. {otherwise}"
         return no_such_probe(message, wanted, names, otherwise)
+
+    def _no_module(self, pattern: Pattern, modules: set[str]) -> NoSuchProbe:
+        message = f"no module that is loaded and has functions matches {pattern.group.text!r}"
+        otherwise = f"lsmod has those that are loaded; {_KERNEL} is the kernel itself."
+        wanted = pattern.group.core
+        if pattern.group.regex:
+            return NoSuchProbe(message, WHOLE_NAMES)
+        return no_such_probe(message, wanted, modules, otherwise)
 
     def _reason(self, function: _Function) -> tuple[str, bool]:
         """Why a function cannot be probed, or perhaps not ("": it can); whether that is final."""

@@ -233,6 +233,31 @@ def test_no_such_function(kernel: Kernel, pattern: str, regex: bool, remedy: str
     assert remedy in error.value.remedy
 
 
+@pytest.mark.parametrize("pattern", ["[", "[!]", "kprobe:ext4:["])
+def test_patterns_without_a_name(kernel: Kernel, pattern: str) -> None:
+    """Nothing is a part of a function without a name, whatever symbols begin with a dot."""
+    kernel.write("kallsyms", kallsyms() + f"{BASE + 0xA80:016x} t .str.part\n")
+    with pytest.raises(NoSuchProbe, match="no function of the kernel matches") as error:
+        kernel.find(pattern)
+    assert error.value.remedy == "See corelock list p::'*' for all there are."
+
+
+@pytest.mark.parametrize(
+    ("pattern", "regex", "remedy"),
+    [
+        ("kprobe:ext3:*", False, "Did you mean ext4?"),
+        ("kprobe:nosuchmod:vfs_read", False, "lsmod"),
+        ("kprobe:nosuchmod:*", False, "lsmod"),
+        ("kprobe:[:*", False, "lsmod"),
+        ("kprobe:ext:.*", True, "whole name"),
+    ],
+)
+def test_no_such_module(kernel: Kernel, pattern: str, regex: bool, remedy: str) -> None:
+    with pytest.raises(NoSuchProbe, match="no module that .* has functions matches") as error:
+        kernel.find(pattern, regex)
+    assert remedy in error.value.remedy
+
+
 @pytest.mark.parametrize(
     ("broken", "kind"), [(PermissionError(13, ""), MissingPrivilege), (None, Unsupported)]
 )
