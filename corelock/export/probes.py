@@ -54,6 +54,7 @@ def _file(file: FileOfProcess) -> dict[str, Any]:
         "name": well_formed(file.name),
         "path": well_formed(file.path),
         "static_probes": file.static_probes,
+        "why_not": well_formed(file.problem) or None,
     }
 
 

@@ -7,12 +7,12 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional, TypeVar
 
 from corelock import target
-from corelock.errors import InvalidArgument, UnusableFile
+from corelock.errors import CorelockError, InvalidArgument, NoSuchTarget, UnusableFile
 from corelock.probes.nearest import nearest
 from corelock.probes.process_files import MappedFile, files_of, in_root, program_of, root_of
 from corelock.symbolize.elf import BadElf
@@ -36,6 +36,10 @@ _MACHINES = {
 _PROGRAM, _SHARED = 2, 3  # ET_EXEC, ET_DYN
 # Where libraries are if there is no ldconfig to ask.
 _FOLDERS = ("/lib", "/usr/lib", "/usr/local/lib")
+_CANNOT = "cannot use {}: {}"
+_FOLDER = "it is a folder"
+_GIVE_A_FILE = "Give the path of a program or library."
+_RESTART = "Restart the process, so that it maps the file that is there now."
 
 Result = TypeVar("Result")
 LockIsHeld = Callable[[int], bool]
@@ -89,6 +93,8 @@ def find_file(
         InvalidArgument: several are called that.
         NoSuchTarget, MissingPrivilege: see :func:`corelock.target.check_process`.
     """
+    if name in (os.curdir, os.pardir):
+        _refuse(name, _FOLDER, _GIVE_A_FILE)
     if pid is not None:
         target.check_process(pid)
         found = _of_process(name, pid, lock_is_held)
@@ -119,7 +125,7 @@ def read_code(found: Found, read: Callable[[BinaryIO], Result]) -> Result:
     except TimedOut:
         _refuse(path, "it takes too long", "Is the file system that it is on there?")
     except FileNotFoundError:
-        _refuse(path, "there is no such file", "Give the path of a program or library.")
+        _refuse(path, "there is no such file", _GIVE_A_FILE)
     except PermissionError as error:
         _refuse(path, why(error), "Run as root, or as a user who may read it.")
     except BadElf as error:
@@ -127,11 +133,16 @@ def read_code(found: Found, read: Callable[[BinaryIO], Result]) -> Result:
     except UnusableFile:
         raise
     except OSError as error:
-        _refuse(path, why(error), "Give the path of a program or library.")
+        _refuse(path, _FOLDER if os.path.isdir(path) else why(error), _GIVE_A_FILE)
+
+
+def why_not(found: Found, error: UnusableFile) -> str:
+    """Why a file cannot be used, in words without its path."""
+    return error.message.removeprefix(_CANNOT.format(found.path_to_open, ""))
 
 
 def _refuse(path: str, reason: str, remedy: str) -> NoReturn:
-    raise UnusableFile(f"cannot use {path}: {reason}", remedy) from None
+    raise UnusableFile(_CANNOT.format(path, reason), remedy) from None
 
 
 def _check_header(path: str, header: bytes) -> None:
@@ -163,6 +174,8 @@ def _by_name(name: str) -> Found:
         _ambiguous(name, found, "Give its path, or -p PID for the one that a process uses.")
     program = next(iter(found), None) or shutil.which(name)
     if program is None:
+        if os.path.isdir(name):
+            _refuse(name, _FOLDER, _GIVE_A_FILE)
         near = nearest(name, map(short_name, libraries))
         raise UnusableFile(
             f"there is no library, and no program on the PATH, that is called {name!r}",
@@ -175,7 +188,8 @@ def _of_process(name: str, pid: int, lock_is_held: Optional[LockIsHeld]) -> Foun
     root = root_of(pid)
     if "/" in name:
         own = in_root(root, os.path.abspath(name))
-        return Found(root + own, short_name(own), own, root)
+        known = _mapped_as(own, pid, root, lock_is_held)
+        return Found(root + own, short_name(own), own, root) if known is None else known
     program = program_of(pid, root)
     if is_called(program.own_path, name):
         return _of_mapped(program)
@@ -190,27 +204,60 @@ def _of_process(name: str, pid: int, lock_is_held: Optional[LockIsHeld]) -> Foun
             f"process {pid} has mapped no file that is called {name!r}",
             _did_you_mean(near, f"Its program is {short_name(program.own_path)}."),
         )
-    if found[0].problem:
-        raise UnusableFile(
-            f"cannot use {found[0].own_path} of process {pid}: {found[0].problem}",
-            "Restart the process, so that it maps the file that is there now.",
-        )
-    return _of_mapped(found[0])
+    return _checked(found[0], pid)
+
+
+def _mapped_as(
+    path: str, pid: int, root: str, lock_is_held: Optional[LockIsHeld]
+) -> Optional[Found]:
+    """What the process has mapped of that path; None if nothing (yet), or if that is not known.
+
+    Raises:
+        UnusableFile: another file than the one that is there now: its code would be missed.
+    """
+    try:
+        program = program_of(pid, root)
+        if program.own_path == path:
+            return _of_mapped(program)
+        mapped = [each for each in files_of(pid, root, lock_is_held) if each.own_path == path]
+    except NoSuchTarget:
+        raise
+    except CorelockError:  # its lock is held, or we may not know: a path does without
+        return None
+    mapped.sort(key=lambda each: not each.problem)
+    return _checked(mapped[0], pid) if mapped else None
+
+
+def _checked(file: MappedFile, pid: int) -> Found:
+    if file.problem:
+        _refuse(f"{file.own_path} of process {pid}", file.problem, _RESTART)
+    return _of_mapped(file)
 
 
 def _of_mapped(file: MappedFile) -> Found:
     return Found(file.path_to_open, short_name(file.own_path), file.own_path, file.root)
 
 
-def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> list[Found]:
-    """The program of a process and the libraries it has mapped, those that can be opened.
+class FilesOfProcess(NamedTuple):
+    """The program and libraries of a process, and why those that cannot be looked at cannot
+    be, by path."""
+
+    found: tuple[Found, ...]
+    problems: Mapping[str, str]
+
+
+def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> FilesOfProcess:
+    """The program of a process and the libraries it has mapped.
 
     Raises:
         UnusableFile, NoSuchTarget, MissingPrivilege: as of :func:`find_file`.
     """
     target.check_process(pid)
     mapped = files_of(pid, root_of(pid), lock_is_held)
-    return [_of_mapped(each) for each in mapped if not each.problem]
+    return FilesOfProcess(
+        tuple(_of_mapped(each) for each in mapped if not each.problem),
+        {each.own_path: each.problem for each in mapped if each.problem},
+    )
 
 
 def _ambiguous(name: str, paths: Iterable[str], remedy: str) -> NoReturn:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
-from corelock.errors import CorelockError
+from corelock.errors import CorelockError, UnusableFile
 from corelock.probes.finding import Finder, Matched
 from corelock.probes.patterns import PatternKind, parse_pattern
 from corelock.probes.places import Field, Place
 
+if TYPE_CHECKING:
+    from corelock.probes.libraries import Found
+
 #: Shown as an example where the kernel has it.
 _WELL_KNOWN = ("t:sched:sched_switch", "vfs_read")
+
+#: Of a file with a colon in its name: all that it has are static probes, by u::PROBE.
+_UNNAMED = "no pattern can name it"
 
 
 class Listed(NamedTuple):
@@ -110,29 +115,42 @@ def _kind(finder: Finder, name: str, written: str, pattern: str) -> KindOfProbe:
 
 
 class FileOfProcess(NamedTuple):
-    """A program or library of a process: its name for patterns, path there, static probes."""
+    """A program or library of a process: its name for patterns, path there, static probes.
+
+    ``static_probes`` is None if it cannot be looked at. ``problem`` says why it cannot, or cannot
+    be named, "" if it can.
+    """
 
     name: str
     path: str
-    static_probes: int
+    static_probes: Optional[int]
+    problem: str = ""
 
 
 def files_of_process(pid: int) -> list[FileOfProcess]:
-    """What functions and static probes of a process can be in.
+    """What functions and static probes of a process can be in, and what they cannot, last.
 
     Raises:
         NoSuchTarget, MissingPrivilege, UnusableFile: as of
             :func:`corelock.probes.libraries.all_files`.
     """
-    from corelock.probes import libraries, usdt
-    from corelock.probes.patterns import ANY, Pattern
+    from corelock.probes import libraries
+
+    found, problems = libraries.all_files(pid)
+    files = [_looked_at(file) for file in found] + [
+        FileOfProcess(libraries.short_name(path), path, None, problem)
+        for path, problem in problems.items()
+    ]
+    return sorted(files, key=lambda file: bool(file.problem))
+
+
+def _looked_at(file: Found) -> FileOfProcess:
+    from corelock.probes import usdt
+    from corelock.probes.libraries import why_not
 
     try:
-        places = usdt.find(Pattern("u::*", "STATIC", ANY), pid)
-    except LookupError:  # none of them has any
-        places = []
-    probes = Counter(name for name, _ in {(place.name, place.label) for place in places})
-    return [
-        FileOfProcess(file.shown_name, file.own_path, probes[file.path_to_open])
-        for file in libraries.all_files(pid)
-    ]
+        probes = {(probe.provider, probe.name) for probe in usdt.probes_of(file)}
+    except UnusableFile as error:
+        return FileOfProcess(file.shown_name, file.own_path, None, why_not(file, error))
+    problem = _UNNAMED if ":" in file.shown_name else ""
+    return FileOfProcess(file.shown_name, file.own_path, len(probes), problem)

@@ -18,6 +18,8 @@ _PROC = "/proc"
 _MOST_LINKS = 40
 _PRIVILEGE = "Run as root, or with CAP_SYS_PTRACE."
 _DELETED = " (deleted)"
+#: What the paths of files begin with that memfd_create made.
+IN_MEMORY = "/memfd:"
 #: File systems that hang do so forever.
 _TIMEOUT_S = 10.0
 _TRY_AGAIN = "Try again, or give the file's path."
@@ -151,6 +153,8 @@ def _opened(pid: int, root: str, region: Region) -> MappedFile:
     """
     own = os.path.join(os.path.dirname(region.path), region.module)
     reason = DELETED if region.deleted else ""
+    if own.startswith(IN_MEMORY):
+        reason = "the file was never on a disk (memfd)"
     for below, path in ((root, root + own), ("", own), (root, f"{_PROC}/{pid}/exe")):
         try:
             if is_mapped_in(os.stat(path), region):

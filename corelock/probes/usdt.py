@@ -7,12 +7,11 @@ was put, the counter that turns it on (semaphore), if there is one, and where th
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple, NoReturn, Optional
 
 from corelock.errors import InvalidArgument, UnusableFile
-from corelock.probes.libraries import Found, LockIsHeld, all_files, find_file, read_code
+from corelock.probes.libraries import Found, LockIsHeld, all_files, find_file, read_code, why_not
 from corelock.probes.nearest import no_such_probe
 from corelock.probes.patterns import Pattern
 from corelock.probes.places import Field, Place
@@ -23,6 +22,7 @@ from corelock.symbolize.table import PLACES
 
 _SECTION = ".note.stapsdt"
 _OWNER, _TYPE = b"stapsdt", 3
+_MOST_NAMED = 6
 # What the linker moves when it moves the code, as nothing else does to notes.
 _BASE_SECTION = ".stapsdt.base"
 
@@ -56,14 +56,19 @@ def find(
     """
     places: dict[Place, None] = {}
     probes: list[StaticProbe] = []
-    files = _files(pattern, pid, lock_is_held)
+    files, problems = _files(pattern, pid, lock_is_held)
     for found in files:
-        with suppress(*(() if pattern.library else (UnusableFile,))):
+        try:
             these = probes_of(found)
-            probes += these
-            places.update(dict.fromkeys(_places(found, these, pattern)))
+        except UnusableFile as error:
+            if pattern.library:
+                raise
+            problems[found.own_path] = why_not(found, error)
+            continue
+        probes += these
+        places.update(dict.fromkeys(_places(found, these, pattern)))
     if not places:
-        _none(pattern, files, probes)
+        _none(pattern, files, probes, problems)
     return list(places)
 
 
@@ -139,14 +144,18 @@ class _Symbols:
         return next(iter(addresses))
 
 
-def _files(pattern: Pattern, pid: Optional[int], lock_is_held: Optional[LockIsHeld]) -> list[Found]:
+def _files(
+    pattern: Pattern, pid: Optional[int], lock_is_held: Optional[LockIsHeld]
+) -> tuple[Sequence[Found], dict[str, str]]:
+    """Those to look at, and why others cannot be, by path."""
     if pattern.library:
-        return [find_file(pattern.library, pid, lock_is_held)]
+        return [find_file(pattern.library, pid, lock_is_held)], {}
     if pid is None:
         raise InvalidArgument(
             f"{pattern.text!r} names no file", "Write u:FILE:probe, or give a process (-p PID)."
         )
-    return all_files(pid, lock_is_held)
+    files = all_files(pid, lock_is_held)
+    return files.found, dict(files.problems)
 
 
 def _places(found: Found, probes: Sequence[StaticProbe], pattern: Pattern) -> Iterator[Place]:
@@ -162,12 +171,25 @@ def _places(found: Found, probes: Sequence[StaticProbe], pattern: Pattern) -> It
             )
 
 
-def _none(pattern: Pattern, files: Sequence[Found], probes: Sequence[StaticProbe]) -> NoReturn:
+def _none(
+    pattern: Pattern,
+    files: Sequence[Found],
+    probes: Sequence[StaticProbe],
+    problems: Mapping[str, str],
+) -> NoReturn:
     where = files[0].path_to_open if pattern.library else "the files of that process"
+    unread = ""
+    if problems:
+        those = [f"{path} ({problem})" for path, problem in sorted(problems.items())]
+        more = f" and {len(those) - _MOST_NAMED} more" if len(those) > _MOST_NAMED else ""
+        where += " that can be looked at"
+        unread = f"; these cannot be: {', '.join(those[:_MOST_NAMED])}{more}"
     if not probes:
-        message = f"there are no static probes in {where}"
+        message = f"there are no static probes in {where}{unread}"
         remedy = "It was built without any: functions can be probed instead."
+        if problems:
+            remedy = "Those may have some: restart the process if its files were replaced."
     else:
-        message = f"no static probe in {where} matches {pattern.name.text!r}"
+        message = f"no static probe in {where} matches {pattern.name.text!r}{unread}"
         remedy = f"corelock list 'u:{pattern.library}:*' has what there is."
     raise no_such_probe(message, pattern.name.core, {each.name for each in probes}, remedy)

@@ -88,9 +88,12 @@ def render_overview(kinds: Sequence[KindOfProbe], stream: TextIO) -> None:
 
 
 def render_files(files: Sequence[FileOfProcess], stream: TextIO) -> None:
-    """The files of a process, with how many static probes they have."""
+    """The files of a process, with how many static probes they have, or why that is not known."""
     rows = [("FILE", "STATIC PROBES", "PATH")]
-    rows += [(each.name, f"{each.static_probes:,}", each.path) for each in files]
+    for each in files:
+        number = "-" if each.static_probes is None else f"{each.static_probes:,}"
+        problem = f" ({each.problem})" if each.problem else ""
+        rows.append((each.name, number, each.path + problem))
     _table(rows, stream)
 
 

@@ -199,9 +199,21 @@ def test_files_without_code_for_this_host(
 
 def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
+    for path in (tmp_path / "fifo", Path("/dev/zero")):
         with pytest.raises(UnusableFile, match="not a regular file"):
             find_file(str(path))
+
+
+def test_folders_are_called_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in (".", "..", "./", "folder", str(tmp_path)):
+        with pytest.raises(UnusableFile, match=r"cannot use \S+: it is a folder") as raised:
+            find_file(name)
+        assert "path of a program" in raised.value.remedy
+    for name in (".", "./folder"):
+        with pytest.raises(UnusableFile, match="it is a folder"):
+            find_file(name, os.getpid())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root becomes somebody else")
@@ -245,7 +257,7 @@ def test_libraries_of_a_process(tmp_path: Path) -> None:
         assert find_file(str(path), pid).path_to_open == str(path)
         program = os.path.realpath(f"/proc/{pid}/exe")
         assert find_file(short_name(program), pid).path_to_open == program
-        files = {found.path_to_open for found in all_files(pid)}
+        files = {found.path_to_open for found in all_files(pid).found}
         assert {str(path), program} <= files
         # Not what the host has besides.
         with pytest.raises(UnusableFile, match=f"process {pid} has mapped no file") as raised:
@@ -262,9 +274,28 @@ def test_a_library_that_is_another_one_now(tmp_path: Path, replaced: bool) -> No
         path.unlink()
         if replaced:
             library(path)
-        with pytest.raises(UnusableFile, match=r"libown\.so of process .* the file was deleted"):
-            find_file("own", process.pid)
-        assert not any("libown" in found.own_path for found in all_files(process.pid))
+        for name in ("own", str(path)):
+            with pytest.raises(
+                UnusableFile, match=r"libown\.so of process .* the file was deleted"
+            ) as raised:
+                find_file(name, process.pid)
+            assert "Restart the process" in raised.value.remedy
+        found, problems = all_files(process.pid)
+        assert not any("libown" in each.own_path for each in found)
+        assert problems == {str(path): "the file was deleted"}
+        # What it has not mapped may be given: it may do so later.
+        other = library(tmp_path / "libother.so")
+        assert find_file(str(other), process.pid).path_to_open == str(other)
+
+
+def test_a_library_in_whose_place_another_was_moved(tmp_path: Path) -> None:
+    path, new = library(tmp_path / "libown.so"), library(tmp_path / "new")
+    with running(*with_library(path)) as process:
+        assert find_file(str(path), process.pid).path_to_open == str(path)
+        new.rename(path)
+        with pytest.raises(UnusableFile, match=f"cannot use {path} of process {process.pid}"):
+            find_file(str(path), process.pid)
+        assert find_file(str(path)).path_to_open == str(path)
 
 
 def test_a_program_that_was_deleted(tmp_path: Path) -> None:
@@ -277,6 +308,8 @@ def test_a_program_that_was_deleted(tmp_path: Path) -> None:
         program.unlink()
         found = find_file("waits", process.pid)
         assert found == libraries.Found(f"/proc/{process.pid}/exe", "waits", str(program), "")
+        shutil.copy(str(shutil.which("sleep")), program)
+        assert find_file(str(program), process.pid) == found
 
 
 def test_a_lock_that_is_held_is_not_waited_for(tmp_path: Path) -> None:
@@ -291,10 +324,15 @@ def test_a_lock_that_is_held_is_not_waited_for(tmp_path: Path) -> None:
         with pytest.raises(UnusableFile, match="its mmap_lock is held"):
             find_file("own", pid, is_held)
         assert asked == [pid]
-        # A path, and the program itself, are had without mappings.
-        find_file(str(tmp_path / "libown.so"), pid, is_held)
+        # The program itself is had without mappings,
         find_file(os.path.basename(os.path.realpath(f"/proc/{pid}/exe")), pid, is_held)
+        find_file(f"/proc/{pid}/exe", pid, is_held)
         assert asked == [pid]
+        # and a path is taken as it is.
+        (tmp_path / "libown.so").unlink()
+        path = library(tmp_path / "libown.so")
+        assert find_file(str(path), pid, is_held).path_to_open == str(path)
+        assert asked == [pid, pid]
 
 
 def test_links_in_another_root(tmp_path: Path) -> None:

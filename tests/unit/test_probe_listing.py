@@ -6,13 +6,13 @@ import io
 import json
 from collections.abc import Sequence
 
-from corelock.export.probes import write_probes_json
+from corelock.export.probes import write_overview_json, write_probes_json
 from corelock.probes.finding import Finder, Matched
-from corelock.probes.listing import KindOfProbe, Listed, Listing, list_probes
+from corelock.probes.listing import FileOfProcess, KindOfProbe, Listed, Listing, list_probes
 from corelock.probes.operands import Operand
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.places import WAYS, Candidate, Field, Place
-from corelock.render.probes import render_overview, render_probes
+from corelock.render.probes import render_files, render_overview, render_probes
 
 
 def matched(pattern: str, *places: Place, doubt: str = "") -> Matched:
@@ -142,3 +142,24 @@ def test_what_could_not_be_counted() -> None:
         "tracepoint            -  t:CATEGORY:EVENT",
         "kernel function  57,936  FUNCTION          vfs_read",
     ]
+
+
+def test_files_that_cannot_be_looked_at() -> None:
+    stream = io.StringIO()
+    files = [
+        FileOfProcess("bash", "/usr/bin/bash", 1_234),
+        FileOfProcess("libx", "/opt/libx.so", None, "the file was deleted"),
+    ]
+    render_files(files, stream)
+    assert stream.getvalue().splitlines() == [
+        "FILE  STATIC PROBES  PATH",
+        "bash          1,234  /usr/bin/bash",
+        "libx              -  /opt/libx.so (the file was deleted)",
+    ]
+    stream = io.StringIO()
+    write_overview_json(stream, [], files)
+    assert json.loads(stream.getvalue())["files"] == [
+        {"name": "bash", "path": "/usr/bin/bash", "static_probes": 1234, "why_not": None},
+        {"name": "libx", "path": "/opt/libx.so", "static_probes": None,
+         "why_not": "the file was deleted"},
+    ]  # fmt: skip

@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Optional
 
@@ -14,10 +15,12 @@ import pytest
 from corelock.errors import InvalidArgument, NoSuchProbe, UnusableFile
 from corelock.probes import usdt
 from corelock.probes.libraries import Found, find_file, host_libraries
+from corelock.probes.listing import FileOfProcess, files_of_process
 from corelock.probes.operands import Operand
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.usdt import StaticProbe, static_probes
 from corelock.symbolize.elf import BadElf
+from tests.unit.test_libraries import running
 
 SOURCE = """
 #define _SDT_HAS_SEMAPHORES 1
@@ -198,6 +201,50 @@ def test_of_a_process() -> None:
     assert "libstdc++:libstdcxx:catch" in {place.label for place in places}
     with pytest.raises(InvalidArgument, match="names no file"):
         usdt.find(parse_pattern("u::catch"))
+
+
+def test_of_a_process_whose_files_cannot_all_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "waits.c").write_text(
+        '#include <stdio.h>\nint main(void) { puts("ready"); fflush(stdout); getchar(); }'
+    )
+    library, waits = tmp_path / "libown.so", tmp_path / "waits"
+    command = ["gcc", "-shared", "-xc", "-", "-o", str(library)]
+    subprocess.run(command, input="int in_it;", text=True, check=True)
+    linked = ["-Wl,--no-as-needed", str(library), f"-Wl,-rpath,{tmp_path}"]
+    subprocess.run(["gcc", str(waits) + ".c", *linked, "-o", str(waits)], check=True)
+    with running(waits) as process:
+        library.unlink()
+        unread = f"that can be looked at; these cannot be: {library} (the file was deleted)"
+        with pytest.raises(NoSuchProbe, match=re.escape(unread)) as raised:
+            usdt.find(parse_pattern("u::nosuch"), process.pid)
+        assert "restart the process" in raised.value.remedy
+        files = {file.path: file for file in files_of_process(process.pid)}
+        assert files[str(waits)] == FileOfProcess("waits", str(waits), 0)
+        deleted = FileOfProcess("libown", str(library), None, "the file was deleted")
+        assert files[str(library)] == deleted == list(files.values())[-1]
+        with pytest.raises(UnusableFile, match=f"cannot use {library} of process"):
+            usdt.find(parse_pattern(f"u:{library}:any"), process.pid)
+
+
+def test_a_program_in_memory_has_no_name_for_patterns() -> None:
+    code = """
+import os, shutil, sys
+fd = os.memfd_create("x")
+with open(shutil.which("cat"), "rb") as file:
+    os.write(fd, file.read())
+os.execve(fd, ["x"], os.environ)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"ready\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"ready\n"
+        *others, last = files_of_process(process.pid)
+        process.kill()
+    assert last == FileOfProcess("memfd:x", "/memfd:x", 0, "no pattern can name it")
+    assert "libc" in {file.name for file in others}
 
 
 def test_a_file_without_probes() -> None:
