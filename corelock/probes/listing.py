@@ -81,6 +81,9 @@ def _listed(kind: PatternKind, label: str, places: tuple[Place, ...], doubt: str
     written = {"TRACEPOINT": "t:", "STATIC": "u:"}.get(kind, "") + label
     if kind == "FUNCTION" and label != first.name:  # "name [module]"
         written = f"kprobe:{label.rpartition('[')[2].rstrip(']')}:{first.name}"
+    file, *probe = label.rsplit(":", 2)
+    if kind == "STATIC" and ":" in file:  # which a pattern cannot have
+        written = ":".join(("u:", *probe))
     return Listed(kind, written, places, first.fields, doubt)
 
 

@@ -81,6 +81,14 @@ def test_a_static_probe_and_its_locations() -> None:
     assert shown(*listed(same), in_full=False) == ["u:prog:mine:here"]
 
 
+def test_a_static_probe_of_a_file_that_no_pattern_can_name() -> None:
+    place = Place("USER", "memfd:x:mine:here", "/proc/1/exe", 16)
+    (probe,) = listed(matched("u::*", place))
+    assert probe.pattern == "u::mine:here"
+    pattern = parse_pattern(probe.pattern)
+    assert (pattern.group.text, pattern.name.text) == ("mine", "here")
+
+
 def fields(*fields: Field) -> Listed:
     place = Place("TRACEPOINT", "a:b", "b", 1, 0, fields)
     return Listed("TRACEPOINT", "t:a:b", (place,), fields)
