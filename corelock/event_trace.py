@@ -151,7 +151,7 @@ class EventTrace(ProbeSession[HitProbes]):
     def stop(self) -> None:
         """Stop and detach; what waits can still be taken. May be repeated."""
         with self._lock:
-            self._detach()
+            self._end()
 
     def accounting(self) -> EventAccounting:
         """Where every hit went so far; the sum is right once stopped and taken."""

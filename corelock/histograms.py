@@ -126,7 +126,7 @@ class Histograms(ProbeSession[HistProbes]):
     def stop(self) -> HistogramsSnapshot:
         """Stop counting and detach; what was counted in all. May be repeated, also when closed."""
         if self._stopped is None:
-            self._detach()
+            self._end()
             self._stopped = self.read()
         return self._stopped
 
