@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Callable, NamedTuple, Optional
 
 from corelock.errors import CorelockError
+from corelock.probes.instructions import sound
 from corelock.probes.kernel_functions import BLACKLISTED, NOTRACE, KernelFunctions
 from corelock.probes.patterns import Names, Pattern
 from corelock.probes.places import WAYS, Candidate, Place, Way
@@ -102,11 +103,10 @@ class Finder:
                 if self._is_tracepoint(pattern):
                     error.remedy = f"Did you mean t:{pattern.text}?"
                 raise
-            return Matched(pattern, _candidates(places), dict(refused), whole)
+            return _in_files(pattern, places, dict(refused), whole)
         from corelock.probes import usdt
 
-        probes = usdt.find(pattern, self._pid, self._lock_is_held)
-        return Matched(pattern, _candidates(probes), {}, whole)
+        return _in_files(pattern, usdt.find(pattern, self._pid, self._lock_is_held), {}, whole)
 
     def _is_tracepoint(self, pattern: Pattern) -> bool:
         """Whether ``category:event`` is meant, as tracepoints are labelled."""
@@ -166,6 +166,13 @@ class Finder:
     def _debugfs(self) -> Optional[Folder]:
         folder = open_debugfs()
         return None if folder is None else self._open.enter_context(folder)
+
+
+def _in_files(
+    pattern: Pattern, places: Sequence[Place], refused: dict[str, tuple[str, ...]], whole: bool
+) -> Matched:
+    good, unsound = sound(places)
+    return Matched(pattern, _candidates(good), {**refused, **unsound}, whole)
 
 
 def _candidates(places: Sequence[Place]) -> tuple[Candidate, ...]:

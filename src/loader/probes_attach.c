@@ -14,6 +14,7 @@
 
 #define PERF_DEVICES "/sys/bus/event_source/devices/"
 #define PARTS 32
+#define HALVES 2
 #define SEMAPHORE_SHIFT 32 /* in the config of a perf event: format/ref_ctr_offset there */
 
 /* Part of union bpf_attr since Linux kernel commit 89ae89f53d20 in v6.6. */
@@ -79,13 +80,14 @@ static int keep_link(corelock_probes *probes, int fd, struct corelock_place **pl
 }
 
 /*
- * One link for all, or, as the kernel refuses all for the sake of one, for parts of them. Many
- * parts, as it goes through all places of a link before it gives it up.
+ * One link for all, or, as the kernel refuses all for the sake of one, for parts of them. At first
+ * for many, as it goes through all places before it gives a link up; then for halves, as every link
+ * that is kept takes it a while to end.
  */
 static int link_parts(corelock_probes *probes, struct corelock_place **places, uint32_t count,
-		      enum corelock_way way, link_places link)
+		      enum corelock_way way, link_places link, uint32_t parts)
 {
-	uint32_t each = (count + PARTS - 1) / PARTS;
+	uint32_t each = (count + parts - 1) / parts;
 	int fd = link(probes, places, count);
 	int error = keep_link(probes, fd, places, count, way);
 
@@ -93,7 +95,7 @@ static int link_parts(corelock_probes *probes, struct corelock_place **places, u
 		return error;
 	for (uint32_t from = 0; from < count && !error; from += each)
 		error = link_parts(probes, places + from, count - from < each ? count - from : each,
-				   way, link);
+				   way, link, HALVES);
 	return error;
 }
 
@@ -161,7 +163,7 @@ static int attach_kprobe_multi(corelock_probes *probes, struct pending *pending)
 		return 0;
 	}
 	return link_parts(probes, pending->places, pending->count, CORELOCK_WAY_KPROBE_MULTI,
-			  link_kprobe_multi);
+			  link_kprobe_multi, PARTS);
 }
 
 /* Loads a copy, and links it. The copy is kept as long, as it alone can tell what it missed. */
@@ -336,7 +338,7 @@ static int attach_uprobe_multi(corelock_probes *probes, struct pending *pending)
 		if (i < pending->count && !strcmp(places[i]->name, places[first]->name))
 			continue;
 		error = link_parts(probes, places + first, i - first, CORELOCK_WAY_UPROBE_MULTI,
-				   link_uprobe_multi);
+				   link_uprobe_multi, PARTS);
 		first = i;
 	}
 	return error;

@@ -16,6 +16,7 @@ import corelock
 from corelock._native.probes import Probes
 from corelock.errors import InvalidArgument, LoadError, MissingPrivilege, NoSuchProbe
 from corelock.probes.finding import Finder, Matched
+from corelock.probes.instructions import VECTOR
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.places import Way
 from tests import postgres
@@ -300,6 +301,48 @@ def test_files_are_told_apart_by_what_they_are(tmp_path: Path) -> None:
         with corelock.HitCounter(patterns[0], patterns[2]) as counter:
             first.run()
             assert counter.stop().counts == {"known_calls:known_function": 200}
+
+
+STRINGS = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+int main(void)
+{
+	char made[64], copy[64];
+
+	getchar();
+	for (int i = 0; i < 2000; i++) {
+		snprintf(made, sizeof(made), "%s:%d:%c", "abc", i, 'x');
+		if (strncmp(made, "abc:", 4) || atoi(made + 4) != i || strchr(made, 'x') == NULL)
+			return 1;
+		memset(copy, 0, sizeof(copy));
+		memcpy(copy, made, strlen(made));
+		if (strcmp(copy, made) || strrchr(copy, ':')[1] != 'x')
+			return 2;
+	}
+	return 0;
+}
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="AVX is x86-64's")
+def test_a_program_computes_the_same_while_its_strings_are_counted(tmp_path: Path) -> None:
+    """Functions that begin with an instruction of AVX, which the kernel may execute wrongly."""
+    program = tmp_path / "program"
+    subprocess.run(["cc", "-O1", "-fno-builtin", "-xc", "-", "-o", program],
+                   input=STRINGS.encode(), check=True)  # fmt: skip
+    with subprocess.Popen([program], stdin=subprocess.PIPE) as process:
+        patterns = ("libc:*str*", "libc:*mem*", "libc:*printf*")
+        with corelock.HitCounter(*patterns, pid=process.pid, max_probes=9999) as counter:
+            process.communicate(b"\n", timeout=60)
+            hits = counter.stop()
+    assert process.returncode == 0
+    assert hits.counts["libc:snprintf"] == 2000
+    assert counter.coverage is not None
+    assert "libc:__strchr_evex" in counter.coverage.refused[VECTOR]
+    with pytest.raises(LoadError, match="one of AVX"):
+        corelock.HitCounter("libc:__strchr_avx2").__enter__()
 
 
 def test_the_kernels_functions() -> None:
