@@ -149,7 +149,7 @@ class EventTrace(ProbeSession[HitProbes]):
             time.sleep(LOOK_S)
 
     def stop(self) -> None:
-        """Stop and detach; what waits can still be taken. May be repeated."""
+        """Stop; what waits can still be taken. May be repeated. Leaving the block detaches."""
         with self._lock:
             self._end()
 
