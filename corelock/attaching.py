@@ -6,18 +6,19 @@ import errno
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Optional
 
 from corelock import target
 from corelock._native.probes import Attached, Probes
+from corelock.arguments import check_text
 from corelock.errors import InvalidArgument, LoadError
 from corelock.lock_probe import LockProbe
 from corelock.probes.finding import Finder, Matched
 from corelock.probes.patterns import parse_pattern
-from corelock.probes.places import Candidate
+from corelock.probes.places import Candidate, Place
 
 MAX_PROBES = 1000
 
@@ -66,7 +67,7 @@ def finding(pid: Optional[int]) -> Iterator[Finder]:
         NoSuchTarget, InvalidArgument, MissingPrivilege: as of ``target.check_process``.
     """
     if pid is not None:
-        target.check_process(pid)
+        target.check_process(pid, of_locks=False)
     probe = LockProbe()
     try:
         with Finder(pid, probe.may_be_waited_for) as finder:
@@ -75,14 +76,41 @@ def finding(pid: Optional[int]) -> Iterator[Finder]:
         probe.close()
 
 
+class _Files:
+    """Which files are one, whatever they are called."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Hashable] = {}
+
+    def identity(self, path: str) -> Hashable:
+        """Of a path; one that cannot be looked at is itself."""
+        if path not in self._known:
+            try:
+                status = os.stat(path)
+                self._known[path] = status.st_dev, status.st_ino
+            except OSError:
+                self._known[path] = path
+        return self._known[path]
+
+    def key(self, place: Place) -> Hashable:
+        """What tells a place from others."""
+        if place.kind == "USER":
+            return place.kind, self.identity(place.name), place.address, place.semaphore
+        return place.kind, place.address or place.name
+
+
 def match(
     patterns: Sequence[str],
     finder: Finder,
     *,
     regex: bool = False,
     max_probes: int = MAX_PROBES,
+    aliases: bool = False,
 ) -> list[Matched]:
-    """What patterns match, each place once.
+    """What patterns match, by their alternatives; each place once.
+
+    ``aliases``: once for each label; else a function of the kernel with two is one, by the first.
+    Labels of files of one name have their paths.
 
     Raises:
         InvalidArgument: a pattern cannot be meant, or they match more than ``max_probes`` places.
@@ -90,25 +118,69 @@ def match(
     """
     if not patterns:
         raise InvalidArgument("no pattern is given", "Name what to probe: see docs/probes.md.")
-    matched = [finder.find(parse_pattern(text, regex)) for text in patterns]
-    seen: set[tuple[object, ...]] = set()
-    for number, one in enumerate(matched):
+    for text in patterns:
+        check_text("pattern", text)
+    every = [each for text in patterns for each in finder.find_each(parse_pattern(text, regex))]
+    files = _Files()
+    matched, seen = [], set()
+    for one in every:
         fresh = []
         for candidate in one.candidates:
-            place = candidate.place
-            # What no name or address tells apart is the same.
-            key = (place.kind, place.name, place.address)
-            if key not in seen:
-                seen.add(key)
+            place, key = candidate.place, files.key(candidate.place)
+            labelled = (key, place.label) if aliases or place.kind == "USER" else key
+            if labelled not in seen:
+                seen.add(labelled)
                 fresh.append(candidate)
-        matched[number] = one._replace(candidates=tuple(fresh))
-    if len(seen) > max_probes:
+        matched.append(one._replace(candidates=tuple(fresh)))
+    count = len({files.key(each.place) for one in matched for each in one.candidates})
+    if count > max_probes:
         raise InvalidArgument(
-            f"{' '.join(patterns)} match {len(seen):,} places, more than {max_probes:,}",
-            "Each costs its hits some time. Say less, or allow more with "
-            f"--max-probes {len(seen)}.",
+            f"{' '.join(patterns)}: {count:,} places, more than {max_probes:,}",
+            f"Each costs its hits some time. Say less, or allow more with --max-probes {count}.",
         )
-    return matched
+    return _with_paths(matched, files)
+
+
+def _with_paths(matched: Sequence[Matched], files: _Files) -> list[Matched]:
+    """Labels that are of several files name them by their paths."""
+    owners: dict[str, set[Hashable]] = defaultdict(set)
+    for one in matched:
+        for place, _, _ in one.candidates:
+            if place.kind == "USER":
+                owners[place.label].add(files.identity(place.name))
+
+    def labelled(candidate: Candidate) -> Candidate:
+        place = candidate.place
+        if place.kind != "USER" or len(owners[place.label]) == 1:
+            return candidate
+        label = f"{place.name}:{place.label.partition(':')[2]}"
+        return candidate._replace(place=place._replace(label=label))
+
+    return [one._replace(candidates=tuple(map(labelled, one.candidates))) for one in matched]
+
+
+def places_of(matched: Sequence[Matched]) -> tuple[list[int], dict[str, set[int]]]:
+    """Numbers of the candidates' places, in order, and by label those that it is of."""
+    files = _Files()
+    numbers: dict[Hashable, int] = {}
+    indices = []
+    by_label: dict[str, set[int]] = defaultdict(set)
+    for one in matched:
+        for place, _, _ in one.candidates:
+            index = numbers.setdefault(files.key(place), len(numbers))
+            indices.append(index)
+            by_label[place.label].add(index)
+    return indices, dict(by_label)
+
+
+def check_matched(matched: Sequence[Matched]) -> None:
+    """Raise as :func:`attach` would if what seems to be possible is.
+
+    Raises:
+        LoadError: nothing that one of the patterns matches can be probed, or not all it spells out.
+    """
+    for one in matched:
+        _check(one, dict.fromkeys(one.candidates, Attached("any", 0)))
 
 
 def attach(
@@ -116,16 +188,23 @@ def attach(
 ) -> tuple[int, Coverage]:
     """Attach to all candidates, in their order, and let their hits count.
 
-    The moment that began, in ns, and what is covered.
+    What is one place and has one index is attached to once. The moment that hits began to count,
+    in ns, and what is covered.
 
     Raises:
         LoadError: nothing of one of the patterns could be attached to, or not all it spells out.
         CorelockError: the kernel refused all.
     """
     candidates = [each for one in matched for each in one.candidates]
+    files = _Files()
+    first: dict[tuple[Hashable, int], Candidate] = {}
+    keys = [(files.key(each.place), index) for each, index in zip(candidates, indices)]
+    for key, candidate in zip(keys, candidates):
+        first.setdefault(key, candidate)
     before_ns = time.monotonic_ns()
-    start_ns, results = probes.attach(candidates, indices)
-    became = dict(zip(candidates, results))
+    start_ns, results = probes.attach(list(first.values()), [index for _, index in first])
+    by_key = dict(zip(first, results))
+    became = {candidate: by_key[key] for key, candidate in zip(keys, candidates)}
     for one in matched:
         _check(one, became)
     refused: dict[str, dict[str, None]] = defaultdict(dict)
@@ -155,21 +234,19 @@ def _reason(candidate: Candidate, result: Attached) -> str:
 def _check(one: Matched, became: Mapping[Candidate, Attached]) -> None:
     """Raise unless enough of a pattern is attached to."""
     failed = [each for each in one.candidates if became[each].way is None]
+    reasons = {reason: list(labels) for reason, labels in one.refused.items()}
+    for each in failed:
+        reasons.setdefault(_reason(each, became[each]), []).append(each.place.label)
     nothing = len(failed) == len(one.candidates)
-    if not nothing and not (one.whole and (failed or one.refused)):
+    # Without a reason, everything it matches is another pattern's.
+    if not reasons or not (nothing or one.whole):
         return
-    why = ""
-    labels: Optional[list[str]] = None
-    if failed:
-        why = _reason(failed[0], became[failed[0]])
-        labels = [failed[0].place.label]
-    elif one.refused:
-        why, those = next(iter(one.refused.items()))
-        labels = list(those[:1])
-    else:  # everything it matches is another pattern's
-        return
+    why, labels = next(iter(reasons.items()))
     what = f"{labels[0]} cannot be probed"
+    remedy = "Try another function, or a tracepoint near it: corelock list."
     if not one.whole:
-        count = len(failed) + sum(map(len, one.refused.values()))
-        what = f"nothing that {one.pattern.text} matches can be probed ({count:,} places)"
-    raise LoadError(f"{what}: {why}", "Try another one, or -v for all that is not to be had.")
+        count = sum(map(len, reasons.values()))
+        what = f"nothing that {one.pattern.name.text} matches can be probed ({count:,} names)"
+        remedy = "Try others; -v names them."
+    log = "".join(f"{reason}: {' '.join(labels)}\n" for reason, labels in reasons.items())
+    raise LoadError(f"{what}: {why}", remedy, log)

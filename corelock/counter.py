@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Optional
 
 from corelock._native.probes import Probes
-from corelock.attaching import MAX_PROBES, finding, match
+from corelock.attaching import MAX_PROBES, finding, match, places_of
 from corelock.probe_session import ProbeSession
-from corelock.probes.finding import Matched, labels_of
+from corelock.probes.finding import Matched
 
 
 @dataclass(frozen=True)
@@ -76,32 +76,41 @@ class HitCounter(ProbeSession[Probes]):
         self._patterns = patterns
         self._regex = regex
         self._max_probes = max_probes
-        self._indices: dict[str, int] = {}
+        self._indices: dict[str, set[int]] = {}
         self._stopped: Optional[Hits] = None
 
     def match(self) -> list[Matched]:
         """What the patterns match now, without attaching anything."""
         with finding(self._pid) as finder:
-            return match(self._patterns, finder, regex=self._regex, max_probes=self._max_probes)
+            return match(
+                self._patterns,
+                finder,
+                regex=self._regex,
+                max_probes=self._max_probes,
+                aliases=True,
+            )
 
     def _make(self) -> Probes:
         return Probes()
 
     def _load(self, probes: Probes) -> tuple[Sequence[Matched], Sequence[int]]:
         matched = self.match()
-        self._indices = {label: index for index, label in enumerate(labels_of(matched))}
-        probes.load("COUNT", max(len(self._indices), 1), **self._whose)
-        candidates = [each for one in matched for each in one.candidates]
-        return matched, [self._indices[each.place.label] for each in candidates]
+        indices, self._indices = places_of(matched)
+        probes.load("COUNT", max(indices, default=0) + 1, **self._whose)
+        return matched, indices
 
     def read(self) -> Hits:
         """What has been counted so far."""
         return self._stopped or self._read(time.monotonic_ns())
 
     def stop(self) -> Hits:
-        """Stop counting and detach; what was counted in all. May be repeated, also when closed."""
+        """Stop counting; what was counted in all. May be repeated, also when closed.
+
+        Leaving the block detaches, which may take the kernel half a minute for hundreds of
+        tracepoints of system calls.
+        """
         if self._stopped is None:
-            self._detach()
+            self._end()
             self._stopped = self._read(self.end_ns)
         return self._stopped
 
@@ -112,7 +121,10 @@ class HitCounter(ProbeSession[Probes]):
         return Hits(
             self.start_ns,
             end_ns - self.start_ns,
-            {label: counts[self._indices[label]] for label in coverage.labels},
+            {
+                label: sum(counts[index] for index in self._indices[label])
+                for label in coverage.labels
+            },
             totals.self_hits,
             totals.missed,
         )

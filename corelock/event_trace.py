@@ -149,9 +149,9 @@ class EventTrace(ProbeSession[HitProbes]):
             time.sleep(LOOK_S)
 
     def stop(self) -> None:
-        """Stop and detach; what waits can still be taken. May be repeated."""
+        """Stop; what waits can still be taken. May be repeated. Leaving the block detaches."""
         with self._lock:
-            self._detach()
+            self._end()
 
     def accounting(self) -> EventAccounting:
         """Where every hit went so far; the sum is right once stopped and taken."""

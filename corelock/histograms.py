@@ -124,9 +124,12 @@ class Histograms(ProbeSession[HistProbes]):
         return snapshot
 
     def stop(self) -> HistogramsSnapshot:
-        """Stop counting and detach; what was counted in all. May be repeated, also when closed."""
+        """Stop counting; what was counted in all. May be repeated, also when closed.
+
+        Leaving the block detaches.
+        """
         if self._stopped is None:
-            self._detach()
+            self._end()
             self._stopped = self.read()
         return self._stopped
 

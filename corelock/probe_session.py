@@ -80,7 +80,7 @@ class ProbeSession(ABC, Generic[AnyProbes]):
         self.close()
 
     def close(self) -> None:
-        """Detach and free. Repeating it does nothing."""
+        """Detach and free, as leaving the block does. Repeating it does nothing."""
         probes, self._probes = self._probes, None
         if probes is not None:
             probes.close()
@@ -90,8 +90,9 @@ class ProbeSession(ABC, Generic[AnyProbes]):
             raise InvalidArgument("this is not attached", "Use it as a context manager.")
         return self._probes
 
-    def _detach(self) -> None:
-        self.end_ns = self._open().detach()
+    def _end(self) -> None:
+        """End the counting; it is closing that detaches, which may take the kernel long."""
+        self.end_ns = self._open().stop()
 
     @property
     def _whose(self) -> Whose:

@@ -104,7 +104,7 @@ def check_positive(pid: int) -> None:
         raise InvalidArgument(f"not a pid: {pid!r}", "Pids are positive numbers.")
 
 
-def _check(tid: int, *, whole_process: bool) -> int:
+def _check(tid: int, *, whole_process: bool, of_locks: bool = True) -> int:
     check_positive(tid)
     check_proc()
     try:
@@ -130,24 +130,26 @@ def _check(tid: int, *, whole_process: bool) -> int:
     if int(fields[6]) & _PF_KTHREAD:
         raise NoSuchTarget(
             f"{tid} ({name}) is a kernel thread: it has no address space",
-            "Its locking of processes shows up there: trace one of them, or --all.",
+            "Its locking of processes shows up there: trace one of them, or --all."
+            if of_locks
+            else "Leave out --pid: what it does is seen with what all others do.",
         )
     return tgid
 
 
-def check_process(pid: int) -> None:
-    """Make sure that ``pid`` is a living user process.
+def check_process(pid: int, *, of_locks: bool = True) -> None:
+    """Make sure that ``pid`` is a living user process; ``of_locks``: whose locks are traced.
 
     Raises:
         InvalidArgument: not a positive number, or a thread's id.
         NoSuchTarget: no such process, or one without an address space.
         MissingPrivilege: there is one, and /proc hides it.
     """
-    tgid = _check(pid, whole_process=True)
+    tgid = _check(pid, whole_process=True, of_locks=of_locks)
     if tgid != pid:
+        thread = f", or --tid {pid} for the thread" if of_locks else ""
         raise InvalidArgument(
-            f"{pid} is a thread of process {tgid}",
-            f"Use --pid {tgid} for the process, or --tid {pid} for the thread.",
+            f"{pid} is a thread of process {tgid}", f"Use --pid {tgid} for the process{thread}."
         )
 
 

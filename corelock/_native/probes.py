@@ -112,10 +112,10 @@ class Probes:
     def _name(self, name: str) -> Any:
         return self._ffi.new("char[]", os.fsencode(name))
 
-    def detach(self) -> int:
-        """Stop counting; the moment, in ns."""
+    def stop(self) -> int:
+        """End the counting, which detaches nothing; the moment, in ns."""
         end = self._ffi.new("uint64_t *")
-        self._check(self._lib.corelock_probes_detach(self._probes, end))
+        self._check(self._lib.corelock_probes_stop(self._probes, end))
         return int(end[0])
 
     def totals(self) -> ProbeTotals:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager, closing
 from typing import Any, Optional, TextIO
 
 import click
 
-from corelock.attaching import Coverage
+from corelock.attaching import Coverage, check_matched
 from corelock.cli.options import json_option
 from corelock.cli.probing import (
     ProbeOptions,
@@ -27,7 +26,6 @@ from corelock.cli.run import Output
 from corelock.counter import HitCounter, Hits
 from corelock.model import Host
 from corelock.probes.finding import labels_of
-from corelock.render.units import duration
 
 
 @click.command("count")
@@ -66,6 +64,8 @@ def command(
     """
     options = ProbeOptions(**given)
     options.check()
+    if dry_run and json:
+        raise click.UsageError("--dry-run prints names alone; corelock list --json says more.")
     if timestamp and json:
         raise click.UsageError("-T goes without --json, which has times of its own.")
     counter = HitCounter(
@@ -80,6 +80,7 @@ def command(
 
 def _list(counter: HitCounter, output: Output) -> None:
     matched = counter.match()
+    check_matched(matched)
     with output.writing() as stream:
         for label in labels_of(matched):
             stream.write(f"{label}\n")
@@ -125,10 +126,7 @@ class _Run(ProbeRun):
         self._print_interval(self._counter.read())
 
     def finish(self, number: int) -> None:
-        before_ns = time.monotonic_ns()
         hits = self._counter.stop()
-        if self.probe_options.verbose:
-            self.say(f"corelock: detached in {duration(time.monotonic_ns() - before_ns)}")
         if not self.probe_options.interval:
             self._print(hits)
             return
@@ -162,6 +160,6 @@ class _Run(ProbeRun):
     def losses(self) -> tuple[dict[str, int], str]:
         hits = self._counter.read()
         if self.probe_options.verbose and hits.self_hits:
-            self.say(f"corelock: {hits.self_hits:,} hits of corelock itself were left out")
+            self.say(f"corelock: hits of corelock itself, left out: {hits.self_hits:,}")
         partly = len(self.coverage().incomplete)
         return {"missed": hits.missed, "probes_in_part": partly}, ""

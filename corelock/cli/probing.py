@@ -32,6 +32,8 @@ from corelock.render.units import duration
 
 #: Of what could not be attached, how many names are said with -v for each reason.
 _NAMED = 200
+#: From so many places on, that are detached from one by one, it may take the kernel seconds.
+_MANY = 20
 
 #: The ways as users know them.
 WAYS = {
@@ -146,20 +148,34 @@ class ProbeRun(ABC):
         stop_fd = stack.enter_context(interruptible())
         lifetime = Lifetime(None)
         if options.pid is not None:
-            target.check_process(options.pid)
+            target.check_process(options.pid, of_locks=False)
             self.target = Target(options.pid, target.comm_of(options.pid))
             lifetime = Lifetime(options.pid)
         stack.enter_context(closing(lifetime))
         lifetime.check()
-        stack.enter_context(self.session())
-        self.announce()
-        self._say_coverage(self.coverage())
-        self.watch = Watch(self.wake_fd(), self.take, lifetime, stop_fd)
-        number = self.watch.intervals(
-            options.interval or math.inf, options.duration or math.inf, self.end_interval
-        )
-        self.finish(number)
-        self._say_losses()
+        with self.session():
+            self.announce()
+            self._say_coverage(self.coverage())
+            self.watch = Watch(self.wake_fd(), self.take, lifetime, stop_fd)
+            number = self.watch.intervals(
+                options.interval or math.inf, options.duration or math.inf, self.end_interval
+            )
+            self.finish(number)
+            losses, remedy = self.losses()
+            self._say_detaching()
+            before_ns = time.monotonic_ns()
+        if options.verbose:
+            self.say(f"corelock: detached in {duration(time.monotonic_ns() - before_ns)}")
+        words = ", ".join(f"{cause} {count:,}" for cause, count in losses.items() if count)
+        # The last line on stderr, even with -q.
+        if words:
+            say(f"corelock: incomplete: {words}.{remedy and ' '}{remedy}")
+
+    def _say_detaching(self) -> None:
+        ways = self.coverage().ways
+        one_by_one = sum(ways.get(way, 0) for way in ("KPROBE", "UPROBE", "TP"))
+        if one_by_one > _MANY:
+            self.say(f"corelock: detaching from {one_by_one:,} places, one after the other")
 
     def _say_coverage(self, coverage: Coverage) -> None:
         options = self.probe_options
@@ -179,13 +195,6 @@ class ProbeRun(ABC):
                 "corelock: this kernel does not count the hits that it drops while another tracing"
                 "\n  program runs on the same CPU."
             )
-
-    def _say_losses(self) -> None:
-        """The last line on stderr, even with -q."""
-        losses, remedy = self.losses()
-        words = ", ".join(f"{cause} {count:,}" for cause, count in losses.items() if count)
-        if words:
-            say(f"corelock: incomplete: {words}.{remedy and ' '}{remedy}")
 
     @property
     def where(self) -> str:

@@ -9,6 +9,8 @@ from functools import cached_property
 from types import TracebackType
 from typing import Callable, NamedTuple, Optional
 
+from corelock.errors import CorelockError
+from corelock.probes.instructions import sound
 from corelock.probes.kernel_functions import BLACKLISTED, NOTRACE, KernelFunctions
 from corelock.probes.patterns import Names, Pattern
 from corelock.probes.places import WAYS, Candidate, Place, Way
@@ -65,19 +67,26 @@ class Finder:
         """What ``pattern`` matches.
 
         Raises:
-            NoSuchProbe: nothing; or one of the names that it spells out.
+            NoSuchProbe: nothing; or one of its alternatives does not.
             CorelockError: where it would be cannot be read.
         """
-        exact = pattern.name.exact
-        if exact is None or len(exact) == 1:
-            return self._found(pattern, exact is not None)
-        parts = [self._found(pattern._replace(name=Names(name)), True) for name in sorted(exact)]
+        parts = self.find_each(pattern)
         refused: dict[str, tuple[str, ...]] = {}
         for part in parts:
             for reason, labels in part.refused.items():
                 refused[reason] = refused.get(reason, ()) + labels
-        candidates = tuple(each for part in parts for each in part.candidates)
-        return Matched(pattern, candidates, refused, True)
+        candidates = tuple(dict.fromkeys(each for part in parts for each in part.candidates))
+        return Matched(pattern, candidates, refused, all(part.whole for part in parts))
+
+    def find_each(self, pattern: Pattern) -> list[Matched]:
+        """The same, of each alternative (``a|b``) by itself."""
+        if len(pattern.group.alternatives) > 1:
+            for group in pattern.group.alternatives:  # each has something
+                self._found(pattern._replace(group=group), False)
+        return [
+            self._found(pattern._replace(name=name), name.exact is not None)
+            for name in pattern.name.alternatives
+        ]
 
     def _found(self, pattern: Pattern, whole: bool) -> Matched:
         if pattern.kind == "FUNCTION":
@@ -88,12 +97,24 @@ class Finder:
         if pattern.kind == "USER":
             from corelock.probes import user_functions
 
-            places, refused = user_functions.match(pattern, self._pid, self._lock_is_held)
-            return Matched(pattern, _candidates(places), dict(refused), whole)
+            try:
+                places, refused = user_functions.match(pattern, self._pid, self._lock_is_held)
+            except CorelockError as error:
+                if self._is_tracepoint(pattern):
+                    error.remedy = f"Did you mean t:{pattern.text}?"
+                raise
+            return _in_files(pattern, places, dict(refused), whole)
         from corelock.probes import usdt
 
-        probes = usdt.find(pattern, self._pid, self._lock_is_held)
-        return Matched(pattern, _candidates(probes), {}, whole)
+        return _in_files(pattern, usdt.find(pattern, self._pid, self._lock_is_held), {}, whole)
+
+    def _is_tracepoint(self, pattern: Pattern) -> bool:
+        """Whether ``category:event`` is meant, as tracepoints are labelled."""
+        try:
+            self.tracepoints.find(pattern._replace(group=Names(pattern.library)))
+        except CorelockError:
+            return False
+        return True
 
     def _functions_of(self, pattern: Pattern, whole: bool) -> Matched:
         found = self.functions.find(pattern)
@@ -107,6 +128,7 @@ class Finder:
                 places += ((place, doubt) for place in those)
         # BTF has the kernel's own functions by name: of several, the first.
         names = Counter(place.name for place, _ in places)
+        names.update(label.partition(" [")[0] for those in refused.values() for label in those)
         candidates = []
         for place, doubt in places:
             ways = _LEFT.get(doubt, WAYS["FUNCTION"])
@@ -135,8 +157,6 @@ class Finder:
 
     @property
     def _tracefs_if_any(self) -> Optional[Folder]:
-        from corelock.errors import CorelockError
-
         try:
             return self._tracefs
         except CorelockError:
@@ -146,6 +166,13 @@ class Finder:
     def _debugfs(self) -> Optional[Folder]:
         folder = open_debugfs()
         return None if folder is None else self._open.enter_context(folder)
+
+
+def _in_files(
+    pattern: Pattern, places: Sequence[Place], refused: dict[str, tuple[str, ...]], whole: bool
+) -> Matched:
+    good, unsound = sound(places)
+    return Matched(pattern, _candidates(good), {**refused, **unsound}, whole)
 
 
 def _candidates(places: Sequence[Place]) -> tuple[Candidate, ...]:

@@ -54,6 +54,13 @@ class Names(NamedTuple):
         return frozenset(self.text.split("|"))
 
     @property
+    def alternatives(self) -> tuple[Names, ...]:
+        """Each of ``a|b`` by itself; a regular expression is one."""
+        if self.regex:
+            return (self,)
+        return tuple(map(Names, dict.fromkeys(self.text.split("|"))))
+
+    @property
     def core(self) -> str:
         """The longest piece that names have as it is, to look for similar ones."""
         return max(_WORD.findall(self.text), key=len, default="")

@@ -575,7 +575,7 @@ int corelock_holders_is_held(corelock_holders *holders, uint32_t pid);
  *
  *   corelock_probes_new -> corelock_probes_load -> corelock_probes_attach
  *     -> what the tool reads, any number of times
- *     -> corelock_probes_detach -> (the same, now exact) -> corelock_probes_free
+ *     -> corelock_probes_stop -> (the same, now exact) -> corelock_probes_free
  *
  * A handle of its own, with the same rules as a session.
  */
@@ -597,8 +597,11 @@ int corelock_probes_load(corelock_probes *probes, const struct corelock_probe_op
 int corelock_probes_attach(corelock_probes *probes, struct corelock_place *places, uint32_t count,
 			   uint64_t *start_ns);
 
-/* Stops the counting, then detaches. Repeating it gives the same moment again. */
-int corelock_probes_detach(corelock_probes *probes, uint64_t *end_ns);
+/*
+ * Ends the counting: what the tool reads is exact from then on. Repeating it gives the same moment
+ * again. It is corelock_probes_free that detaches, as that may take the kernel long.
+ */
+int corelock_probes_stop(corelock_probes *probes, uint64_t *end_ns);
 
 /* What was left out, or lost, so far. */
 int corelock_probes_read_totals(corelock_probes *probes, struct corelock_probe_totals *totals);
@@ -621,7 +624,7 @@ int corelock_probes_read_histogram(corelock_probes *probes, uint32_t group, uint
 int corelock_probes_read_hist_counters(corelock_probes *probes, uint32_t index,
 				       struct corelock_hist_counters *counters);
 
-/* HIST: how many starts of a pair had no end before corelock_probes_detach. */
+/* HIST: how many starts of a pair had no end before corelock_probes_stop. */
 int corelock_probes_count_open(corelock_probes *probes, uint32_t pair);
 
 /* COUNT: the hits of each index so far, as many as the option indices says. */
@@ -648,7 +651,7 @@ int corelock_probes_fd(corelock_probes *probes);
 int corelock_prototypes(const char *const *names, uint32_t count,
 			struct corelock_prototype *prototypes);
 
-/* TRACE: of each index so far; exact after corelock_probes_detach. */
+/* TRACE: of each index so far; exact after corelock_probes_stop. */
 int corelock_probes_read_hit_counts(corelock_probes *probes, struct corelock_hit_counts *counts);
 
 #ifdef __cplusplus

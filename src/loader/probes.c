@@ -180,7 +180,7 @@ CORELOCK_EXPORT int corelock_probes_attach(corelock_probes *probes, struct corel
 	return attached;
 }
 
-CORELOCK_EXPORT int corelock_probes_detach(corelock_probes *probes, uint64_t *end_ns)
+CORELOCK_EXPORT int corelock_probes_stop(corelock_probes *probes, uint64_t *end_ns)
 {
 	int error = 0;
 
@@ -195,8 +195,6 @@ CORELOCK_EXPORT int corelock_probes_detach(corelock_probes *probes, uint64_t *en
 		/* Programs that were running then have ended after this. */
 		error = programs_wait(probes);
 		read_totals(probes, &probes->totals);
-		descriptors_close(&probes->links);
-		descriptors_close(&probes->copies);
 		probes->attached = false;
 	}
 	if (end_ns)

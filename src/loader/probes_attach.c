@@ -13,6 +13,8 @@
 #include "probes.h"
 
 #define PERF_DEVICES "/sys/bus/event_source/devices/"
+#define PARTS 32
+#define HALVES 2
 #define SEMAPHORE_SHIFT 32 /* in the config of a perf event: format/ref_ctr_offset there */
 
 /* Part of union bpf_attr since Linux kernel commit 89ae89f53d20 in v6.6. */
@@ -33,10 +35,10 @@ struct pending {
 typedef int (*link_places)(corelock_probes *probes, struct corelock_place **places, uint32_t count);
 typedef int (*link_place)(corelock_probes *probes, const struct corelock_place *place);
 
-/* What no other place or way would change. */
+/* What no other place or way would change; ESRCH: the process has exited. */
 static bool concerns_all(int sys_errno)
 {
-	return sys_errno == ENOMEM || no_descriptors(sys_errno);
+	return sys_errno == ENOMEM || sys_errno == ESRCH || no_descriptors(sys_errno);
 }
 
 /* What no other place would change: there is no such way, or a policy forbids it. */
@@ -77,18 +79,24 @@ static int keep_link(corelock_probes *probes, int fd, struct corelock_place **pl
 	return error;
 }
 
-/* One link for all, or, as the kernel refuses all for the sake of one, for each half. */
-static int link_halves(corelock_probes *probes, struct corelock_place **places, uint32_t count,
-		       enum corelock_way way, link_places link)
+/*
+ * One link for all, or, as the kernel refuses all for the sake of one, for parts of them. At first
+ * for many, as it goes through all places before it gives a link up; then for halves, as every link
+ * that is kept takes it a while to end.
+ */
+static int link_parts(corelock_probes *probes, struct corelock_place **places, uint32_t count,
+		      enum corelock_way way, link_places link, uint32_t parts)
 {
-	uint32_t half = count / 2;
+	uint32_t each = (count + parts - 1) / parts;
 	int fd = link(probes, places, count);
 	int error = keep_link(probes, fd, places, count, way);
 
 	if (fd >= 0 || error || count == 1 || concerns_way(-fd))
 		return error;
-	error = link_halves(probes, places, half, way, link);
-	return error ?: link_halves(probes, places + half, count - half, way, link);
+	for (uint32_t from = 0; from < count && !error; from += each)
+		error = link_parts(probes, places + from, count - from < each ? count - from : each,
+				   way, link, HALVES);
+	return error;
 }
 
 /* A link for each. */
@@ -154,8 +162,8 @@ static int attach_kprobe_multi(corelock_probes *probes, struct pending *pending)
 		mark_refused(pending->places, pending->count, EOPNOTSUPP);
 		return 0;
 	}
-	return link_halves(probes, pending->places, pending->count, CORELOCK_WAY_KPROBE_MULTI,
-			   link_kprobe_multi);
+	return link_parts(probes, pending->places, pending->count, CORELOCK_WAY_KPROBE_MULTI,
+			  link_kprobe_multi, PARTS);
 }
 
 /* Loads a copy, and links it. The copy is kept as long, as it alone can tell what it missed. */
@@ -329,8 +337,8 @@ static int attach_uprobe_multi(corelock_probes *probes, struct pending *pending)
 	for (uint32_t i = 1; i <= pending->count && !error; i++) {
 		if (i < pending->count && !strcmp(places[i]->name, places[first]->name))
 			continue;
-		error = link_halves(probes, places + first, i - first, CORELOCK_WAY_UPROBE_MULTI,
-				    link_uprobe_multi);
+		error = link_parts(probes, places + first, i - first, CORELOCK_WAY_UPROBE_MULTI,
+				   link_uprobe_multi, PARTS);
 		first = i;
 	}
 	return error;
@@ -402,6 +410,9 @@ static const struct {
 
 static int all_fail(corelock_probes *probes, int sys_errno)
 {
+	if (sys_errno == ESRCH)
+		return probes_fail(probes, CORELOCK_E_SYSTEM, 0, "Trace one that lives on.",
+				   "process %u has exited meanwhile", probes->options.target_pid);
 	return probes_fail(probes, CORELOCK_E_SYSTEM, sys_errno, "Ask for fewer probes.",
 			   "cannot attach");
 }

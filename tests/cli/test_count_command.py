@@ -117,6 +117,35 @@ def test_dry_run_attaches_nothing() -> None:
     assert sorted(result.out.splitlines()) == [*expected, "known_calls:known_function"]
 
 
+def test_a_dry_run_fails_as_the_real_one_would() -> None:
+    for arguments in (["--dry-run"], []):
+        result = run("count", *arguments, "do_syscall_64")
+        result.assert_refused("do_syscall_64 cannot be probed: noinstr")
+    verbose = run("count", "-v", "asm_exc_*")
+    assert verbose.code == 1
+    assert "asm_exc_page_fault" in verbose.err
+
+
+def test_what_is_said_of_threads_and_kernel_threads() -> None:
+    with Workload("known_calls", "1", "1") as workload:
+        (tid,) = set(workload.tids) - {workload.pid}
+        result = run("count", "-p", tid, "t:sched:sched_switch")
+    result.assert_refused(f"Use --pid {workload.pid} for the process.", code=2)
+    assert "--tid" not in result.err
+    assert "--all" not in run("count", "-p", "2", "t:sched:sched_switch").err
+
+
+def test_counts_are_printed_before_it_detaches() -> None:
+    """That may take half a minute, in which a second Ctrl-C must not cost them."""
+    with Corelock("count", "t:syscalls:sys_enter_[mp]*") as counting:
+        counting.wait_attached()
+        counting.interrupt()
+        assert counting.line() == "FUNC                                    COUNT\n"
+        while not counting.line("err").startswith("corelock: detaching from"):
+            pass
+        # It still is: nobody waits for it.
+
+
 def test_verbose_says_how() -> None:
     result = run("count", "-v", "-d", "0.1", "t:sched:sched_switch", "t:syscalls:sys_enter_lseek")
     assert result.code == 0
@@ -143,6 +172,7 @@ def test_a_pipe_that_closes() -> None:
         (["/no/such/file:f"], ["/no/such/file"], 1),
         (["/etc/passwd:f"], ["/etc/passwd"], 1),
         (["no_such_library:f"], ["no_such_library"], 1),
+        (["sched:sched_switch"], ["Did you mean t:sched:sched_switch?"], 1),
         ([f"u:{KNOWN}:trun"], ["trun", "turn"], 1),
         (["no_such_function_in_here"], ["no function of the kernel"], 1),
         (["-r", "vfs_("], ["vfs_(", "regular expression"], 2),

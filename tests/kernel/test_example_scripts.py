@@ -201,3 +201,17 @@ def test_holders_watchdog() -> None:
     ), told  # fmt: skip
     assert sure == "    owner; 0 waiting"
     assert re.fullmatch(r"    \w+", frame)
+
+
+def test_counting_a_system_call(storm: Workload) -> None:
+    """Its length is what storm maps: the same a thousand times."""
+    with Example("munmap.py", storm.pid) as script:
+        assert script.line("err").startswith("Tracing munmap of")
+        storm.run()
+        result = script.ended()
+    assert result.code == 0, result.err
+    counted, lengths, *calls = result.out.splitlines()
+    assert counted == "1000 calls"
+    least, most, total = map(int, re.findall(r"\d+", lengths))
+    assert least == most and total == 1000 * least
+    assert len(calls) == 3 and all(line.endswith(f" {least} bytes") for line in calls)
