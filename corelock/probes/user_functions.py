@@ -76,7 +76,9 @@ def match(
     chosen = tuple(sorted(filter(pattern.name.matches, functions.chosen)))
     if not named:
         _none(pattern, found, functions, chosen)
-    return Matches(tuple(_places(found, named)), {CHOSEN: chosen} if chosen else {})
+    return Matches(
+        tuple(_places(found, named, functions.known)), {CHOSEN: chosen} if chosen else {}
+    )
 
 
 def functions_of(file: BinaryIO, found: Found) -> Functions:
@@ -117,29 +119,34 @@ def _matching(functions: Iterable[Function], matches: Callable[[str], bool]) -> 
             yield function
 
 
-def _places(found: Found, functions: Iterable[Function]) -> list[Place]:
+def _places(found: Found, functions: Iterable[Function], known: Iterable[Function]) -> list[Place]:
     best: dict[int, str] = {}
     for name, offset in functions:
         old = best.get(offset)
         if old is None or (len(name), name) < (len(old), old):
             best[offset] = name
-    labels = _labels(best.values())
+    labels = _labels(best.values(), {each.name for each in known})
     return [
         Place("USER", f"{found.shown_name}:{labels[name]}", found.path_to_open, offset)
         for offset, name in sorted(best.items(), key=lambda each: (each[1], each[0]))
     ]
 
 
-def _labels(names: Iterable[str]) -> dict[str, str]:
-    """What to call functions. Those that only return types tell apart are called with them."""
-    words = {name: in_words(name) for name in names}
-    short = {
-        name: without_result(whole) if whole != name else name for name, whole in words.items()
-    }
-    meant: dict[str, set[str]] = {}
-    for name, label in short.items():
-        meant.setdefault(label, set()).add(words[name])
-    return {name: words[name] if len(meant[label]) > 1 else label for name, label in short.items()}
+def _labels(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """What to call functions; those that only return types tell from ``known`` ones, with them."""
+    labels = {}
+    short = {}
+    for name in names:
+        words = labels[name] = in_words(name)
+        label = without_result(words) if words != name else words
+        if label != words:
+            short[name] = label
+    meant: dict[str, set[str]] = {label: set() for label in short.values()}
+    # Only templates have return types, and those have an I in their mangled names.
+    for words in {in_words(name) for name in known if short and "I" in name}:
+        meant.get(without_result(words), set()).add(words)
+    alone = {name: label for name, label in short.items() if len(meant[label]) < 2}
+    return {**labels, **alone}
 
 
 def _none(pattern: Pattern, found: Found, functions: Functions, chosen: Sequence[str]) -> NoReturn:

@@ -240,15 +240,25 @@ def test_every_label_is_a_pattern_for_itself(templates: Path) -> None:
         assert place in find(templates, place.label.partition(":")[2])
 
 
+TWICE = """
+#include <cstdio>
+template <class T> __attribute__((noinline)) int twice(T x) { return std::puts("int") + x; }
+template <class T> __attribute__((noinline)) auto twice(T x) -> long { return std::puts("l") + x; }
+template int twice<int>(int);
+template long twice<int>(int);
+template <class T> __attribute__((noinline)) int once(T x) { return std::puts("once") + x; }
+int main() { return once(1); }
+"""
+
+
 @needs_demangler
-def test_functions_that_only_return_types_tell_apart() -> None:
-    names = ["_Z1fIiEiT_", "_Z1fIiElT_", "_Z1gIiEiT_", "main"]
-    assert user_functions._labels(names) == {
-        "_Z1fIiEiT_": "int f<int>(int)",
-        "_Z1fIiElT_": "long f<int>(int)",
-        "_Z1gIiEiT_": "g<int>(int)",
-        "main": "main",
-    }
+def test_functions_that_only_return_types_tell_apart(tmp_path: Path) -> None:
+    program = built(tmp_path, TWICE, "twice", compiler="g++")
+    both = {"int twice<int>(int)", "long twice<int>(int)"}
+    assert set(labels(find(program, "twice"))) == both
+    for label in both:
+        assert labels(find(program, label)) == [label]
+    assert labels(find(program, "once")) == ["once<int>(int)"]
 
 
 def test_without_a_demangler_it_is_said(templates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
