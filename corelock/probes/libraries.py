@@ -6,13 +6,12 @@ import os
 import re
 import shutil
 import struct
-import subprocess
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional, TypeVar
 
 from corelock import target
 from corelock.errors import CorelockError, InvalidArgument, NoSuchTarget, UnusableFile
+from corelock.probes.host_libraries import HOSTS, host_libraries
 from corelock.probes.nearest import nearest
 from corelock.probes.process_files import MappedFile, files_of, in_root, program_of, root_of
 from corelock.symbolize.elf import BadElf
@@ -22,8 +21,6 @@ from corelock.symbolize.patience import Patience, TimedOut
 #: A large file takes seconds; one on a file system that hangs takes forever.
 _TIMEOUT_S = 30.0
 _SUFFIX = re.compile(r"(-\d+(\.\d+)+)?\.so(\.[\w.]+)?$")
-# By uname -m: what ldconfig calls the class, and e_machine.
-_HOSTS = {"x86_64": ("x86-64", 62), "aarch64": ("AArch64", 183)}
 _MACHINES = {
     3: "i386",
     21: "ppc64",
@@ -34,8 +31,6 @@ _MACHINES = {
     243: "riscv",
 }
 _PROGRAM, _SHARED = 2, 3  # ET_EXEC, ET_DYN
-# Where libraries are if there is no ldconfig to ask.
-_FOLDERS = ("/lib", "/usr/lib", "/usr/local/lib")
 _CANNOT = "cannot use {}: {}"
 _FOLDER = "it is a folder"
 _GIVE_A_FILE = "Give the path of a program or library."
@@ -152,7 +147,7 @@ def _check_header(path: str, header: bytes) -> None:
     big = header[5] == 2
     kind_of_file, machine = struct.unpack_from(">HH" if big else "<HH", header, 16)
     host = os.uname().machine
-    _, wanted = _HOSTS.get(host, ("", machine))
+    _, wanted = HOSTS.get(host, ("", machine))
     if header[4] != 2:
         _refuse(path, "it is for 32 bits", "Only 64-bit programs can be probed.")
     if machine != wanted or big:
@@ -266,34 +261,3 @@ def _ambiguous(name: str, paths: Iterable[str], remedy: str) -> NoReturn:
 
 def _did_you_mean(near: list[str], otherwise: str) -> str:
     return f"Did you mean {', '.join(near)}?" if near else otherwise
-
-
-@lru_cache(maxsize=1)
-def host_libraries() -> tuple[str, ...]:
-    """Paths of the libraries that programs of this host are linked with."""
-    ldconfig = shutil.which("ldconfig", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if ldconfig is not None:
-        # Not the language of the user: "libs found" and the like are parsed past.
-        run = subprocess.run([ldconfig, "-p"], capture_output=True, check=False)
-        paths = parse_ldconfig(os.fsdecode(run.stdout), os.uname().machine)
-        if paths:
-            return paths
-    return tuple(
-        entry.path
-        for folder in _FOLDERS
-        if os.path.isdir(folder)
-        for entry in os.scandir(folder)
-        if ".so" in entry.name
-    )
-
-
-def parse_ldconfig(text: str, machine: str) -> tuple[str, ...]:
-    """The paths of ``ldconfig -p`` that are for programs of ``machine`` (as of ``uname -m``)."""
-    wanted, _ = _HOSTS.get(machine, ("", 0))
-    paths = []
-    for line in text.splitlines():
-        head, arrow, path = line.partition(" => ")
-        flags = re.split(r"[,\s]+", head.partition("(")[2].rstrip(") "))
-        if arrow and (not wanted or wanted in flags):
-            paths.append(path)
-    return tuple(paths)

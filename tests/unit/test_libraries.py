@@ -19,11 +19,11 @@ import pytest
 
 from corelock.errors import InvalidArgument, NoSuchTarget, UnusableFile
 from corelock.probes import libraries
+from corelock.probes.host_libraries import host_libraries, parse_ldconfig
 from corelock.probes.libraries import (
     all_files,
     find_file,
     is_called,
-    parse_ldconfig,
     read_code,
     short_name,
 )
@@ -144,7 +144,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_ldconfig(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    found = libraries.host_libraries.__wrapped__()
+    found = host_libraries.__wrapped__()
     assert found
     assert all(".so" in os.path.basename(path) for path in found)
 
