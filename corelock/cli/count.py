@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from typing import Any, Optional, TextIO
 
 import click
 
-from corelock.attaching import Coverage, check_matched
+from corelock.attaching import check_matched
 from corelock.cli.options import json_option
 from corelock.cli.probing import (
     ProbeOptions,
@@ -101,7 +101,7 @@ class _Run(ProbeRun):
         largest_first: bool,
         json: bool,
     ) -> None:
-        super().__init__(options)
+        super().__init__(options, counter)
         self._counter = counter
         self._output = output
         self._timestamp = timestamp
@@ -110,17 +110,10 @@ class _Run(ProbeRun):
         self._previous: Optional[Hits] = None
         self._host = Host.this()
 
-    def session(self) -> AbstractContextManager[HitCounter]:
-        return self._counter
-
-    def coverage(self) -> Coverage:
-        assert self._counter.coverage is not None
-        return self._counter.coverage
-
     def announce(self) -> None:
-        count = len(self.coverage().labels)
+        count = len(self.coverage.labels)
         self.say(f"Tracing {count:,} probe{'s' * (count != 1)}{self.where}.{self.ending}")
-        self.say_misses(self._counter.counts_missed)
+        self.say_misses()
 
     def end_interval(self, number: int) -> None:
         self._print_interval(self._counter.read())
@@ -143,7 +136,7 @@ class _Run(ProbeRun):
             if self._json:
                 from corelock.export.counts import write_counts_json
 
-                write_counts_json(stream, self._host, self.target, hits, self.coverage())
+                write_counts_json(stream, self._host, self.target, hits, self.coverage)
             else:
                 self._write_table(stream, hits)
 
@@ -161,5 +154,5 @@ class _Run(ProbeRun):
         hits = self._counter.read()
         if self.probe_options.verbose and hits.self_hits:
             self.say(f"corelock: hits of corelock itself, left out: {hits.self_hits:,}")
-        partly = len(self.coverage().incomplete)
+        partly = len(self.coverage.incomplete)
         return {"missed": hits.missed, "probes_in_part": partly}, ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import click
 
-from corelock.attaching import Coverage
 from corelock.cli.options import json_option
 from corelock.cli.probing import (
     ProbeOptions,
@@ -153,24 +152,17 @@ class _Run(ProbeRun):
     """One run of the command."""
 
     def __init__(self, options: HistOptions, histograms: Histograms, output: Output) -> None:
-        super().__init__(options)
+        super().__init__(options, histograms)
         self._options = options
         self._histograms = histograms
         self._output = output
         self._host = Host.this()
         self._whole: Optional[HistogramsSnapshot] = None
 
-    def session(self) -> AbstractContextManager[Histograms]:
-        return self._histograms
-
-    def coverage(self) -> Coverage:
-        assert self._histograms.coverage is not None
-        return self._histograms.coverage
-
     def announce(self) -> None:
-        count = len(self.coverage().labels)
+        count = len(self.coverage.labels)
         self.say(f"Tracing {count:,} event{'s' * (count != 1)}{self.where}.{self.ending}")
-        self.say_misses(self._histograms.counts_missed)
+        self.say_misses()
 
     def end_interval(self, number: int) -> None:
         self._print(f"interval {number}", self._histograms.read_interval())

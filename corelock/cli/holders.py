@@ -21,8 +21,8 @@ from corelock.cli.options import (
     quiet_option,
     verbose_option,
 )
-from corelock.cli.run import Output, interruptible
-from corelock.errors import CorelockError, NoSuchTarget
+from corelock.cli.run import Output, interruptible, showing_log
+from corelock.errors import NoSuchTarget
 from corelock.locks import HoldersReport, HoldersSnapshot, LockState, SeenLock
 from corelock.model import Cgroup, Frame, Host, Target
 from corelock.render.columns import cgroup_label
@@ -100,13 +100,8 @@ def command(**given: object) -> None:
     options = _Options(**given)  # type: ignore[arg-type]
     if sum(name is not None for name in (options.pid, options.cgroup, options.container)) > 1:
         raise click.UsageError("Choose one of --pid, --cgroup and --container.")
-    with closing(Output(options.output)) as output:
-        try:
-            _Run(options, output).go()
-        except CorelockError as error:
-            if options.verbose and error.log:
-                say(error.log)
-            raise
+    with closing(Output(options.output)) as output, showing_log(options.verbose):
+        _Run(options, output).go()
 
 
 class _Run:

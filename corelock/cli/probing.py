@@ -7,7 +7,7 @@ import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -24,9 +24,9 @@ from corelock.cli.options import (
     quiet_option,
     verbose_option,
 )  # fmt: skip
-from corelock.cli.run import Watch, interruptible
-from corelock.errors import CorelockError
+from corelock.cli.run import Watch, interruptible, showing_log
 from corelock.model import Target
+from corelock.probe_session import ProbeSession
 from corelock.render.text import flow
 from corelock.render.units import duration
 
@@ -91,18 +91,17 @@ class ProbeOptions:
 class ProbeRun(ABC):
     """One run: attach, go on until something ends it, then print."""
 
-    def __init__(self, options: ProbeOptions) -> None:
+    def __init__(self, options: ProbeOptions, session: ProbeSession[Any]) -> None:
         self.probe_options = options
+        self._session = session
         #: The one process that is looked at, if it is one.
         self.target: Optional[Target] = None
 
-    @abstractmethod
-    def session(self) -> AbstractContextManager[Any]:
-        """What attaches when it is entered."""
-
-    @abstractmethod
+    @property
     def coverage(self) -> Coverage:
         """What is attached to, once it is."""
+        assert self._session.coverage is not None
+        return self._session.coverage
 
     def wake_fd(self) -> Optional[int]:
         """What turns readable when there is something for :meth:`take`."""
@@ -134,13 +133,8 @@ class ProbeRun(ABC):
         Raises:
             CorelockError: it could not be done; its log is shown with ``-v``.
         """
-        try:
-            with ExitStack() as stack:
-                self._go(stack)
-        except CorelockError as error:
-            if self.probe_options.verbose and error.log:
-                say(error.log)
-            raise
+        with showing_log(self.probe_options.verbose), ExitStack() as stack:
+            self._go(stack)
 
     def _go(self, stack: ExitStack) -> None:
         options = self.probe_options
@@ -153,9 +147,9 @@ class ProbeRun(ABC):
             lifetime = Lifetime(options.pid)
         stack.enter_context(closing(lifetime))
         lifetime.check()
-        with self.session():
+        with self._session:
             self.announce()
-            self._say_coverage(self.coverage())
+            self._say_coverage(self.coverage)
             self.watch = Watch(self.wake_fd(), self.take, lifetime, stop_fd)
             number = self.watch.intervals(
                 options.interval or math.inf, options.duration or math.inf, self.end_interval
@@ -172,7 +166,7 @@ class ProbeRun(ABC):
             say(f"corelock: incomplete: {words}.{remedy and ' '}{remedy}")
 
     def _say_detaching(self) -> None:
-        ways = self.coverage().ways
+        ways = self.coverage.ways
         one_by_one = sum(ways.get(way, 0) for way in ("KPROBE", "UPROBE", "TP"))
         if one_by_one > _MANY:
             self.say(f"corelock: detaching from {one_by_one:,} places, one after the other")
@@ -188,9 +182,9 @@ class ProbeRun(ABC):
             more = f"{coverage.refused_count:,} more match and cannot be probed"
             self.say(f"corelock: {more}: -v says which, and why")
 
-    def say_misses(self, counted: bool) -> None:
+    def say_misses(self) -> None:
         """Where the kernel drops hits and does not count all of them, that it does."""
-        if not counted and self.coverage().ways.keys() - {"FENTRY", "RAW_TP"}:
+        if not self._session.counts_missed and self.coverage.ways.keys() - {"FENTRY", "RAW_TP"}:
             self.say(
                 "corelock: this kernel does not count the hits that it drops while another tracing"
                 "\n  program runs on the same CPU."

@@ -17,7 +17,7 @@ from typing import Literal, Optional, TextIO
 
 import click
 
-from corelock.cli import discard
+from corelock.cli import discard, say
 from corelock.cli.lifetime import Lifetime
 from corelock.errors import CorelockError
 from corelock.model import SlowEvent
@@ -30,6 +30,17 @@ EndedBy = Literal["signal", "target_exit", "full"]
 _LONGEST_POLL_S = 3600.0
 #: How often a thread is looked after where its end makes no descriptor readable.
 _LOOK_S = 1.0
+
+
+@contextmanager
+def showing_log(verbose: bool) -> Iterator[None]:
+    """With ``-v``, the log of what fails within is shown."""
+    try:
+        yield
+    except CorelockError as error:
+        if verbose and error.log:
+            say(error.log)
+        raise
 
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

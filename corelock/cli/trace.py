@@ -6,12 +6,11 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from typing import Any, Optional, TextIO
 
 import click
 
-from corelock.attaching import Coverage
 from corelock.cli.probing import (
     ProbeOptions,
     ProbeRun,
@@ -136,7 +135,7 @@ class _Run(ProbeRun):
         json: bool,
     ) -> None:
         # The ring is looked at so often, whether it has woken us or not.
-        super().__init__(dataclasses.replace(options, interval=LOOK_S))
+        super().__init__(dataclasses.replace(options, interval=LOOK_S), trace)
         self._trace = trace
         self._output = output
         self._kernel_stacks = kernel_stacks
@@ -148,20 +147,13 @@ class _Run(ProbeRun):
         self._symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
         self._width = shutil.get_terminal_size().columns
 
-    def session(self) -> AbstractContextManager[EventTrace]:
-        return self._trace
-
-    def coverage(self) -> Coverage:
-        assert self._trace.coverage is not None
-        return self._trace.coverage
-
     def announce(self) -> None:
         from corelock.render.events import EventLines
 
-        labels = self.coverage().labels
+        labels = self.coverage.labels
         what = labels[0] if len(labels) == 1 else f"{len(labels):,} probes"
         self.say(f"Tracing {what}{self.where}.{self.ending}")
-        self.say_misses(self._trace.counts_missed)
+        self.say_misses()
         clock_ns = time.time_ns() - time.monotonic_ns()
         self._lines = EventLines(labels, self._trace.shows_hex, clock_ns)
         if not self._json:
@@ -208,7 +200,7 @@ class _Run(ProbeRun):
 
     def losses(self) -> tuple[dict[str, int], str]:
         losses = dict(self._trace.accounting().losses)
-        losses["probes_in_part"] = len(self.coverage().incomplete)
+        losses["probes_in_part"] = len(self.coverage.incomplete)
         remedy = ""
         if losses.get("ring_full"):
             remedy = "Raise --ring-size, or let less through by --filter."
@@ -248,5 +240,5 @@ class _Run(ProbeRun):
 
         write_end_json(
             stream, Host.this(), self.target, self._trace.start_ns, self._trace.end_ns,
-            self.coverage(), self._trace.accounting(), self._printed,
+            self.coverage, self._trace.accounting(), self._printed,
         )  # fmt: skip

@@ -13,8 +13,7 @@ import click
 from corelock import target
 from corelock.cli import say
 from corelock.cli.lifetime import CgroupLifetime, Lifetime
-from corelock.cli.run import Watch, interruptible, reap
-from corelock.errors import CorelockError
+from corelock.cli.run import Watch, interruptible, reap, showing_log
 from corelock.lock_probe import LockProbe
 from corelock.model import Accounting, Host, Target
 from corelock.render.columns import cgroup_label
@@ -135,13 +134,8 @@ class TracedRun(ABC):
         Raises:
             CorelockError: it could not be done; its log is shown with ``-v``.
         """
-        try:
-            with ExitStack() as stack:
-                self._go(stack)
-        except CorelockError as error:
-            if self._traced.verbose and error.log:
-                say(error.log)
-            raise
+        with showing_log(self._traced.verbose), ExitStack() as stack:
+            self._go(stack)
 
     def _go(self, stack: ExitStack) -> None:
         options, tracer = self._traced, self.tracer
