@@ -535,6 +535,18 @@ TRACED_VALUES: dict[str, Callable[[int], dict[str, Any]]] = {
 }  # fmt: skip
 
 
+def missed(kernel: Kernel, check: Check, count: int, shortfall: int, record_property: Any) -> bool:
+    """Whether the kernel kept hits from a program that ran already on that CPU, as it may where
+    programs can be preempted, and corelock said how many."""
+    if not count:
+        return False
+    assert kernel.drops, f"missed {count}"
+    assert shortfall <= count
+    assert re.search(rf"^corelock: incomplete: .*\bmissed {count:,}\b", check.text("err"), re.M)
+    record_property("drops", "counted")
+    return True
+
+
 @pytest.mark.feature("count")
 def test_count(kernel: Kernel, booted: Boot, record_property: Any) -> None:
     """A function of the kernel and one of a program, static probes, a system call, an event."""
@@ -542,10 +554,15 @@ def test_count(kernel: Kernel, booted: Boot, record_property: Any) -> None:
     if refused(kernel, "count", check, record_property):
         return
     found = json.loads(check.text("out"))
-    assert {each["name"]: each["count"] for each in found["counts"]} == KNOWN_COUNTS
-    assert not found["probes"]["refused"] and not found["missed"]
+    counts = {each["name"]: each["count"] for each in found["counts"]}
+    assert not found["probes"]["refused"]
     if "hist" in check.files:
-        assert re.findall(r"Hits: (\d+)", check.text("hist")) == ["1000"]
+        by_thread = re.findall(r"common_pid: +(\d+) \} hitcount: +(\d+)", check.text("hist"))
+        ours = [int(hits) for tid, hits in by_thread if tid in check.text("tids").split()]
+        assert sum(ours) == KNOWN_COUNTS["syscalls:sys_enter_lseek"]
+    shortfall = sum(KNOWN_COUNTS.values()) - sum(counts.values())
+    if not missed(kernel, check, found["missed"], shortfall, record_property):
+        assert counts == KNOWN_COUNTS
 
 
 @pytest.mark.feature("trace")
@@ -556,8 +573,12 @@ def test_trace(kernel: Kernel, booted: Boot, record_property: Any) -> None:
         return
     *events, end = map(json.loads, check.text("out").splitlines())
     accounting = end["accounting"]
-    losses = ("ring_full", "missed", "unread", "unaccounted")
+    losses = ("ring_full", "unread", "unaccounted")
     assert not {cause: accounting[cause] for cause in losses if accounting[cause]}
+    record_property("ways", end["probes"]["attached"])
+    shortfall = 2 * 200 * len(TRACED_VALUES) - accounting["hits"]
+    if missed(kernel, check, accounting["missed"], shortfall, record_property):
+        return
     threads: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for event in events:
         if event["probe"] == "null_lseek":
@@ -574,7 +595,6 @@ def test_trace(kernel: Kernel, booted: Boot, record_property: Any) -> None:
         for event in these:
             names = [frame["name"] for frame in event["user_stack"]]
             assert "workload_thread" in names, event
-    record_property("ways", end["probes"]["attached"])
 
 
 @pytest.mark.feature("count, many")
