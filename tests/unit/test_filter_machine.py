@@ -279,7 +279,7 @@ def test_the_name_of_the_task(machine: Machine) -> None:
 # --- any expression on any event ------------------------------------------------
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(EXPRESSIONS, st.lists(events(), min_size=1, max_size=5))
 def test_the_program_accepts_what_the_expression_says(
     machine: Machine, expression: Expression, some: list[Event]
