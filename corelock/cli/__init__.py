@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "diff": ("diff", "What changed from one recording to another, what got worse first."),
     "doctor": ("doctor", "Whether corelock works on this host, and what is in its way."),
     "export": ("export", "Waits and holds for Prometheus and OpenTelemetry."),
-    "hist": ("hist", "Histograms of tracepoints' fields, and of times between tracepoints."),
+    "hist": ("hist", "Histograms of events' fields, or of times between two."),
     "hold-times": ("hold_times", "How long mmap_lock is waited for and held, by whom."),
     "holders": ("holders", "Who holds mmap_lock now, and who waits for it."),
     "list": ("list_probes", "What can be probed: tracepoints, functions, static probes."),
