@@ -67,6 +67,15 @@ class EventFields:
             )
         return operand
 
+    def has(self, name: str) -> bool:
+        """Whether it is a field of the event's own, not what all events have."""
+        return name in self._fields
+
+    @property
+    def names(self) -> str:
+        """Those, in words."""
+        return ", ".join(self._fields)
+
     def parts(self, names: Sequence[str], what: str) -> tuple[Part, ...]:
         """Fields as parts of a key, and the names that all events have."""
         if len(names) > MOST_PARTS:

@@ -10,7 +10,7 @@ from corelock.errors import InvalidArgument
 from corelock.probes.event_fields import EventFields, Part, laid_out
 from corelock.probes.filters import Test, compile_filter
 from corelock.probes.finding import Finder, Matched
-from corelock.probes.operands import Operand
+from corelock.probes.operands import COMMON, Operand
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.places import Candidate
 
@@ -134,6 +134,14 @@ class _Planner:
                 f"--latency begins and ends with {first.label}", "Name two different events."
             )
         of_first, of_last = [x.partition("=")[0] for x in key], [x.rpartition("=")[2] for x in key]
+        for one, other in zip(of_first, of_last):
+            if one == other and one in COMMON and first.has(one) != last.has(one):
+                has, lacks = (first, last) if first.has(one) else (last, first)
+                raise InvalidArgument(
+                    f"{one} is a field of {has.label} alone: of {lacks.label} it would be the "
+                    "running task's",
+                    f"Name one of each as --key OF_START=OF_END: of {lacks.label} {lacks.names}.",
+                )
         marks = zip(first.parts(of_first, "--key"), last.parts(of_last, "--key"))
         fitted = [_fitted(*both) for both in marks]
         of_start = laid_out([x for x, _ in fitted])

@@ -237,3 +237,11 @@ def test_a_kernel_without_global_barriers() -> None:
     assert sum(each["accounting"][0]["counted"] for each in intervals) == 400
     assert whole["accounting"][0]["counted"] == 400
     assert whole["accounting"][0]["unaccounted"] == 0
+
+
+@pytest.mark.parametrize("key", ["pid", "comm"])
+def test_a_key_is_the_same_in_both_events(key: str) -> None:
+    """Or the woken thread's would be paired with the one that runs: times of nothing."""
+    pair = ("t:sched:sched_waking", "t:sched:sched_switch")
+    refused = run("hist", "--latency", *pair, "--key", key)
+    refused.assert_refused(f"{key} is a field of sched:sched_waking alone", "next_pid", code=2)
