@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional, Union
 
-from corelock._native.hits import MOST_VALUES, Hit, HitProbes, Sent, UserStack
+from corelock._native.convert import UserStack
+from corelock._native.hits import MOST_VALUES, Hit, HitProbes, Sent
 from corelock._native.probes import prototypes
 from corelock.attaching import MAX_PROBES, finding, match
 from corelock.errors import InvalidArgument

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Optional, Union
 
-from corelock._native.hits import UserStack
+from corelock._native.convert import UserStack
 from corelock.model import UserContext
 
 

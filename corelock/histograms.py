@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Optional
 
-from corelock import target
 from corelock._native.histograms import HistCounters, HistProbes
 from corelock.arguments import check_range
+from corelock.attaching import finding
 from corelock.distribution import Distribution, Linear, check_linear
 from corelock.errors import InvalidArgument
 from corelock.measured import HistAccounting, HistogramsSnapshot, Key, Measured
 from corelock.probe_session import ProbeSession
-from corelock.probes.finding import Finder, Matched
+from corelock.probes.finding import Matched
 from corelock.probes.measures import EventPlan, plan
 
 MAX_KEYS = 1024
@@ -87,9 +87,7 @@ class Histograms(ProbeSession[HistProbes]):
         return HistProbes()
 
     def _load(self, probes: HistProbes) -> tuple[Sequence[Matched], Sequence[int]]:
-        if self._pid is not None:
-            target.check_process(self._pid)
-        with Finder(self._pid) as finder:
+        with finding(self._pid) as finder:
             self._plans = plan(
                 finder,
                 self._fields,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from corelock._rows import NO_CONTENTION, Reading
 from corelock.histogram import Histogram
@@ -77,7 +77,7 @@ class Readings:
 def slow_event(ffi: Any, lib: Any, record: Any, machine: str) -> SlowEvent:
     """A ``struct corelock_slow``."""
     comm = kernel_name(bytes(record.comm))
-    user = record.user
+    user = user_stack(ffi, lib, record.user)
     return SlowEvent(
         kind=_KINDS[record.kind],  # type: ignore[arg-type]
         start_ns=record.start_ns,
@@ -93,20 +93,30 @@ def slow_event(ffi: Any, lib: Any, record: Any, machine: str) -> SlowEvent:
         mode=_MODES[record.mode],  # type: ignore[arg-type]
         operation=operation_name(record.operation, comm, machine),
         kernel_stack=tuple(record.kernel_stack[0 : max(0, record.kernel_stack_bytes) // 8]),
-        user_stack=tuple(user.addresses[0 : max(0, user.bytes) // 8]),
-        user_stack_full=user.bytes == ffi.sizeof(user.addresses),
-        stack_failed=record.kernel_stack_bytes < 0 or user.bytes < 0,
-        user_context=user_context(ffi, lib, user),
+        user_stack=user.addresses,
+        user_stack_full=user.full,
+        stack_failed=record.kernel_stack_bytes < 0 or record.user.bytes < 0,
+        user_context=user.context,
         process_key=record.mm_id,
     )
 
 
-def user_context(ffi: Any, lib: Any, user: Any) -> Optional[UserContext]:
-    """What callers are found by in a ``struct corelock_user_stack``, if it was recorded."""
-    if not user.ip:
-        return None
-    copy = ffi.buffer(user.copy)[0 : user.copy_bytes]
-    return UserContext(user.ip, user.sp, user.frame, user.other, lib.CORELOCK_COPY_BELOW, copy)
+class UserStack(NamedTuple):
+    """A user stack by frame pointers; ``full``: cut at the depth limit. See ``SlowEvent``."""
+
+    addresses: tuple[int, ...]
+    full: bool
+    context: Optional[UserContext]
+
+
+def user_stack(ffi: Any, lib: Any, raw: Any) -> UserStack:
+    """A ``struct corelock_user_stack``."""
+    context = None
+    if raw.ip:
+        copy = ffi.buffer(raw.copy)[0 : raw.copy_bytes]
+        context = UserContext(raw.ip, raw.sp, raw.frame, raw.other, lib.CORELOCK_COPY_BELOW, copy)
+    addresses = tuple(raw.addresses[0 : max(0, raw.bytes) // 8])
+    return UserStack(addresses, raw.bytes == ffi.sizeof(raw.addresses), context)
 
 
 def accounting(ffi: Any, totals: Any, attached_by: str) -> Accounting:

@@ -6,10 +6,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
-from corelock._native.convert import user_context
+from corelock._native.convert import UserStack, user_stack
 from corelock._native.probes import Probes
 from corelock._native.tables import Tables
-from corelock.model import UserContext
 from corelock.probes.filters import Test
 from corelock.probes.operands import TEXT_BYTES, Operand
 
@@ -32,14 +31,6 @@ class Sent(NamedTuple):
     def bytes(self) -> int:
         """Of its values together."""
         return sum(map(_bytes_of, self.operands))
-
-
-class UserStack(NamedTuple):
-    """A user stack by frame pointers; ``full``: cut at the depth limit. See ``SlowEvent``."""
-
-    addresses: tuple[int, ...]
-    full: bool
-    context: Optional[UserContext]
 
 
 class Hit(NamedTuple):
@@ -164,17 +155,9 @@ class HitProbes(Probes):
             at += 8 * int(self._lib.CORELOCK_KERNEL_STACK_DEPTH)
         if self._user_stacks:
             raw = self._ffi.cast("struct corelock_user_stack *", self._records + at)
-            user = self._user_stack(raw)
+            if raw.bytes >= 0 or raw.ip:
+                user = user_stack(self._ffi, self._lib, raw)
         return hit._replace(kernel_stack=kernel, user=user)
-
-    def _user_stack(self, raw: Any) -> Optional[UserStack]:
-        if raw.bytes < 0 and not raw.ip:
-            return None
-        return UserStack(
-            tuple(raw.addresses[0 : max(0, raw.bytes) // 8]),
-            raw.bytes == self._ffi.sizeof(raw.addresses),
-            user_context(self._ffi, self._lib, raw),
-        )
 
     def hit_counts(self) -> list[HitCounts]:
         """Of each index so far; exact once detached."""

@@ -8,13 +8,12 @@ from typing import Any, Optional, TextIO
 import click
 
 from corelock.attaching import check_matched
-from corelock.cli.options import json_option
+from corelock.cli.options import duration_option, json_option
 from corelock.cli.probing import (
     ProbeOptions,
     ProbeRun,
     clock,
     cpu_option,
-    duration_option,
     interval_option,
     last_options,
     max_probes_option,

@@ -8,13 +8,12 @@ from typing import Any, Optional
 
 import click
 
-from corelock.cli.options import json_option
+from corelock.cli.options import duration_option, json_option
 from corelock.cli.probing import (
     ProbeOptions,
     ProbeRun,
     clock,
     cpu_option,
-    duration_option,
     interval_option,
     last_options,
     pid_option,

@@ -35,8 +35,18 @@ def slow_ns(ctx: click.Context, param: click.Parameter, value: str) -> Optional[
     return ns
 
 
+def check_interval(interval: Optional[float], duration: Optional[float]) -> None:
+    """Raise ``click.UsageError`` if one is longer than the whole run."""
+    if interval and duration and interval > duration:
+        raise click.UsageError("The interval (-i) is longer than the whole run (-d).")
+
+
 _Function = Callable[..., None]
 _Decorator = Callable[[_Function], _Function]
+
+duration_option: _Decorator = click.option(
+    "-d", "--duration", type=float, callback=above_zero, metavar="SEC", help="Stop after so long."
+)
 
 _TARGET: dict[str, _Decorator] = {
     "pid": click.option(
@@ -64,10 +74,7 @@ _TARGET: dict[str, _Decorator] = {
     "follow": click.option(
         "--follow", is_flag=True, help="Its future children, too (--pid or a command)."
     ),
-    "duration": click.option(
-        "-d", "--duration", type=float, callback=above_zero, metavar="SEC",
-        help="Stop after so long.",
-    ),
+    "duration": duration_option,
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import math
 import resource
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -20,6 +20,7 @@ from corelock.cli.lifetime import Lifetime
 from corelock.cli.options import (
     above_zero,
     all_of,
+    check_interval,
     output_option,
     quiet_option,
     verbose_option,
@@ -53,9 +54,6 @@ cpu_option = click.option("-c", "--cpu", type=int, metavar="CPU", help="Only thi
 interval_option = click.option(
     "-i", "--interval", type=float, callback=above_zero, metavar="SEC", help="Print every so often."
 )
-duration_option = click.option(
-    "-d", "--duration", type=float, callback=above_zero, metavar="SEC", help="Stop after so long."
-)
 regex_option = click.option(
     "-r", "--regex", is_flag=True, help="Names in patterns are regular expressions."
 )
@@ -84,8 +82,7 @@ class ProbeOptions:
 
     def check(self) -> None:
         """Raise ``click.UsageError`` if they do not fit together."""
-        if self.interval and self.duration and self.interval > self.duration:
-            raise click.UsageError("The interval (-i) is longer than the whole run (-d).")
+        check_interval(self.interval, self.duration)
 
 
 class ProbeRun(ABC):
@@ -108,7 +105,7 @@ class ProbeRun(ABC):
         return None
 
     def take(self) -> None:
-        """Take what has come; may end the run by calling ``self.watch.end``."""
+        """Take what has come; may end the run by setting ``self.watch.ended_by``."""
         return
 
     @abstractmethod
@@ -211,7 +208,7 @@ class ProbeRun(ABC):
             say(text)
 
 
-def refusals(refused: dict[str, tuple[str, ...]] | Any) -> Sequence[str]:
+def refusals(refused: Mapping[str, Sequence[str]]) -> Sequence[str]:
     """What cannot be probed and why, in lines of 80 columns."""
     lines = []
     for reason, labels in sorted(refused.items(), key=lambda item: -len(item[1])):

@@ -11,11 +11,11 @@ from typing import Any, Optional, TextIO
 
 import click
 
+from corelock.cli.options import duration_option
 from corelock.cli.probing import (
     ProbeOptions,
     ProbeRun,
     cpu_option,
-    duration_option,
     last_options,
     max_probes_option,
     pid_option,

@@ -13,6 +13,7 @@ import click
 from corelock import target
 from corelock.cli import say
 from corelock.cli.lifetime import CgroupLifetime, Lifetime
+from corelock.cli.options import check_interval
 from corelock.cli.run import Watch, interruptible, reap, showing_log
 from corelock.lock_probe import LockProbe
 from corelock.model import Accounting, Host, Target
@@ -55,8 +56,7 @@ class TracedOptions:
                 f"Name one target: --pid N, {thread}--comm NAME, --cgroup PATH, --container ID, "
                 + ("--all, or -- CMD ARGS." if command else "or --all.")
             )
-        if self.interval and self.duration and self.interval > self.duration:
-            raise click.UsageError("The interval (-i) is longer than the whole run (-d).")
+        check_interval(self.interval, self.duration)
         if self.follow and self.pid is None and not self.command:
             raise click.UsageError("--follow goes with --pid or a command.")
 

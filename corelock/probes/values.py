@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn, Optional
@@ -10,6 +9,7 @@ from typing import NamedTuple, NoReturn, Optional
 from corelock.errors import InvalidArgument
 from corelock.probes.arguments import UNTYPED
 from corelock.probes.filters import pointed_text
+from corelock.probes.nearest import nearest
 from corelock.probes.operands import COMMON, Operand
 from corelock.probes.places import Field
 from corelock.probes.tracepoints import no_field
@@ -130,7 +130,7 @@ def choose(
 
 def _unknown(name: str, fields_of: Sequence[Sequence[Field]]) -> NoReturn:
     names = list(dict.fromkeys(each.name for fields in fields_of for each in fields))
-    near = difflib.get_close_matches(name, names, n=3)
+    near = nearest(name, names)
     meant = f"Did you mean {' or '.join(near)}? " if near else ""
     there = f"There are: {', '.join([*names, *COMMON])}."
     raise InvalidArgument(f"there is no field {name}", meant + there)

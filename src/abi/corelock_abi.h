@@ -90,6 +90,9 @@ typedef __u64 uint64_t;
 #define CORELOCK_HIST_CHUNKS 124
 #define CORELOCK_HIST_LINEAR 500
 
+/* In a program that is copied for each place, what stands where the copy has its index. */
+#define CORELOCK_INDEX_OF_COPY 0x1d5c0f1d
+
 /* In place of a filter's first test, where there is no filter. */
 #define CORELOCK_NO_FILTER 0xffffffff
 

@@ -7,10 +7,7 @@
 #define CORELOCK_FILTER_H
 
 #include "../abi/corelock_abi.h"
-
-#ifndef __always_inline
-#define __always_inline inline __attribute__((always_inline))
-#endif
+#include "compiler.h"
 
 #define TEXT_WORDS (CORELOCK_TEXT_BYTES / 8)
 

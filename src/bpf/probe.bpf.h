@@ -16,9 +16,6 @@
 const volatile struct corelock_probe_settings settings;
 struct corelock_probe_state state;
 
-/* In `on_copied`, where the library puts the index. */
-#define INDEX_OF_COPY 0x1d5c0f1d
-
 static __always_inline bool cpu_is_wanted(void)
 {
 	return settings.cpu == CORELOCK_EVERY_CPU || bpf_get_smp_processor_id() == settings.cpu;
@@ -78,15 +75,15 @@ static __always_inline bool hit_is_wanted(void)
 	}
 
 /* ctx is an array of arguments, eight bytes each. */
-#define COPIED_PROGRAM(on_hit)                                              \
-	SEC("raw_tp")                                                       \
-	int on_copied(void *ctx)                                            \
-	{                                                                   \
-		__u64 index;                                                \
-                                                                            \
-		asm volatile("%0 = %1" : "=r"(index) : "i"(INDEX_OF_COPY)); \
-		on_hit(ctx, index);                                         \
-		return 0;                                                   \
+#define COPIED_PROGRAM(on_hit)                                                       \
+	SEC("raw_tp")                                                                \
+	int on_copied(void *ctx)                                                     \
+	{                                                                            \
+		__u64 index;                                                         \
+                                                                                     \
+		asm volatile("%0 = %1" : "=r"(index) : "i"(CORELOCK_INDEX_OF_COPY)); \
+		on_hit(ctx, index);                                                  \
+		return 0;                                                            \
 	}
 
 #define PROBE_PROGRAMS(on_hit)  \

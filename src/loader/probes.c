@@ -3,15 +3,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "options.h"
 #include "probes.h"
 #include "session.h"
-
-/* Since Linux kernel commit 89ae89f53d20 ("bpf: Add multi uprobe link") in v6.6. */
-#define BPF_TRACE_UPROBE_MULTI 48
 
 #define MAX_INDICES (1U << 20)
 
@@ -36,9 +32,7 @@ static void unload(corelock_probes *probes)
 {
 	descriptors_close(&probes->links);
 	descriptors_close(&probes->copies);
-	if (probes->mapped)
-		munmap((void *)probes->mapped, probes->mapped_bytes);
-	probes->mapped = NULL;
+	map_forget(&probes->counts);
 	if (probes->skel)
 		probes->tool->close(probes);
 	probes->skel = NULL;

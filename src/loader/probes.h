@@ -6,6 +6,9 @@
 #include "failure.h"
 #include "pids.h"
 
+/* Since Linux kernel commit 89ae89f53d20 ("bpf: Add multi uprobe link") in v6.6. */
+#define BPF_TRACE_UPROBE_MULTI 48
+
 /* One kind of probing: a skeleton, and what is read of it. */
 struct probe_tool {
 	uint32_t ways; /* 1 << enum corelock_way, of those that its programs are made for */
@@ -29,6 +32,12 @@ struct probe_features {
 	bool counts_misses;
 };
 
+/* An array of BPF's that the library sees; NULL: it does not. */
+struct seen {
+	void *entries;
+	size_t bytes;
+};
+
 /* Descriptors, which closing detaches or unloads. */
 struct descriptors {
 	int *fds;
@@ -49,8 +58,7 @@ struct corelock_probes {
 	struct bpf_object *object;
 	struct corelock_probe_settings *settings;
 	struct corelock_probe_state *state;
-	const void *mapped; /* what the tool sees of its maps, so many bytes; or NULL */
-	size_t mapped_bytes;
+	struct seen counts;		     /* of a tool that counts by index and CPU */
 	void *own;			     /* what else the tool keeps; freed by its close */
 	struct descriptors links, copies;    /* attached; of on_copied, one for each place */
 	struct corelock_probe_totals totals; /* when it was detached */
@@ -75,6 +83,9 @@ struct bpf_program *probe_program(const corelock_probes *probes, const char *nam
 int probe_copy(corelock_probes *probes, enum bpf_prog_type type, uint32_t function_id,
 	       uint32_t index);
 
+/* For qsort: pointers to places, by their names. */
+int places_by_name(const void *a, const void *b);
+
 /* Sets the id that the kernel's BTF has each of these functions by, 0 if by none; 0 or -errno. */
 int find_function_ids(struct corelock_place **places, uint32_t count);
 
@@ -83,8 +94,17 @@ int find_function_ids(struct corelock_place **places, uint32_t count);
 int tables_size(corelock_probes *probes);
 int tables_fill(corelock_probes *probes);
 
-/* Sets mapped to a map's table, which has so many bytes; 0 or a failure. */
-int map_table(corelock_probes *probes, const struct bpf_map *map, uint64_t bytes);
+/* Lets the library see an array as the programs do, from when it is loaded on; 0 or a failure. */
+int map_see(corelock_probes *probes, const struct bpf_map *map, int protection, struct seen *seen);
+void map_forget(struct seen *seen);
+
+/*
+ * For tools that count by index and CPU, those of the first CPU, of the second, and so on: in their
+ * open, in their ready (0 or a failure), and how many there are.
+ */
+int counts_size(corelock_probes *probes, struct bpf_map *map);
+int counts_see(corelock_probes *probes, const struct bpf_map *map);
+uint64_t counts_entries(const corelock_probes *probes);
 
 /* Attaches to what can be attached to; 0, or a failure that concerns all. */
 int probes_attach_places(corelock_probes *probes, struct corelock_place *places, uint32_t count);

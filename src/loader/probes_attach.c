@@ -17,8 +17,7 @@
 #define HALVES 2
 #define SEMAPHORE_SHIFT 32 /* in the config of a perf event: format/ref_ctr_offset there */
 
-/* Part of union bpf_attr since Linux kernel commit 89ae89f53d20 in v6.6. */
-#define BPF_TRACE_UPROBE_MULTI 48
+/* Part of union bpf_attr since the same commit as BPF_TRACE_UPROBE_MULTI. */
 struct uprobe_multi_attr {
 	uint32_t prog_fd, target_fd, attach_type, link_flags;
 	uint64_t path, offsets, semaphores, cookies;
@@ -315,13 +314,6 @@ static int link_uprobe_multi(corelock_probes *probes, struct corelock_place **pl
 	return fd;
 }
 
-static int by_file(const void *a, const void *b)
-{
-	const struct corelock_place *const *one = a, *const *other = b;
-
-	return strcmp((*one)->name, (*other)->name);
-}
-
 /* A link is for one file. */
 static int attach_uprobe_multi(corelock_probes *probes, struct pending *pending)
 {
@@ -333,7 +325,7 @@ static int attach_uprobe_multi(corelock_probes *probes, struct pending *pending)
 		mark_refused(places, pending->count, EOPNOTSUPP);
 		return 0;
 	}
-	qsort(places, pending->count, sizeof(*places), by_file);
+	qsort(places, pending->count, sizeof(*places), places_by_name);
 	for (uint32_t i = 1; i <= pending->count && !error; i++) {
 		if (i < pending->count && !strcmp(places[i]->name, places[first]->name))
 			continue;

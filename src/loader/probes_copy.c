@@ -12,9 +12,6 @@
 
 #include "probes.h"
 
-/* As in probe.bpf.h. */
-#define INDEX_OF_COPY 0x1d5c0f1d
-
 /* The kernel's limit for names. */
 #define COPY_NAME "corelock_probe"
 
@@ -23,7 +20,8 @@ static int set_index(struct bpf_insn *insns, size_t count, uint32_t index)
 	int found = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		if (insns[i].code != (BPF_ALU64 | BPF_MOV | BPF_K) || insns[i].imm != INDEX_OF_COPY)
+		if (insns[i].code != (BPF_ALU64 | BPF_MOV | BPF_K) ||
+		    insns[i].imm != CORELOCK_INDEX_OF_COPY)
 			continue;
 		insns[i].imm = index;
 		found++;
@@ -52,13 +50,6 @@ int probe_copy(corelock_probes *probes, enum bpf_prog_type type, uint32_t functi
 	return result;
 }
 
-static int by_name(const void *a, const void *b)
-{
-	const struct corelock_place *const *one = a, *const *other = b;
-
-	return strcmp((*one)->name, (*other)->name);
-}
-
 /* The first of the places, in order of their names, whose name is not before this one. */
 static uint32_t first_named(struct corelock_place **sorted, uint32_t count, const char *name)
 {
@@ -81,7 +72,7 @@ int find_function_ids(struct corelock_place **places, uint32_t count)
 
 	if (!btf)
 		return -errno;
-	qsort(places, count, sizeof(*places), by_name);
+	qsort(places, count, sizeof(*places), places_by_name);
 	for (uint32_t id = 1; id < btf__type_cnt(btf); id++) {
 		const struct btf_type *type = btf__type_by_id(btf, id);
 		const char *name;

@@ -7,11 +7,6 @@
 
 #include "count.skel.h"
 
-static uint64_t entries(const corelock_probes *probes)
-{
-	return (uint64_t)libbpf_num_possible_cpus() * probes->options.indices;
-}
-
 static int count_open(corelock_probes *probes)
 {
 	struct count_bpf *skel = count_bpf__open();
@@ -23,12 +18,7 @@ static int count_open(corelock_probes *probes)
 	probes->object = skel->obj;
 	probes->settings = (struct corelock_probe_settings *)&skel->rodata->settings;
 	probes->state = &skel->bss->state;
-	if (entries(probes) > UINT32_MAX ||
-	    bpf_map__set_max_entries(skel->maps.counts, entries(probes)))
-		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "Ask for fewer.",
-				   "%u probes are too many for this machine's CPUs",
-				   probes->options.indices);
-	return 0;
+	return counts_size(probes, skel->maps.counts);
 }
 
 static int count_load(void *skel)
@@ -40,7 +30,7 @@ static int count_ready(corelock_probes *probes)
 {
 	struct count_bpf *skel = probes->skel;
 
-	return map_table(probes, skel->maps.counts, entries(probes) * sizeof(uint64_t));
+	return counts_see(probes, skel->maps.counts);
 }
 
 static void count_close(corelock_probes *probes)
@@ -58,13 +48,13 @@ const struct probe_tool count_tool = {
 
 CORELOCK_EXPORT int corelock_probes_read_counts(corelock_probes *probes, uint64_t *counts)
 {
-	const uint64_t *seen = probes->mapped;
+	const uint64_t *seen = probes->counts.entries;
 	uint32_t indices = probes->options.indices;
 	uint64_t end;
 
 	if (!seen || probes->tool != &count_tool)
 		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "", "nothing is being counted");
-	end = entries(probes);
+	end = counts_entries(probes);
 	memset(counts, 0, indices * sizeof(*counts));
 	for (uint64_t from = 0; from < end; from += indices)
 		for (uint32_t index = 0; index < indices; index++)

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "probes.h"
 
@@ -19,13 +18,8 @@
 
 enum visible { GROUPS, ROWS, CHUNKS, SUMS, COUNTERS, VISIBLE };
 
-struct table {
-	char *entries;
-	size_t bytes;
-};
-
 struct hist {
-	struct table tables[VISIBLE];
+	struct seen tables[VISIBLE];
 	uint32_t cpus, groups, rows, chunks;
 	uint32_t values; /* rows of a group */
 	uint32_t bank;	 /* that is being read */
@@ -146,22 +140,6 @@ static int hist_open(corelock_probes *probes)
 	return set_sizes(probes, skel, hist) ?: tables_size(probes);
 }
 
-/* Lets the library see a map as the programs do, in whole pages. */
-static int see(corelock_probes *probes, const struct bpf_map *map, struct table *table)
-{
-	size_t page = getpagesize();
-	size_t bytes = (size_t)bpf_map__max_entries(map) * bpf_map__value_size(map);
-	void *entries;
-
-	bytes = (bytes + page - 1) / page * page;
-	entries = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
-	if (entries == MAP_FAILED)
-		return probes_fail(probes, CORELOCK_E_SYSTEM, errno, "", "cannot see map %s",
-				   bpf_map__name(map));
-	*table = (struct table){entries, bytes};
-	return 0;
-}
-
 static int hist_ready(corelock_probes *probes)
 {
 	struct hist_bpf *skel = probes->skel;
@@ -174,7 +152,7 @@ static int hist_ready(corelock_probes *probes)
 	int error = tables_fill(probes);
 
 	for (int i = 0; i < VISIBLE && !error; i++)
-		error = see(probes, maps[i], &hist->tables[i]);
+		error = map_see(probes, maps[i], PROT_READ | PROT_WRITE, &hist->tables[i]);
 	for (uint32_t i = 0; i < probes->options.indices && !error; i++)
 		if (bpf_map_update_elem(bpf_map__fd(skel->maps.specs), &i,
 					&probes->options.hist->specs[i], BPF_ANY))
@@ -189,9 +167,8 @@ static void hist_close(corelock_probes *probes)
 {
 	struct hist *hist = probes->own;
 
-	for (int i = 0; i < VISIBLE; i++)
-		if (hist && hist->tables[i].entries)
-			munmap(hist->tables[i].entries, hist->tables[i].bytes);
+	for (int i = 0; hist && i < VISIBLE; i++)
+		map_forget(&hist->tables[i]);
 	free(hist);
 	probes->own = NULL;
 	hist_bpf__destroy(probes->skel);
@@ -343,7 +320,7 @@ CORELOCK_EXPORT int corelock_probes_read_histogram(corelock_probes *probes, uint
 		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "", "no such histogram: %u, %u",
 				   group, value);
 	add_sums(hist, row, reading);
-	chunks = (void *)(hist->tables[ROWS].entries + row * sizeof(*chunks));
+	chunks = hist->tables[ROWS].entries + row * sizeof(*chunks);
 	for (uint32_t place = 0; place < CORELOCK_HIST_CHUNKS; place++) {
 		uint32_t chunk = chunks->chunk[place];
 
@@ -394,7 +371,7 @@ CORELOCK_EXPORT int corelock_probes_count_open(corelock_probes *probes, uint32_t
 		return error;
 	if (!probes->end_ns)
 		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "",
-				   "what is open is counted after detach");
+				   "what is open is counted after the end");
 	fd = bpf_map__fd(skel->maps.starts);
 	for (void *before = NULL; !bpf_map_get_next_key(fd, before, &key); before = &key)
 		count += key.pair == pair;

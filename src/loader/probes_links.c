@@ -131,3 +131,10 @@ int programs_wait(corelock_probes *probes)
 				   "cannot wait for the programs to end")
 		     : 0;
 }
+
+int places_by_name(const void *a, const void *b)
+{
+	const struct corelock_place *const *one = a, *const *other = b;
+
+	return strcmp((*one)->name, (*other)->name);
+}

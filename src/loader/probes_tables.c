@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The tables of operands.bpf.h: sized before the programs are loaded, filled before they run. */
 #include <errno.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "probes.h"
 
@@ -58,18 +56,4 @@ int tables_fill(corelock_probes *probes)
 		}
 	}
 	return 0;
-}
-
-/* Whole pages, as the kernel maps them. */
-int map_table(corelock_probes *probes, const struct bpf_map *map, uint64_t bytes)
-{
-	size_t page = getpagesize();
-
-	probes->mapped_bytes = (bytes + page - 1) / page * page;
-	probes->mapped =
-		mmap(NULL, probes->mapped_bytes, PROT_READ, MAP_SHARED, bpf_map__fd(map), 0);
-	if (probes->mapped != MAP_FAILED)
-		return 0;
-	probes->mapped = NULL;
-	return probes_fail(probes, CORELOCK_E_SYSTEM, errno, "", "cannot see the counts");
 }

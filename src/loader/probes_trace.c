@@ -33,11 +33,6 @@ static size_t record_bytes(const struct corelock_trace_options *options)
 	       (options->user_stacks ? sizeof(struct corelock_user_stack) : 0);
 }
 
-static uint64_t count_entries(const corelock_probes *probes)
-{
-	return (uint64_t)libbpf_num_possible_cpus() * probes->options.indices;
-}
-
 static int take_hit(void *context, void *data, size_t size)
 {
 	corelock_probes *probes = context;
@@ -110,14 +105,10 @@ static int trace_open(corelock_probes *probes)
 	probes->settings = (struct corelock_probe_settings *)&skel->rodata->settings;
 	probes->state = &skel->bss->state;
 	set_variables(probes, skel, ring_bytes);
-	if (count_entries(probes) > UINT32_MAX ||
-	    bpf_map__set_max_entries(skel->maps.counts, count_entries(probes)) ||
-	    bpf_map__set_max_entries(skel->maps.specs, 2 * probes->options.indices) ||
+	if (bpf_map__set_max_entries(skel->maps.specs, 2 * probes->options.indices) ||
 	    bpf_map__set_max_entries(skel->maps.ring, ring_bytes))
-		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "Ask for fewer.",
-				   "%u probes are too many for this machine's CPUs",
-				   probes->options.indices);
-	return tables_size(probes);
+		return probes_fail(probes, CORELOCK_E_LOAD, 0, "", "cannot size the maps");
+	return counts_size(probes, skel->maps.counts) ?: tables_size(probes);
 }
 
 static int trace_load(void *handle)
@@ -141,10 +132,9 @@ static int fill_specs(corelock_probes *probes, const struct trace_bpf *skel)
 static int trace_ready(corelock_probes *probes)
 {
 	struct tracing *tracing = probes->skel;
-	int error = tables_fill(probes) ?: fill_specs(probes, tracing->skel)
-						?: map_table(probes, tracing->skel->maps.counts,
-							     count_entries(probes) *
-								     sizeof(struct corelock_hit_counts));
+	int error = tables_fill(probes)
+			    ?: fill_specs(probes, tracing->skel)
+			    ?: counts_see(probes, tracing->skel->maps.counts);
 
 	if (error)
 		return error;
@@ -178,7 +168,7 @@ const struct probe_tool trace_tool = {
 /* What traces, or NULL and a failure. */
 static struct tracing *tracing_of(corelock_probes *probes)
 {
-	if (probes->skel && probes->tool == &trace_tool && probes->mapped)
+	if (probes->skel && probes->tool == &trace_tool && probes->counts.entries)
 		return probes->skel;
 	probes_fail(probes, CORELOCK_E_ARGUMENT, 0, "", "nothing is being traced");
 	return NULL;
@@ -218,9 +208,9 @@ CORELOCK_EXPORT int corelock_probes_read_hits(corelock_probes *probes, void *rec
 CORELOCK_EXPORT int corelock_probes_read_hit_counts(corelock_probes *probes,
 						    struct corelock_hit_counts *counts)
 {
-	const struct corelock_hit_counts *seen = probes->mapped;
+	const struct corelock_hit_counts *seen = probes->counts.entries;
 	uint32_t indices = probes->options.indices;
-	uint64_t end = count_entries(probes);
+	uint64_t end = counts_entries(probes);
 
 	if (!tracing_of(probes))
 		return -CORELOCK_E_ARGUMENT;

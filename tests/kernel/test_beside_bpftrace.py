@@ -93,8 +93,7 @@ def test_2_how_often_it_makes_a_system_call(corelock_background: Background) -> 
 
 
 def test_3_how_often_it_comes_by_a_static_probe(corelock_background: Background) -> None:
-    """bpftrace 0.17 raises no semaphore, so of the probe that has none... both have one:
-    corelock raises it, and then bpftrace's is reached, too."""
+    """One that is reached whether its semaphore is raised or not."""
     script = f"usdt:{KNOWN}:known_calls:place /pid == PID/ {{ @ = count(); }}"
     with Workload("known_calls", "500", "2") as workload:
         arguments = ("count", "--json", f"u:{KNOWN}:place")
