@@ -21,7 +21,7 @@ from corelock.probes import arguments
 from corelock.probes.filters import compile_filter
 from corelock.probes.finding import Finder, Matched
 from corelock.probes.operands import TEXT_BYTES
-from corelock.probes.places import Field
+from corelock.probes.places import Field, Place
 from corelock.probes.values import Value, choose
 from corelock.symbolize.syscalls import operation_name
 
@@ -256,13 +256,13 @@ def _fields_of_all(finder: Finder, matched: Iterable[Matched]) -> Iterator[_Fiel
             elif kind == "STATIC":
                 yield _Fields(place.label, place.fields, place.fields)
             else:
-                yield _fields_of_function(place.label, known.get(place.name))
+                yield _fields_of_function(place, known.get(place.name))
 
 
-def _fields_of_function(label: str, known: Optional[Sequence[arguments.Argument]]) -> _Fields:
-    offsets = arguments.register_offsets()
+def _fields_of_function(place: Place, known: Optional[Sequence[arguments.Argument]]) -> _Fields:
+    label, offsets = place.label, arguments.register_offsets()
     if known is None:
-        fields = arguments.untyped(offsets)
+        fields = arguments.untyped(offsets, of_user=place.kind == "USER")
         return _Fields(label, fields, fields)
     known = known[: len(offsets)]
     return _Fields(

@@ -442,7 +442,8 @@ enum corelock_text {
 	CORELOCK_TEXT_INLINE,	/* characters in the context, at the offset */
 	CORELOCK_TEXT_DATA_LOC, /* offset and length in the record, as of __data_loc */
 	CORELOCK_TEXT_REL_LOC,	/* the same, from the number's own end on (__rel_loc) */
-	CORELOCK_TEXT_POINTED,	/* its address, in user or kernel memory */
+	CORELOCK_TEXT_POINTED,	/* its address, in the user's memory or the kernel's */
+	CORELOCK_TEXT_OF_USER,	/* its address, in the user's memory alone */
 	CORELOCK_TEXT_CONSTANT, /* its place in the table of constant texts */
 };
 

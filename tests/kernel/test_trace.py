@@ -145,6 +145,46 @@ def test_postgres_says_its_queries() -> None:
     assert {event.comm for event in events} == {"postgres"}
 
 
+NULL_SOMEWHERE = """
+#include <stdio.h>
+#include <sys/sdt.h>
+
+__attribute__((noinline)) void opened(const char *name)
+{
+    if (name)
+        DTRACE_PROBE1(test, opened, name);
+    else
+        DTRACE_PROBE1(test, opened, (char *)0);
+}
+
+int main(void)
+{
+    char name[] = "a name";
+
+    opened(0);
+    opened(name);
+    opened((char *)0xffffffff81000000);
+    return 0;
+}
+"""
+
+
+def test_a_text_that_is_a_constant_in_one_location(tmp_path: Path) -> None:
+    program = tmp_path / "null"
+    subprocess.run(
+        ["gcc", "-O2", "-xc", "-", "-o", program], input=NULL_SOMEWHERE, text=True, check=True
+    )
+    with corelock.EventTrace(f"u:{program}:opened", fields=["str(arg1)"]) as trace:
+        subprocess.run([program], check=True)
+        trace.stop()
+        events = list(trace.take())
+        assert_complete(trace, len(events))
+        assert trace.accounting().unread == 1
+    assert [(event.values["str(arg1)"], event.unread) for event in events] == [
+        (None, ()), ("a name", ()), (None, ("str(arg1)",)),
+    ]  # fmt: skip
+
+
 # --- tracepoints ----------------------------------------------------------------
 
 
