@@ -171,6 +171,7 @@ class EventTrace(ProbeSession[HitProbes]):
             missed=totals.missed,
             unread=totals.faults,
             self_hits=totals.self_hits,
+            main_thread_ended=totals.main_thread_ended,
         )
 
     # --- before and after -------------------------------------------------------------

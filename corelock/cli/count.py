@@ -10,6 +10,7 @@ import click
 from corelock.attaching import check_matched
 from corelock.cli.options import duration_option, json_option
 from corelock.cli.probing import (
+    TRACE_ANEW,
     ProbeOptions,
     ProbeRun,
     clock,
@@ -154,4 +155,9 @@ class _Run(ProbeRun):
         if self.probe_options.verbose and hits.self_hits:
             self.say(f"corelock: hits of corelock itself, left out: {hits.self_hits:,}")
         partly = len(self.coverage.incomplete)
-        return {"missed": hits.missed, "probes_in_part": partly}, ""
+        losses = {
+            "missed": hits.missed,
+            "probes_in_part": partly,
+            "main_thread_ended": int(hits.main_thread_ended),
+        }
+        return losses, TRACE_ANEW if hits.main_thread_ended else ""

@@ -13,6 +13,7 @@ import click
 
 from corelock.cli.options import duration_option
 from corelock.cli.probing import (
+    TRACE_ANEW,
     ProbeOptions,
     ProbeRun,
     cpu_option,
@@ -204,6 +205,8 @@ class _Run(ProbeRun):
         remedy = ""
         if losses.get("ring_full"):
             remedy = "Raise --ring-size, or let less through by --filter."
+        elif losses.get("main_thread_ended"):
+            remedy = TRACE_ANEW
         elif losses.get("unread"):
             remedy = "What was not in memory is shown as ?."
         return losses, remedy

@@ -142,6 +142,7 @@ static void read_totals(corelock_probes *probes, struct corelock_probe_totals *t
 		.faults = probes->state->faults,
 		.missed = probes_missed(probes),
 		.counts_missed = probes->features.counts_misses,
+		.main_thread_ended = probes->state->main_thread_ended,
 	};
 }
 
