@@ -26,6 +26,7 @@ from corelock.cli.run import Output
 from corelock.counter import HitCounter, Hits
 from corelock.model import Host
 from corelock.probes.finding import labels_of
+from corelock.render.text import printable
 
 
 @click.command("count")
@@ -83,7 +84,7 @@ def _list(counter: HitCounter, output: Output) -> None:
     check_matched(matched)
     with output.writing() as stream:
         for label in labels_of(matched):
-            stream.write(f"{label}\n")
+            stream.write(f"{printable(label)}\n")
     for one in matched:
         for line in refusals(one.refused):
             click.echo(line, err=True)

@@ -23,11 +23,14 @@ from corelock.cli.probing import (
     regex_option,
 )  # fmt: skip
 from corelock.cli.run import Output
-from corelock.event_trace import LOOK_S, EventTrace
+from corelock.event_trace import LEAST_RING_BYTES, LOOK_S, MOST_RING_BYTES, EventTrace
 from corelock.events import Event
 from corelock.lock_probe import LockProbe
 from corelock.model import Frame, Host
 from corelock.symbolize import Symbolizer
+
+#: A terminal narrower than that shows nothing of a stack.
+_LEAST_WIDTH = 40
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -41,7 +44,10 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         text = str(value).upper()
         unit = text[-1:] if text[-1:] in ("K", "M", "G") else ""
         digits = text[: len(text) - len(unit)]
-        if not digits.isdecimal() or not 4096 <= int(digits) * _UNITS[unit] <= 1 << 30:
+        if (
+            not digits.isdecimal()
+            or not LEAST_RING_BYTES <= int(digits) * _UNITS[unit] <= MOST_RING_BYTES
+        ):
             self.fail(f"{value!r} is not 4K to 1G", param, ctx)
         return int(digits) * _UNITS[unit]
 
@@ -146,7 +152,7 @@ class _Run(ProbeRun):
         self._printed = 0
         self._probe = LockProbe()
         self._symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
-        self._width = shutil.get_terminal_size().columns
+        self._width = max(_LEAST_WIDTH, shutil.get_terminal_size().columns)
 
     def announce(self) -> None:
         from corelock.render.events import EventLines

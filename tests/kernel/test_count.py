@@ -14,7 +14,7 @@ import pytest
 
 import corelock
 from corelock._native.probes import Probes
-from corelock.errors import InvalidArgument, LoadError, MissingPrivilege, NoSuchProbe
+from corelock.errors import InvalidArgument, LoadError, MissingPrivilege, NoSuchProbe, UnusableFile
 from corelock.probes.finding import Finder, Matched
 from corelock.probes.instructions import VECTOR
 from corelock.probes.patterns import parse_pattern
@@ -194,6 +194,31 @@ def test_exec_by_a_thread_other_than_the_main_one_is_said(by_other: bool) -> Non
     # The dynamic linker has some by itself.
     assert 200 <= entered < 220
     assert by_other or 200 <= called <= entered
+
+
+def test_another_copy_of_the_file_is_refused(tmp_path: Path) -> None:
+    """An overlay copies a file that is touched: what runs has the old one, under its number."""
+    for folder in ("lower", "upper", "work", "merged"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(KNOWN, tmp_path / "lower")
+    options = ",".join(f"{name}dir={tmp_path / name}" for name in ("lower", "upper", "work"))
+    merged = tmp_path / "merged"
+    command = f"mount -t overlay overlay -o {options} {merged} && exec {merged}/known_calls 10 1"
+    label = "known_calls:known_function"
+    with Workload("known_calls", command=["unshare", "-m", "sh", "-c", command]) as workload:
+        for pattern in (f"{merged}/{label}", label, f"u:{merged}/known_calls:turn"):
+            with corelock.HitCounter(pattern, pid=workload.pid) as counter:
+                assert set(counter.read().counts.values()) == {0}
+        os.utime(f"/proc/{workload.pid}/root{merged}/known_calls")
+        assert (tmp_path / "upper" / "known_calls").exists()
+        for pattern in (f"{merged}/{label}", label, f"u:{merged}/known_calls:turn"):
+            with pytest.raises(UnusableFile, match="another copy of") as refused:
+                with corelock.HitCounter(pattern, pid=workload.pid):
+                    pass
+            assert "restart" in refused.value.remedy
+        with corelock.HitCounter(PATTERNS[2], pid=workload.pid) as counter:
+            workload.run()
+            assert counter.stop().counts == {LABELS[3]: 10}
 
 
 def test_intervals_add_up() -> None:
