@@ -96,12 +96,13 @@ def program_of(pid: int, root: str) -> MappedFile:
         raise MissingPrivilege(message, _PRIVILEGE) from None
     except OSError:
         raise NoSuchTarget(f"process {pid} has exited", "Trace a living process.") from None
-    own = path[: -len(_DELETED)] if path.endswith(_DELETED) else path
-    for below in dict.fromkeys((root, "")):
+    shown = path[: -len(_DELETED)] if path.endswith(_DELETED) else path
+    places = _places_of(shown, root, _top_of(root))
+    for below, own in places:
         with suppress(OSError, TimedOut):
             if _patience.call(pid, partial(os.path.samefile, below + own, exe)):
                 return MappedFile(own, below + own, below)
-    return MappedFile(own, exe, root)
+    return MappedFile(places[0][1], exe, root)
 
 
 def files_of(
@@ -123,8 +124,11 @@ def files_of(
             raise UnusableFile(message, _TRY_AGAIN)
         raise MissingPrivilege(message, _PRIVILEGE)
     files = {(each.device, each.inode): each for each in maps.regions if each.has_file}
+    top = _top_of(root)
     try:
-        looked = _patience.call(pid, lambda: [_opened(pid, root, each) for each in files.values()])
+        looked = _patience.call(
+            pid, lambda: [_opened(pid, root, top, each) for each in files.values()]
+        )
     except TimedOut:
         message = f"the files of process {pid} cannot be looked at: it takes too long"
         raise UnusableFile(message, _TRY_AGAIN) from None
@@ -145,20 +149,39 @@ def _ask_the_kernel(pid: int) -> bool:
         probe.close()
 
 
-def _opened(pid: int, root: str, region: Region) -> MappedFile:
-    """By its name, if that still is the file that was mapped; by ``exe`` if it is the program.
+def _top_of(root: str) -> str:
+    """What paths that /proc shows begin with if they are below ``root``; "" if all are.
 
-    What is below our own root is shown to us by our name of it, even if the process has another
-    root (chroot).
+    They do not begin at the root of a process, but at that of its mounts.
     """
-    own = os.path.join(os.path.dirname(region.path), region.module)
+    try:
+        return os.readlink(root).rstrip("/") if root else ""
+    except OSError:  # it has gone, or is not ours: so are its files
+        return ""
+
+
+def _places_of(shown: str, root: str, top: str) -> list[tuple[str, str]]:
+    """Where the file may be that /proc shows so: below what, and its path there.
+
+    As the process sees it, if it does; and by our own name of it.
+    """
+    inside = [(root, shown[len(top) :])] if shown.startswith(f"{top}/") else []
+    return list(dict.fromkeys([*inside, ("", shown)]))
+
+
+def _opened(pid: int, root: str, top: str, region: Region) -> MappedFile:
+    """By its name, if that still is the file that was mapped; by ``exe`` if it is the program."""
+    shown = os.path.join(os.path.dirname(region.path), region.module)
     reason = DELETED if region.deleted else ""
-    if own.startswith(IN_MEMORY):
+    if shown.startswith(IN_MEMORY):
         reason = "the file was never on a disk (memfd)"
-    for below, path in ((root, root + own), ("", own), (root, f"{_PROC}/{pid}/exe")):
+    places = _places_of(shown, root, top)
+    first, name = places[0]
+    candidates = [MappedFile(own, below + own, below) for below, own in places]
+    for file in (*candidates, MappedFile(name, f"{_PROC}/{pid}/exe", root)):
         try:
-            if is_mapped_in(os.stat(path), region):
-                return MappedFile(own, path, below)
+            if is_mapped_in(os.stat(file.path_to_open), region):
+                return file
         except OSError as error:
             reason = reason or error.strerror or str(error)
-    return MappedFile(own, "", root, reason or "the file of that name is another one now")
+    return MappedFile(name, "", first, reason or "the file of that name is another one now")

@@ -361,9 +361,17 @@ exec "$2"
 """
 
 
+OWN_MOUNT = """
+set -e
+mkdir "$1-merged"
+mount --bind "$1" "$1-merged"
+exec chroot "$1-merged" "$2"
+"""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot and pivot_root are root's")
-@pytest.mark.parametrize("container", [False, True])
-def test_a_process_with_another_root(tmp_path: Path, container: bool) -> None:
+@pytest.mark.parametrize("script", [None, PIVOT, OWN_MOUNT])
+def test_a_process_with_another_root(tmp_path: Path, script: Optional[str]) -> None:
     """Its libraries are its own, whatever ours are called."""
     root, cat = tmp_path / "root", str(shutil.which("cat"))
     listed = subprocess.run(["ldd", cat], capture_output=True, text=True, check=True).stdout
@@ -372,24 +380,34 @@ def test_a_process_with_another_root(tmp_path: Path, container: bool) -> None:
         shutil.copy(path, root / path[1:])
     (root / "cat-by-link").symlink_to(cat)
     command = ["chroot", str(root), cat]
-    if container:
-        command = ["unshare", "--mount", "sh", "-c", PIVOT, "sh", str(root), cat]
+    if script is not None:
+        command = ["unshare", "--mount", "sh", "-c", script, "sh", str(root), cat]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write(b"ready\n")
             process.stdin.flush()
             assert process.stdout.readline() == b"ready\n"
-            for name, inside in (
-                ("libc", root / ldd(cat)["libc.so.6"][1:]),
-                ("cat", root / cat[1:]),
-                ("/cat-by-link", root / cat[1:]),
-            ):
+            libc = ldd(cat)["libc.so.6"]
+            for name, inside in (("libc", libc), ("cat", cat), ("/cat-by-link", cat), (libc, libc)):
                 found = find_file(name, process.pid)
-                assert os.path.samefile(found.path_to_open, inside)
+                assert os.path.samefile(found.path_to_open, root / inside[1:])
+                assert found.root == f"/proc/{process.pid}/root"
+                assert found.own_path == inside
                 assert found.path_to_open == found.root + found.own_path
-                if container:
-                    assert found.root == f"/proc/{process.pid}/root"
-                    assert not os.path.samefile(found.path_to_open, found.own_path)
+                assert not os.path.samefile(found.path_to_open, found.own_path)
+            assert not all_files(process.pid).problems
         finally:
             process.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot is root's")
+def test_a_process_that_has_gone_to_another_root(tmp_path: Path) -> None:
+    """What it mapped before has our name, though that begins like its root's."""
+    path = library(tmp_path / "root-of-old/libown.so")
+    (tmp_path / "root").mkdir()
+    go = f"import os; os.chroot({str(tmp_path / 'root')!r}); print('ready'"
+    command = [str(word).replace("print('ready'", go) for word in with_library(path)]
+    with running(*command) as process:
+        for name in ("own", str(path)):
+            assert find_file(name, process.pid) == libraries.Found(str(path), "libown", str(path))
