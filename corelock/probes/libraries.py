@@ -13,7 +13,15 @@ from corelock import target
 from corelock.errors import CorelockError, InvalidArgument, NoSuchTarget, UnusableFile
 from corelock.probes.host_libraries import HOSTS, host_libraries
 from corelock.probes.nearest import nearest
-from corelock.probes.process_files import MappedFile, files_of, in_root, program_of, root_of
+from corelock.probes.paths import Way, follow, is_same_file, shown_by_proc
+from corelock.probes.process_files import (
+    TRY_AGAIN,
+    MappedFile,
+    ask_the_kernel,
+    files_of,
+    program_of,
+    root_of,
+)
 from corelock.symbolize.elf import BadElf
 from corelock.symbolize.files import open_regular, why
 from corelock.symbolize.patience import Patience, TimedOut
@@ -34,6 +42,7 @@ _PROGRAM, _SHARED = 2, 3  # ET_EXEC, ET_DYN
 _CANNOT = "cannot use {}: {}"
 _FOLDER = "it is a folder"
 _GIVE_A_FILE = "Give the path of a program or library."
+_OF_SELF = "Write /proc/self/map_files/..., with -p PID."
 _RESTART = "Restart the process, so that it maps the file that is there now."
 
 Result = TypeVar("Result")
@@ -94,7 +103,7 @@ def find_file(
         target.check_process(pid)
         found = _of_process(name, pid, lock_is_held)
     elif "/" in name:
-        found = _of_host(name)
+        found = _at(follow(_absolute(name)), lock_is_held)
     else:
         found = _by_name(name)
     read_code(found, lambda file: None)
@@ -116,9 +125,7 @@ def read_code(found: Found, read: Callable[[BinaryIO], Result]) -> Result:
             return read(file)
 
     try:
-        return _patience.call(path, opened)
-    except TimedOut:
-        _refuse(path, "it takes too long", "Is the file system that it is on there?")
+        return _patiently(path, opened)
     except FileNotFoundError:
         _refuse(path, "there is no such file", _GIVE_A_FILE)
     except PermissionError as error:
@@ -157,9 +164,32 @@ def _check_header(path: str, header: bytes) -> None:
         _refuse(path, "it is no program or library", "Give what it was linked into.")
 
 
-def _of_host(path: str) -> Found:
-    own = os.path.realpath(path)
-    return Found(own, short_name(own), own)
+def _patiently(path: str, look: Callable[[], Result]) -> Result:
+    try:
+        return _patience.call(path, look)
+    except TimedOut:
+        _refuse(path, "it takes too long", "Is the file system that it is on there?")
+
+
+def _absolute(path: str) -> str:
+    return os.path.join(os.getcwd(), path)
+
+
+def _at(way: Way, lock_is_held: Optional[LockIsHeld]) -> Found:
+    """The file there: by its name if it has one, so that a place has one name only."""
+    pid = way.mapped_by
+    if pid is not None:
+        if way.root:  # which may count processes otherwise
+            _refuse(way.whole, "whose mapping that is cannot be told", _OF_SELF)
+        if (lock_is_held or ask_the_kernel)(pid):
+            _refuse(way.whole, f"the mmap_lock of {pid} is held", TRY_AGAIN)
+
+    def named() -> Found:
+        name = shown_by_proc(way)
+        is_name = is_same_file(way.root + name, way.whole)
+        return Found(way.root + name if is_name else way.whole, short_name(name), name, way.root)
+
+    return _patiently(way.whole, named)
 
 
 def _by_name(name: str) -> Found:
@@ -176,15 +206,16 @@ def _by_name(name: str) -> Found:
             f"there is no library, and no program on the PATH, that is called {name!r}",
             _did_you_mean(near, "Give a path, or -p PID for what a process has mapped."),
         )
-    return _of_host(program)
+    return _at(follow(_absolute(program)), None)
 
 
 def _of_process(name: str, pid: int, lock_is_held: Optional[LockIsHeld]) -> Found:
     root = root_of(pid)
     if "/" in name:
-        own = in_root(root, os.path.abspath(name))
-        known = _mapped_as(own, pid, root, lock_is_held)
-        return Found(root + own, short_name(own), own, root) if known is None else known
+        file = _at(follow(_absolute(name), root, pid), lock_is_held)
+        if file.path_to_open != root + file.own_path:  # a link of /proc leads to the very file
+            return file
+        return _mapped_as(file.own_path, pid, root, lock_is_held) or file
     program = program_of(pid, root)
     if is_called(program.own_path, name):
         return _of_mapped(program)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import suppress
 from functools import partial
 from typing import Callable, NamedTuple, Optional
 
 from corelock.errors import MissingPrivilege, NoSuchTarget, UnusableFile
+from corelock.probes.paths import without_deleted
 from corelock.symbolize.maps import MapsReader, Region
 from corelock.symbolize.modules import DELETED, is_mapped_in
 from corelock.symbolize.patience import Patience, TimedOut
 from corelock.symbolize.process import look_at
 
 _PROC = "/proc"
-_MOST_LINKS = 40
 _PRIVILEGE = "Run as root, or with CAP_SYS_PTRACE."
-_DELETED = " (deleted)"
 #: What the paths of files begin with that memfd_create made.
 IN_MEMORY = "/memfd:"
 #: File systems that hang do so forever.
 _TIMEOUT_S = 10.0
-_TRY_AGAIN = "Try again, or give the file's path."
+TRY_AGAIN = "Try again, or give the file's path."
 
 
 _patience = Patience(_TIMEOUT_S)
@@ -49,36 +47,6 @@ def root_of(pid: int) -> str:
     return "" if process.shares_mounts else f"{_PROC}/{pid}/root"
 
 
-def in_root(root: str, path: str) -> str:
-    """The path below ``root`` that ``path`` leads to there.
-
-    Opened as it is, a symbolic link with an absolute path would lead out of another root.
-    """
-    if not root:
-        return os.path.realpath(path)
-    own, links = "", 0
-    parts = path.split("/")[::-1]
-    while parts:
-        part = parts.pop()
-        if part in ("", "."):
-            continue
-        if part == "..":
-            own = own.rpartition("/")[0]
-            continue
-        try:
-            aim = os.readlink(f"{root}{own}/{part}")
-        except OSError:  # no link; that there is no such file is said when it is opened
-            own = f"{own}/{part}"
-            continue
-        links += 1
-        if links > _MOST_LINKS:
-            raise UnusableFile(f"cannot use {path}: {os.strerror(errno.ELOOP)}", "Give another.")
-        if aim.startswith("/"):
-            own = ""
-        parts += aim.split("/")[::-1]
-    return own
-
-
 def program_of(pid: int, root: str) -> MappedFile:
     """The program of a process: by its name if that still leads to it, so that a place has one
     name only, else by ``exe``.
@@ -96,8 +64,7 @@ def program_of(pid: int, root: str) -> MappedFile:
         raise MissingPrivilege(message, _PRIVILEGE) from None
     except OSError:
         raise NoSuchTarget(f"process {pid} has exited", "Trace a living process.") from None
-    shown = path[: -len(_DELETED)] if path.endswith(_DELETED) else path
-    places = _places_of(shown, root, _top_of(root))
+    places = _places_of(without_deleted(path), root, _top_of(root))
     for below, own in places:
         with suppress(OSError, TimedOut):
             if _patience.call(pid, partial(os.path.samefile, below + own, exe)):
@@ -121,7 +88,7 @@ def files_of(
         if "exited" in message:
             raise NoSuchTarget(message, "Trace a living process.")
         if "lock is held" in message:
-            raise UnusableFile(message, _TRY_AGAIN)
+            raise UnusableFile(message, TRY_AGAIN)
         raise MissingPrivilege(message, _PRIVILEGE)
     files = {(each.device, each.inode): each for each in maps.regions if each.has_file}
     top = _top_of(root)
@@ -131,15 +98,16 @@ def files_of(
         )
     except TimedOut:
         message = f"the files of process {pid} cannot be looked at: it takes too long"
-        raise UnusableFile(message, _TRY_AGAIN) from None
+        raise UnusableFile(message, TRY_AGAIN) from None
     return looked
 
 
 def _reader(lock_is_held: Optional[Callable[[int], bool]]) -> MapsReader:
-    return MapsReader(_PROC, lock_is_held=lock_is_held or _ask_the_kernel)
+    return MapsReader(_PROC, lock_is_held=lock_is_held or ask_the_kernel)
 
 
-def _ask_the_kernel(pid: int) -> bool:
+def ask_the_kernel(pid: int) -> bool:
+    """Whether its mmap_lock may be waited for."""
     from corelock.lock_probe import LockProbe
 
     probe = LockProbe()

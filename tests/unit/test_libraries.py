@@ -27,7 +27,7 @@ from corelock.probes.libraries import (
     read_code,
     short_name,
 )
-from corelock.probes.process_files import in_root
+from corelock.probes.paths import follow
 
 CLASS = {"x86_64": 62, "aarch64": 183}[os.uname().machine]
 
@@ -298,18 +298,65 @@ def test_a_library_in_whose_place_another_was_moved(tmp_path: Path) -> None:
         assert find_file(str(path)).path_to_open == str(path)
 
 
-def test_a_program_that_was_deleted(tmp_path: Path) -> None:
-    program = tmp_path / "waits"
+def waiting(path: Path) -> Path:
+    """A program that says it is ready, and waits."""
     source = '#include <stdio.h>\nint main(void) { puts("ready"); fflush(stdout); getchar(); }'
-    command = ["gcc", "-xc", "-", "-o", str(program)]
+    command = ["gcc", "-xc", "-", "-o", str(path)]
     subprocess.run(command, input=source, text=True, check=True)
+    return path
+
+
+def test_a_program_that_was_deleted(tmp_path: Path) -> None:
+    program = waiting(tmp_path / "waits")
     with running(program) as process:
-        assert find_file("waits", process.pid).path_to_open == str(program)
+        pid, exe = process.pid, f"/proc/{process.pid}/exe"
+        plain = libraries.Found(str(program), "waits", str(program))
+        assert find_file("waits", pid) == find_file(exe, pid) == find_file(exe) == plain
         program.unlink()
-        found = find_file("waits", process.pid)
-        assert found == libraries.Found(f"/proc/{process.pid}/exe", "waits", str(program), "")
+        found = libraries.Found(exe, "waits", str(program))
+        assert find_file("waits", pid) == find_file(exe, pid) == find_file(exe) == found
         shutil.copy(str(shutil.which("sleep")), program)
-        assert find_file(str(program), process.pid) == found
+        assert find_file(str(program), pid) == find_file(exe) == found
+
+
+def test_itself_is_the_process(tmp_path: Path) -> None:
+    program = waiting(tmp_path / "waits")
+    (tmp_path / "by-link").symlink_to("/proc/self/exe")
+    with running(program) as process:
+        pid = process.pid
+        for name in ("/proc/self/exe", f"{tmp_path}/by-link"):
+            assert find_file(name, pid) == libraries.Found(str(program), "waits", str(program))
+        cwd = os.path.relpath(program)
+        for name in (
+            f"/proc/self/cwd/{cwd}",
+            f"/proc/{pid}/cwd/{cwd}",
+            f"/proc/self/root{program}",
+        ):
+            found = find_file(name, pid)
+            assert os.path.samefile(found.path_to_open, program)
+            assert found.shown_name == "waits"
+        program.unlink()
+        for name, link in (("self", "exe"), ("thread-self", f"task/{pid}/exe")):
+            found = find_file(f"/proc/{name}/exe", pid)
+            assert found == libraries.Found(f"/proc/{pid}/{link}", "waits", str(program))
+
+
+def test_a_deleted_library_by_its_mapping(tmp_path: Path) -> None:
+    path = library(tmp_path / "libown.so")
+    with running(*with_library(path)) as process:
+        pid = process.pid
+        status = path.stat()
+        path.unlink()
+        mappings = Path(f"/proc/{pid}/map_files")
+        mapping = next(
+            each for each in mappings.iterdir() if os.readlink(each) == f"{path} (deleted)"
+        )
+        expected = libraries.Found(str(mapping), "libown", str(path))
+        assert os.path.samestat(mapping.stat(), status)
+        assert find_file(str(mapping)) == find_file(str(mapping), pid) == expected
+        assert find_file(f"/proc/self/map_files/{mapping.name}", pid) == expected
+        with pytest.raises(UnusableFile, match=f"the mmap_lock of {pid} is held"):
+            find_file(str(mapping), None, lambda pid: True)
 
 
 def test_a_lock_that_is_held_is_not_waited_for(tmp_path: Path) -> None:
@@ -344,10 +391,10 @@ def test_links_in_another_root(tmp_path: Path) -> None:
     (root / "usr/lib/b.so").symlink_to("../../../../lib/a.so")
     (root / "loop").symlink_to("/loop")
     for path in ("/lib/a.so", "/lib/b.so", "/usr/lib/real.so", "/lib/../lib/./real.so"):
-        assert in_root(str(root), path) == "/usr/lib/real.so"
-    assert in_root(str(root), "/lib/missing.so") == "/usr/lib/missing.so"
+        assert follow(path, str(root)) == (str(root), "/usr/lib/real.so")
+    assert follow("/lib/missing.so", str(root)).path == "/usr/lib/missing.so"
     with pytest.raises(UnusableFile, match="symbolic links"):
-        in_root(str(root), "/loop")
+        follow("/loop", str(root))
 
 
 PIVOT = """
@@ -397,6 +444,17 @@ def test_a_process_with_another_root(tmp_path: Path, script: Optional[str]) -> N
                 assert found.path_to_open == found.root + found.own_path
                 assert not os.path.samefile(found.path_to_open, found.own_path)
             assert not all_files(process.pid).problems
+            # By links of our own /proc; what has that name here is another file.
+            exe, of_root = f"/proc/{process.pid}/exe", f"/proc/{process.pid}/root"
+            for link, pid, inside in (
+                ("/proc/self/exe", process.pid, cat),
+                (exe, None, cat),
+                (f"{of_root}/cat-by-link", None, cat),
+                (f"{of_root}{libc}", None, libc),
+            ):
+                found = find_file(link, pid)
+                assert os.path.samefile(found.path_to_open, root / inside[1:])
+                assert found.shown_name == short_name(inside)
         finally:
             process.kill()
 
