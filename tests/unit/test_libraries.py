@@ -19,14 +19,9 @@ import pytest
 
 from corelock.errors import InvalidArgument, NoSuchTarget, UnusableFile
 from corelock.probes import libraries
+from corelock.probes.code_files import Found, read_code, short_name
 from corelock.probes.host_libraries import host_libraries, parse_ldconfig
-from corelock.probes.libraries import (
-    all_files,
-    find_file,
-    is_called,
-    read_code,
-    short_name,
-)
+from corelock.probes.libraries import all_files, find_file, is_called
 from corelock.probes.paths import follow
 
 CLASS = {"x86_64": 62, "aarch64": 183}[os.uname().machine]
@@ -139,7 +134,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "link").symlink_to(path)
     monkeypatch.chdir(tmp_path)
     for name in (str(path), "./libown.so.1.2", f"{tmp_path}/link", "../" + tmp_path.name + "/link"):
-        assert find_file(name) == libraries.Found(str(path), "libown", str(path))
+        assert find_file(name) == Found(str(path), "libown", str(path))
 
 
 def test_without_ldconfig(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +248,7 @@ def test_libraries_of_a_process(tmp_path: Path) -> None:
     path = library(tmp_path / "libown.so.1")
     with running(*with_library(path)) as process:
         pid = process.pid
-        assert find_file("own", pid) == libraries.Found(str(path), "libown", str(path), "")
+        assert find_file("own", pid) == Found(str(path), "libown", str(path), "")
         assert find_file(str(path), pid).path_to_open == str(path)
         program = os.path.realpath(f"/proc/{pid}/exe")
         assert find_file(short_name(program), pid).path_to_open == program
@@ -310,10 +305,10 @@ def test_a_program_that_was_deleted(tmp_path: Path) -> None:
     program = waiting(tmp_path / "waits")
     with running(program) as process:
         pid, exe = process.pid, f"/proc/{process.pid}/exe"
-        plain = libraries.Found(str(program), "waits", str(program))
+        plain = Found(str(program), "waits", str(program))
         assert find_file("waits", pid) == find_file(exe, pid) == find_file(exe) == plain
         program.unlink()
-        found = libraries.Found(exe, "waits", str(program))
+        found = Found(exe, "waits", str(program))
         assert find_file("waits", pid) == find_file(exe, pid) == find_file(exe) == found
         shutil.copy(str(shutil.which("sleep")), program)
         assert find_file(str(program), pid) == find_file(exe) == found
@@ -325,7 +320,7 @@ def test_itself_is_the_process(tmp_path: Path) -> None:
     with running(program) as process:
         pid = process.pid
         for name in ("/proc/self/exe", f"{tmp_path}/by-link"):
-            assert find_file(name, pid) == libraries.Found(str(program), "waits", str(program))
+            assert find_file(name, pid) == Found(str(program), "waits", str(program))
         cwd = os.path.relpath(program)
         for name in (
             f"/proc/self/cwd/{cwd}",
@@ -338,7 +333,7 @@ def test_itself_is_the_process(tmp_path: Path) -> None:
         program.unlink()
         for name, link in (("self", "exe"), ("thread-self", f"task/{pid}/exe")):
             found = find_file(f"/proc/{name}/exe", pid)
-            assert found == libraries.Found(f"/proc/{pid}/{link}", "waits", str(program))
+            assert found == Found(f"/proc/{pid}/{link}", "waits", str(program))
 
 
 def test_a_deleted_library_by_its_mapping(tmp_path: Path) -> None:
@@ -351,7 +346,7 @@ def test_a_deleted_library_by_its_mapping(tmp_path: Path) -> None:
         mapping = next(
             each for each in mappings.iterdir() if os.readlink(each) == f"{path} (deleted)"
         )
-        expected = libraries.Found(str(mapping), "libown", str(path))
+        expected = Found(str(mapping), "libown", str(path))
         assert os.path.samestat(mapping.stat(), status)
         assert find_file(str(mapping)) == find_file(str(mapping), pid) == expected
         assert find_file(f"/proc/self/map_files/{mapping.name}", pid) == expected
@@ -468,4 +463,4 @@ def test_a_process_that_has_gone_to_another_root(tmp_path: Path) -> None:
     command = [str(word).replace("print('ready'", go) for word in with_library(path)]
     with running(*command) as process:
         for name in ("own", str(path)):
-            assert find_file(name, process.pid) == libraries.Found(str(path), "libown", str(path))
+            assert find_file(name, process.pid) == Found(str(path), "libown", str(path))
