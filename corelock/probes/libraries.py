@@ -55,14 +55,15 @@ def find_file(
     default asks the kernel.
 
     Raises:
-        UnusableFile: there is none, it cannot be read, or has no code for this host.
+        UnusableFile: there is none, it cannot be read, or has no code for this host; or which
+            it is cannot be told, as the process's mmap_lock is held or its main thread has ended.
         InvalidArgument: several are called that.
         NoSuchTarget, MissingPrivilege: see :func:`corelock.target.check_process`.
     """
     if name in (os.curdir, os.pardir):
         refuse(name, FOLDER, GIVE_A_FILE)
     if pid is not None:
-        target.check_process(pid)
+        _check_process(pid)
         found = _of_process(name, pid, lock_is_held)
     elif "/" in name:
         found = _at(follow(_absolute(name)), lock_is_held)
@@ -70,6 +71,17 @@ def find_file(
         found = _by_name(name)
     read_code(found, lambda file: None)
     return found
+
+
+def _check_process(pid: int) -> None:
+    target.check_process(pid)
+    if target.main_thread_has_ended(pid):
+        # /proc has none of it then, and to the kernel a uprobe's process is its main thread's.
+        raise UnusableFile(
+            f"the files of process {pid} cannot be told: its main thread has ended",
+            "Leave out -p, and give the file's path (/path:func); with trace, "
+            f"--filter 'pid == {pid}' takes this process alone.",
+        )
 
 
 def _absolute(path: str) -> str:
@@ -179,7 +191,7 @@ def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> FilesOfPro
     Raises:
         UnusableFile, NoSuchTarget, MissingPrivilege: as of :func:`find_file`.
     """
-    target.check_process(pid)
+    _check_process(pid)
     mapped = files_of(pid, root_of(pid), lock_is_held)
     return FilesOfProcess(
         tuple(_of_mapped(each) for each in mapped if not each.problem),

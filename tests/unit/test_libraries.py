@@ -17,12 +17,15 @@ from typing import Optional
 
 import pytest
 
+from corelock import target
 from corelock.errors import InvalidArgument, NoSuchTarget, UnusableFile
 from corelock.probes import libraries
 from corelock.probes.code_files import Found, read_code, short_name
 from corelock.probes.host_libraries import host_libraries, parse_ldconfig
 from corelock.probes.libraries import all_files, find_file, is_called
 from corelock.probes.paths import follow
+from tests.cli.command import eventually
+from tests.workloads import Workload
 
 CLASS = {"x86_64": 62, "aarch64": 183}[os.uname().machine]
 
@@ -452,6 +455,20 @@ def test_a_process_with_another_root(tmp_path: Path, script: Optional[str]) -> N
                 assert found.shown_name == short_name(inside)
         finally:
             process.kill()
+
+
+def test_a_process_whose_main_thread_has_ended() -> None:
+    with Workload("leader_exit") as workload:
+        eventually(lambda: target.main_thread_has_ended(workload.pid))
+        for look in (
+            lambda: find_file("libc", workload.pid),
+            lambda: find_file("/proc/self/exe", workload.pid),
+            lambda: find_file(workload.command[0], workload.pid),
+            lambda: all_files(workload.pid),
+        ):
+            with pytest.raises(UnusableFile, match="its main thread has ended") as raised:
+                look()
+            assert f"--filter 'pid == {workload.pid}'" in raised.value.remedy
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot is root's")
