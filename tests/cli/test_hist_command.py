@@ -197,6 +197,10 @@ def test_bad_input(arguments: tuple[str, ...], words: tuple[str, ...], code: int
 
 USAGE = [
     ((), "Name fields"),
+    (("--latency", "t:kmem:kmalloc"), "takes two tracepoints, START and END: --latency t:sys"),
+    (("--latency",), "takes two tracepoints, START and END: --latency t:sys"),
+    (("--latency", "t:kmem:kmalloc", "-d", "1"), "takes two tracepoints, START and END, not '-d'"),
+    (("--latency", "t:kmem:kmalloc", "--by", "comm"), "START and END, not '--by': --latency t:sys"),
     (("--key", "dev", "t:kmem:kfree:ptr"), "--key goes with --latency"),
     (("t:kmem:kfree:ptr", "--linear", "1:2"), "is not LO:HI:STEP"),
     (("t:kmem:kfree:ptr", "--by", "comm,,pid"), "has an empty name"),
