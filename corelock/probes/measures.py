@@ -22,6 +22,10 @@ MOST_FIELDS = 8
 
 _TRACEPOINTS = ("t", "tracepoint")
 _EXAMPLE = "Write t:category:event:FIELD[,FIELD...], as t:kmem:kmalloc:bytes_alloc."
+_OTHERS = (
+    "Histograms are of tracepoints alone: corelock count and trace take functions and static "
+    "probes."
+)
 _NS = re.compile(r"(^|_)(ns|nsec|nsecs)$")
 _BYTES = re.compile(r"(^|_)n?bytes(_|$)")
 
@@ -94,7 +98,7 @@ class _Planner:
         """Those of one argument, of each event that it matches."""
         kind, *rest = text.split(":")
         if kind not in _TRACEPOINTS or len(rest) not in (2, 3):
-            raise InvalidArgument(f"not fields of a tracepoint: {text!r}", _EXAMPLE)
+            raise InvalidArgument(f"not fields of a tracepoint: {text!r}", f"{_EXAMPLE} {_OTHERS}")
         matched = self._finder.find(parse_pattern(":".join([kind, *rest[:2]])))
         names = rest[2].split(",") if len(rest) == 3 else []
         for candidate in matched.candidates:
@@ -172,7 +176,9 @@ class _Planner:
     def _only(self, text: str) -> Matched:
         pattern = parse_pattern(text)
         if pattern.kind != "TRACEPOINT":
-            raise InvalidArgument(f"not a tracepoint: {text!r}", "Write t:category:event.")
+            raise InvalidArgument(
+                f"not a tracepoint: {text!r}", f"Write t:category:event. {_OTHERS}"
+            )
         matched = self._finder.find(pattern)
         if len(matched.candidates) != 1:
             raise InvalidArgument(

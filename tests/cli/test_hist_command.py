@@ -147,6 +147,9 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("t:kmem:kmalloc",), ("no field of kmem:kmalloc is named", "There are: call_site"), 2),
     (("t:kmem:kmalloc:",), ("no field of kmem:kmalloc is named",), 2),
     (("kmem:kmalloc:bytes_req",), ("not fields of a tracepoint", "Write t:category"), 2),
+    (("libc:malloc:arg1",), ("tracepoints alone: corelock count and trace take functions",), 2),
+    (("vfs_read:count",), ("count and trace take functions", "and static probes"), 2),
+    (("u:libc:setjmp:arg1",), ("count and trace take functions", "and static probes"), 2),
     (("t:sched:sched_switch:prev_comm",), ("is a text", "--by prev_comm"), 2),
     (("t:sched:sched_switch:common_pid",), ("perf writes over", "tid has the same"), 2),
     (("t:kmem:kmalloc:bytes_req", "--by", "com"), ("no field 'com'", "Did you mean comm"), 2),
@@ -168,7 +171,11 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("t:kmem:kmalloc:bytes_req", "--linear", "0:1000:1"), ("1,000 buckets", "step of 2"), 2),
     (("t:kmem:kmalloc:bytes_req", "--linear", f"0:{1 << 70}:1"), ("out of range",), 2),
     (("--latency", "t:kmem:kmalloc", "t:kmem:kmalloc"), ("begins and ends with",), 2),
-    (("--latency", "t:kmem:kmalloc", "vfs_read"), ("not a tracepoint: 'vfs_read'",), 2),
+    (
+        ("--latency", "t:kmem:kmalloc", "vfs_read"),
+        ("not a tracepoint: 'vfs_read'", "count and trace"),
+        2,
+    ),
     (("--latency", "t:kmem:kmalloc", "t:kmem:*"), ("events", "Name one"), 2),
     (
         ("--latency", "t:kmem:kmalloc", "t:kmem:kfree", "--key", "bytes_req"),
