@@ -202,6 +202,34 @@ def test_bad_input(arguments: tuple[str, ...], words: tuple[str, ...], code: int
     run("hist", *arguments, "-d", "0.1").assert_refused(*words, code=code)
 
 
+def test_events_without_the_field_are_counted_and_the_others_named() -> None:
+    """What the remedy says is had then."""
+    events = run("list", "--json", "t:sched:*").json["probes"]
+    having = [
+        each["pattern"].split(":")[2]
+        for each in events
+        if "pid" in [field["name"] for field in each["fields"]]
+    ]
+    assert 1 < len(having) < len(events)
+    refused = run("hist", "t:sched:*:pid", "-d", "0.1")
+    refused.assert_refused(
+        f"{len(having)} of the {len(events)} events that t:sched:* matches have the field pid, "
+        f"{len(events) - len(having)} have not",
+        code=2,
+    )
+    named = re.search(r"hist '(\S+)'$", refused.err.rstrip())
+    assert named and sorted(named[1].split(":")[2].split("|")) == sorted(having)
+    assert run("hist", named[1], "-d", "0.1").code == 0
+
+
+def test_fields_that_no_event_has() -> None:
+    refused = run("hist", "t:sched:*:pidd", "-d", "0.1")
+    words = "events that t:sched:* matches has the field pidd"
+    refused.assert_refused("none of the", words, "mean pid?", code=2)
+    both = run("hist", "t:sched:*:pid,zzzzz", "-d", "0.1")
+    both.assert_refused("has the fields pid and zzzzz", "corelock list -v 't:sched:*'", code=2)
+
+
 USAGE = [
     ((), "Name fields"),
     (("--latency", "t:kmem:kmalloc"), "takes two tracepoints, START and END: --latency t:sys"),
