@@ -85,6 +85,8 @@ def test_intervals_then_the_whole() -> None:
     *intervals, whole = result.json_lines
     assert whole["accounting"][0]["counted"] == 200
     assert sum(each["accounting"][0]["counted"] for each in intervals) == 200
+    assert whole["start_ns"] == intervals[0]["start_ns"]
+    assert whole["start_ns"] < min(each["start_ns"] for each in intervals[1:])
 
 
 def test_linear_buckets_and_what_is_outside() -> None:
