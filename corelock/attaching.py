@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from corelock import target
-from corelock._native.probes import Attached, Probes
+from corelock._native.probes import Attached, Probes, ways_tried
 from corelock.arguments import check_range, check_text
 from corelock.errors import CorelockError, InvalidArgument, LoadError, UnusableFile
 from corelock.lock_probe import LockProbe
@@ -189,7 +189,7 @@ def check_matched(matched: Sequence[Matched]) -> None:
         LoadError: nothing that one of the patterns matches can be probed, or not all it spells out.
     """
     for one in matched:
-        _check(one, dict.fromkeys(one.candidates, Attached("any", 0)))
+        _check(one, dict.fromkeys(one.candidates, Attached("TP", 0)))
 
 
 def attach(
@@ -301,4 +301,5 @@ def _check(one: Matched, became: Mapping[Candidate, Attached]) -> None:
         what = f"nothing that {one.pattern.name.text} matches can be probed ({count:,} names)"
         remedy = "Try others; -v names them."
     log = "".join(f"{reason}: {' '.join(labels)}\n" for reason, labels in reasons.items())
+    log += ways_tried(failed, [became[each] for each in failed])
     raise LoadError(f"{what}: {why}", remedy, log)

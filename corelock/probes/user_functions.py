@@ -49,8 +49,8 @@ class Functions(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """The places that a pattern means, and names that it matches and that cannot be had,
-    by reason."""
+    """The places that a pattern means, and labels of what it matches and cannot be had, by
+    reason."""
 
     places: tuple[Place, ...]
     refused: Mapping[str, tuple[str, ...]]
@@ -83,8 +83,9 @@ def match(
     chosen = tuple(sorted(filter(pattern.name.matches, functions.chosen)))
     if not named:
         _none(pattern, found, functions, chosen)
+    refused = tuple(f"{found.shown_name}:{label}" for label in _labels(chosen, chosen).values())
     return Matches(
-        tuple(_places(found, named, functions.known)), {CHOSEN: chosen} if chosen else {}
+        tuple(_places(found, named, functions.known)), {CHOSEN: refused} if refused else {}
     )
 
 

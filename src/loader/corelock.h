@@ -155,6 +155,8 @@ struct corelock_place {
 	uint32_t way;	      /* set by corelock_probes_attach: enum corelock_way */
 	int32_t sys_errno;    /* likewise: 0, or why it was not */
 	uint32_t function_id; /* the library's own */
+	/* Likewise: by enum corelock_way, why it failed; 0: it was not tried. */
+	int32_t refusals[CORELOCK_WAYS];
 };
 
 /* Of all programs together, since corelock_probes_attach. */
