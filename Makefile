@@ -64,8 +64,16 @@ all: $(LIBRARY) $(VENV)/.installed
 demo: all $(BUILD)/workloads/demo
 	$(Q)$(VENV)/bin/corelock hold-times -s 2 -- $(BUILD)/workloads/demo
 
+# What measures nothing and traces nothing runs side by side; all the rest has the machine alone.
+SIDE_BY_SIDE := tests/unit tests/abi
+ALONE := tests/cli tests/browser tests/kernel
 test: all workloads $(BUILD)/.test_packages $(BUILD)/npm/.installed
+ifdef PYTEST_ARGS
 	$(Q)$(PYTHON) -m pytest $(PYTEST_ARGS)
+else
+	$(Q)$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile $(SIDE_BY_SIDE)
+	$(Q)$(PYTHON) -m pytest $(ALONE)
+endif
 
 check: all workloads $(VENV)/.checkers
 	$(call say,RUFF,.)$(VENV)/bin/ruff check -q . && $(VENV)/bin/ruff format -q --check .

@@ -36,12 +36,17 @@ def ways_tried(candidates: Iterable[Candidate], became: Iterable[Attached]) -> s
 
 
 class ProbeTotals(NamedTuple):
-    """What was left out or lost. ``counts_missed``: whether the kernel counts all it misses."""
+    """What was left out or lost.
+
+    ``counts_missed``: whether the kernel counts all it misses. ``main_thread_ended``: hits in the
+    process's files may be missing, as of ``corelock.h``.
+    """
 
     self_hits: int
     faults: int
     missed: int
     counts_missed: bool
+    main_thread_ended: bool
 
 
 class Probes:
@@ -145,7 +150,9 @@ class Probes:
         """What was left out or lost so far."""
         raw = self._ffi.new("struct corelock_probe_totals *")
         self._check(self._lib.corelock_probes_read_totals(self._probes, raw))
-        return ProbeTotals(raw.self, raw.faults, raw.missed, bool(raw.counts_missed))
+        return ProbeTotals(
+            raw.self, raw.faults, raw.missed, bool(raw.counts_missed), bool(raw.main_thread_ended)
+        )
 
     def counts(self) -> list[int]:
         """COUNT: the hits of each index so far."""

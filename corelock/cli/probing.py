@@ -37,6 +37,9 @@ _NAMED = 200
 #: From so many places on, that are detached from one by one, it may take the kernel seconds.
 _MANY = 20
 
+#: What helps where the main thread of the process has ended, or another one has called exec.
+TRACE_ANEW = "Since then, hits in the process's files may be missing: trace it anew."
+
 pid_option = click.option(
     "-p", "--pid", type=int, metavar="PID", help="Only this process; files are as it sees them."
 )

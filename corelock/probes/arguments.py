@@ -44,10 +44,10 @@ def register_offsets(machine: str = "") -> tuple[int, ...]:
     return ()
 
 
-def untyped(offsets: Sequence[int]) -> tuple[Field, ...]:
+def untyped(offsets: Sequence[int], of_user: bool = False) -> tuple[Field, ...]:
     """``arg1`` and so on: what is at these offsets, whatever it is."""
     return tuple(
-        Field(f"arg{number}", UNTYPED, Operand("CONTEXT", offset))
+        Field(f"arg{number}", UNTYPED, Operand("CONTEXT", offset, of_user=of_user))
         for number, offset in enumerate(offsets, 1)
     )
 

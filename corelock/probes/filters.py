@@ -71,9 +71,9 @@ def pointed_text(address: Operand) -> Optional[Operand]:
     """The text at the address that an operand is; None: it can be none."""
     if address.is_text or address.size != _ADDRESS_BYTES:
         return None
-    if address.source not in ("CONTEXT", "MEMORY"):
+    if address.source not in ("CONTEXT", "MEMORY", "CONSTANT"):
         return None
-    return address._replace(text="POINTED", length=TEXT_BYTES)
+    return address._replace(text="OF_USER" if address.of_user else "POINTED", length=TEXT_BYTES)
 
 
 def _leaves(node: syntax.Logical) -> list[Union[syntax.Comparison, syntax.Truth]]:

@@ -10,7 +10,7 @@ TEXT_BYTES = 64
 NO_REGISTER = 0xFFFF
 
 Source = Literal["CONSTANT", "CONTEXT", "MEMORY", "PID", "TID", "CPU", "COMM"]
-Text = Literal["NONE", "INLINE", "DATA_LOC", "REL_LOC", "POINTED", "CONSTANT"]
+Text = Literal["NONE", "INLINE", "DATA_LOC", "REL_LOC", "POINTED", "OF_USER", "CONSTANT"]
 
 
 class Index(NamedTuple):
@@ -29,6 +29,8 @@ class Operand(NamedTuple):
     ``offset`` is in what the program is given: an event's record, or ``struct pt_regs``; in
     memory, that of the register with the address, or NO_REGISTER.
     ``words`` is the text of a constant one, ``length`` the room for any text.
+    ``of_user``: what has put the number there is the user's code, so that an address in it can
+    only mean the user's memory.
     """
 
     source: Source
@@ -40,6 +42,7 @@ class Operand(NamedTuple):
     text: Text = "NONE"
     length: int = 0
     words: bytes = b""
+    of_user: bool = False
 
     @property
     def is_text(self) -> bool:

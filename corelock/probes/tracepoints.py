@@ -102,7 +102,7 @@ class Tracepoints:
                 "See corelock list 't:*:*' for all.",
             )
         fields = parse_format(self._read(f"events/{category}/{event}/format"))
-        return tuple(map(_argument, fields)) if category == "syscalls" else fields
+        return tuple(map(_of_system_call, fields)) if category == "syscalls" else fields
 
     @cached_property
     def all(self) -> tuple[tuple[str, str], ...]:
@@ -144,10 +144,12 @@ class Tracepoints:
             ) from None
 
 
-def _argument(field: Field) -> Field:
+def _of_system_call(field: Field) -> Field:
     """Newer kernels add the texts that arguments point to, behind what BPF programs are given."""
-    if field.operand is None or field.operand.text == "NONE":
+    if field.operand is None:
         return field
+    if not field.operand.is_text:
+        return field._replace(operand=field.operand._replace(of_user=True))
     pointer = field.name.removeprefix("__").removesuffix("_val")
     return Field(field.name, field.type, None, f"programs are not given it: use str({pointer})")
 

@@ -80,7 +80,7 @@ def _field(name: str, text: str, site: Site) -> Field:
             raise NotFound("floating-point numbers are not read")
         if size not in SIZES:
             raise NotFound(f"it has {digits} bytes")
-        return Field(name, _type(value), _find(place, value, site))
+        return Field(name, _type(value), _find(place, value, site)._replace(of_user=True))
     except NotFound as error:
         type_ = {4: "float", 8: "double"}.get(size, "float") if floating else _type(value)
         return Field(name, type_, None, f"{error} ({text})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional
 
@@ -21,6 +22,11 @@ CHOSEN = "chosen when the program starts (GNU_IFUNC)"
 _MOST_NAMED = 6
 #: What glibc 2.34 and newer have in libc, and empty libraries of these names besides.
 _EMPTIED = frozenset({"libpthread", "libdl", "librt", "libutil", "libanl"})
+
+
+#: Parts of a destructor that have its name in words: the one calls the other.
+_STAGE = re.compile(r"D([02])Ev$")
+_STAGES = {"0": " (deleting)", "2": " (base)"}
 
 
 class Function(NamedTuple):
@@ -116,8 +122,21 @@ def _matching(functions: Iterable[Function], matches: Callable[[str], bool]) -> 
             yield function
             continue
         words = in_words(function.name)
-        if words != function.name and any(map(matches, spellings(words))):
+        if words == function.name:
+            continue
+        written = list(spellings(words))
+        stage = _stage(function.name)
+        if any(map(matches, written)) or (stage and any(matches(each + stage) for each in written)):
             yield function
+
+
+def _stage(name: str) -> str:
+    """What tells a part of a destructor from the whole of it, for its label; else "".
+
+    D0 destroys, by D1, and frees. D1 is all of it, and calls D2 where there are virtual bases.
+    """
+    found = _STAGE.search(name) if name.startswith("_Z") else None
+    return _STAGES[found[1]] if found and "~" in in_words(name) else ""
 
 
 def _places(found: Found, functions: Iterable[Function], known: Iterable[Function]) -> list[Place]:
@@ -147,7 +166,7 @@ def _labels(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     for words in {in_words(name) for name in known if short and "I" in name}:
         meant.get(without_result(words), set()).add(words)
     alone = {name: label for name, label in short.items() if len(meant[label]) < 2}
-    return {**labels, **alone}
+    return {name: label + _stage(name) for name, label in {**labels, **alone}.items()}
 
 
 def _none(pattern: Pattern, found: Found, functions: Functions, chosen: Sequence[str]) -> NoReturn:

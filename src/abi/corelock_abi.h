@@ -412,10 +412,10 @@ struct corelock_probe_settings {
 
 /* What they keep beside their results. */
 struct corelock_probe_state {
-	uint32_t tracing; /* 0: nothing counts */
-	uint32_t reserved;
-	uint64_t self;	 /* hits of the tool's own process */
-	uint64_t faults; /* memory that an operand needed and could not be read */
+	uint32_t tracing;	    /* 0: nothing counts */
+	uint32_t main_thread_ended; /* of the target, while other threads went on */
+	uint64_t self;		    /* hits of the tool's own process */
+	uint64_t faults;	    /* memory that an operand needed and could not be read */
 };
 
 /* Of one probe's hits that are wanted, what became of them; the rest were sent. */
@@ -442,7 +442,8 @@ enum corelock_text {
 	CORELOCK_TEXT_INLINE,	/* characters in the context, at the offset */
 	CORELOCK_TEXT_DATA_LOC, /* offset and length in the record, as of __data_loc */
 	CORELOCK_TEXT_REL_LOC,	/* the same, from the number's own end on (__rel_loc) */
-	CORELOCK_TEXT_POINTED,	/* its address, in user or kernel memory */
+	CORELOCK_TEXT_POINTED,	/* its address, in the user's memory or the kernel's */
+	CORELOCK_TEXT_OF_USER,	/* its address, in the user's memory alone */
 	CORELOCK_TEXT_CONSTANT, /* its place in the table of constant texts */
 };
 

@@ -165,13 +165,16 @@ static __always_inline __u64 operand_number(void *ctx, const struct corelock_ope
 
 /* --- texts ---------------------------------------------------------------------- */
 
-static __always_inline long read_text(struct text *text, __u32 room, __u64 address, bool of_user)
+/* Both end what they read with a zero, and write nothing behind it. */
+static __always_inline long read_kernel_text(struct text *text, __u32 room, const void *address)
 {
-	if (room > sizeof(*text))
-		room = sizeof(*text);
-	/* Both end what they read with a zero, and write nothing behind it. */
-	return of_user ? bpf_probe_read_user_str(text, room, (void *)address)
-		       : bpf_probe_read_kernel_str(text, room, (void *)address);
+	return bpf_probe_read_kernel_str(text, room > sizeof(*text) ? sizeof(*text) : room,
+					 address);
+}
+
+static __always_inline long read_user_text(struct text *text, __u32 room, const void *address)
+{
+	return bpf_probe_read_user_str(text, room > sizeof(*text) ? sizeof(*text) : room, address);
 }
 
 /* Of what __data_loc and __rel_loc say: 16 bits of offset, and 16 of length. */
@@ -187,7 +190,32 @@ static __always_inline long read_located(struct text *text, void *ctx,
 		from += operand->offset + 4;
 	if (room > operand->length)
 		room = operand->length;
-	return room ? read_text(text, room, (__u64)(from + offset), false) : 0;
+	return room ? read_kernel_text(text, room, from + offset) : 0;
+}
+
+/*
+ * Whose address it is, its value does not tell on all machines; each read refuses the other's.
+ * The user's own say is never enough to have the kernel's memory read.
+ */
+static __always_inline int pointed_text(void *ctx, const struct corelock_operand *operand,
+					struct text *text)
+{
+	__u64 address;
+	long result;
+
+	if (read_number(ctx, operand, &address) != VALUE_READ)
+		return VALUE_UNREAD;
+	if (!address)
+		return VALUE_NULL;
+	result = read_user_text(text, operand->length, (void *)address);
+	if (result < 0 && operand->text == CORELOCK_TEXT_POINTED)
+		result = read_kernel_text(text, operand->length, (void *)address);
+	return result < 0 ? value_unread() : VALUE_READ;
+}
+
+static __always_inline bool is_pointed(__u16 text)
+{
+	return text == CORELOCK_TEXT_POINTED || text == CORELOCK_TEXT_OF_USER;
 }
 
 /*
@@ -200,18 +228,12 @@ static __noinline int operand_text(void *ctx, const struct corelock_operand *ope
 	long result;
 
 	__builtin_memset(text, 0, sizeof(*text));
+	if (is_pointed(operand->text))
+		return pointed_text(ctx, operand, text);
 	if (operand->source == CORELOCK_SOURCE_COMM) {
 		result = bpf_get_current_comm(text, CORELOCK_COMM_LEN);
 	} else if (operand->text == CORELOCK_TEXT_INLINE) {
-		result = read_text(text, operand->length, (__u64)(ctx + operand->offset), false);
-	} else if (operand->text == CORELOCK_TEXT_POINTED) {
-		__u64 address;
-
-		if (read_number(ctx, operand, &address) != VALUE_READ)
-			return VALUE_UNREAD;
-		if (!address)
-			return VALUE_NULL;
-		result = read_text(text, operand->length, address, !(address >> 63));
+		result = read_kernel_text(text, operand->length, ctx + operand->offset);
 	} else {
 		result = read_located(text, ctx, operand);
 	}

@@ -165,7 +165,11 @@ struct corelock_probe_totals {
 	uint64_t faults; /* memory of the user that was not there to be read */
 	uint64_t missed; /* by the kernel: hits while a program was running on that CPU already */
 	uint32_t counts_missed; /* 0: this kernel does not count all of these */
-	uint32_t reserved;
+	/*
+	 * 1: the target's main thread has ended while others went on, or another one of its threads
+	 * has called execve(). The kernel keeps hits in the target's files from the programs since.
+	 */
+	uint32_t main_thread_ended;
 };
 
 /* An argument of a function: a number of so many bytes. */

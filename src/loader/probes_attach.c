@@ -340,6 +340,15 @@ static int attach_uprobe_multi(corelock_probes *probes, struct pending *pending)
 	return error;
 }
 
+/* Before the first one: the program tells when the kernel loses sight of the process. */
+static int watch_main_thread(corelock_probes *probes)
+{
+	int fd =
+		bpf_raw_tracepoint_open("sched_process_exit", program_fd(probes, "on_thread_exit"));
+
+	return fd < 0 ? fd : descriptors_add(&probes->links, fd);
+}
+
 /* Whichever thread the pid is of, the kernel goes by its address space. */
 static int link_uprobe(corelock_probes *probes, const struct corelock_place *place)
 {
@@ -413,6 +422,14 @@ static int all_fail(corelock_probes *probes, int sys_errno)
 			   "cannot attach");
 }
 
+static bool is_any_of_a_file(const struct corelock_place *places, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (places[i].kind == CORELOCK_PLACE_USER)
+			return true;
+	return false;
+}
+
 int probes_attach_places(corelock_probes *probes, struct corelock_place *places, uint32_t count)
 {
 	struct pending pending = {calloc(count ?: 1, sizeof(*pending.places)), 0};
@@ -424,6 +441,8 @@ int probes_attach_places(corelock_probes *probes, struct corelock_place *places,
 		places[i].function_id = 0;
 		memset(places[i].refusals, 0, sizeof(places[i].refusals));
 	}
+	if (!error && probes->options.target_pid && is_any_of_a_file(places, count))
+		error = watch_main_thread(probes);
 	for (size_t way = 0; way < sizeof(ways) / sizeof(ways[0]) && !error; way++) {
 		if (!(probes->tool->ways & 1U << ways[way].way))
 			continue;

@@ -59,6 +59,8 @@ def assert_cycles(rows: Iterable[Row], tids: Iterable[int], cycles: int) -> None
 
 # --- cycles -----------------------------------------------------------------------------------
 
+CYCLES = 60
+
 
 def test_cycles_leak_nothing() -> None:
     pid = os.getpid()
@@ -66,11 +68,11 @@ def test_cycles_leak_nothing() -> None:
         pass
     before, objects_before = descriptors(), held_by(pid)
     seen: Objects = set()
-    for _ in range(200):
+    for _ in range(CYCLES):
         with Tracer(pid=pid) as tracer:
             seen |= held_by(pid)
             tracer.snapshot()
-    assert len(seen) >= 200 * 3 * 2  # three programs and three links at least, new each time
+    assert len(seen) >= CYCLES * 3 * 2  # three programs and three links at least, new each time
     assert descriptors() == before
     assert held_by(pid) == objects_before
     eventually(lambda: not (seen - objects_before) & existing())
@@ -79,7 +81,7 @@ def test_cycles_leak_nothing() -> None:
 def test_cycles_of_failed_starts_leak_nothing() -> None:
     pid = os.getpid()
     before, objects_before = descriptors(), held_by(pid)
-    for _ in range(50):
+    for _ in range(CYCLES):
         with pytest.raises(CorelockError):
             Tracer(pid=pid, max_rows=1 << 30).start()
     assert descriptors() == before

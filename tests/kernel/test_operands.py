@@ -221,6 +221,26 @@ def test_texts_that_system_calls_are_given(built: Path) -> None:
         assert [(each.accepted, each.numbers[0]) for each in probe.found()] == [(True, -2)]
 
 
+def test_a_system_calls_argument_never_leads_into_the_kernel(built: Path) -> None:
+    (code,) = (
+        int(line.split()[0], 16)
+        for line in Path("/proc/kallsyms").read_text().splitlines()
+        if line.endswith(" T schedule")
+    )
+    fields = fields_of("syscalls", "sys_enter_unlinkat")
+    path = filters.pointed_text(fields["pathname"])
+    anyones = filters.pointed_text(fields["pathname"]._replace(of_user=False))
+    assert path is not None and anyones is not None
+    with recording(built, "syscalls", "sys_enter_unlinkat") as probe:
+        tests = filters.compile_filter('str(pathname) != ""', fields)
+        probe.prepare(texts=[path, anyones], tests=tests)
+        libc.unlinkat(AT_FDCWD, ctypes.c_void_p(code), 0)
+        (found,) = probe.found()
+        assert probe.faults == 2  # the text's and the filter's
+    assert not found.accepted
+    assert found.texts[0] == b"" != found.texts[1]
+
+
 # --- arguments of a tracepoint, untyped and typed -------------------------------
 
 

@@ -235,6 +235,8 @@ def test_texts_are_cut_and_have_no_stray_bytes(machine: Machine, text: bytes) ->
     for address, memory in (USER, {"user": content}), (KERNEL, {"kernel": content}):
         machine.set(address.to_bytes(8, "little"), **memory)
         assert machine.text(Operand("CONTEXT", text="POINTED", length=64)) == cut
+        of_user = machine.text(Operand("CONTEXT", text="OF_USER", length=64))
+        assert of_user == (cut if address == USER else padded(b""))
 
 
 @pytest.mark.parametrize("text", ["INLINE", "DATA_LOC"])
@@ -264,11 +266,26 @@ def test_a_text_that_cannot_be_read_is_empty_and_counted(machine: Machine, addre
     assert machine.faults == before + 1
 
 
-def test_no_address_is_no_text_and_no_fault(machine: Machine) -> None:
+def test_a_users_address_never_leads_into_the_kernel(machine: Machine) -> None:
+    machine.set(KERNEL.to_bytes(8, "little"), user=b"a", kernel=b"b\0")
+    before = machine.faults
+    assert machine.text(Operand("CONTEXT", text="OF_USER", length=64)) == padded(b"")
+    assert machine.faults == before + 1
+
+
+@pytest.mark.parametrize("text", ["POINTED", "OF_USER"])
+def test_no_address_is_no_text_and_no_fault(machine: Machine, text: Any) -> None:
     machine.set(bytes(8), user=b"a", kernel=b"b")
     before = machine.faults
-    assert machine.text(Operand("CONTEXT", text="POINTED", length=64)) == padded(b"")
+    assert machine.text(Operand("CONTEXT", text=text, length=64)) == padded(b"")
+    assert machine.text(Operand("CONSTANT", text=text, length=64)) == padded(b"")
     assert machine.faults == before
+
+
+def test_a_text_whose_address_is_known(machine: Machine) -> None:
+    machine.set(user=b"there\0")
+    operand = Operand("CONSTANT", constant=USER, text="OF_USER", length=64)
+    assert machine.text(operand) == padded(b"there")
 
 
 def test_the_name_of_the_task(machine: Machine) -> None:

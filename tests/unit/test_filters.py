@@ -64,6 +64,8 @@ def test_strings(text: str, content: bytes) -> None:
 
 def test_a_pointed_text() -> None:
     assert only('str(arg1) != "/tmp"').left == FIELDS["arg1"]._replace(text="POINTED", length=64)
+    user = FIELDS["arg1"]._replace(of_user=True)
+    assert filters.pointed_text(user) == user._replace(text="OF_USER", length=64)
     assert filters.pointed_text(COMMON["pid"]) is None
     assert filters.pointed_text(FIELDS["name"]) is None
     assert filters.pointed_text(FIELDS["length"]) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Optional
 
 import pytest
@@ -19,6 +20,8 @@ X86 = (
 ADDRESSES = {"counter": 0x5000, ".LC0": 0x4100, "_ZN1a1bE": 0x6008, "a.0": 0x7010}
 AT = 0x1234
 MACHINES = {"x86": "EM_X86_64", "arm": "EM_AARCH64"}
+
+of_user = partial(Operand, of_user=True)
 
 
 def x86(name: str) -> int:
@@ -39,35 +42,35 @@ def parse(machine: str, text: str, fixed: bool = False) -> Field:
 
 
 def memory(base: int, constant: int = 0, added: Optional[Index] = None, size: int = 8) -> Operand:
-    return Operand("MEMORY", base, size, False, constant, added)
+    return of_user("MEMORY", base, size, False, constant, added)
 
 
 @pytest.mark.parametrize(
     ("text", "type_", "expected"),
     [
-        ("-4@%eax", "int32_t", Operand("CONTEXT", x86("rax"), 4, True)),
-        ("8@%rdi", "uint64_t", Operand("CONTEXT", x86("rdi"), 8)),
-        ("1@%al", "uint8_t", Operand("CONTEXT", x86("rax"), 1)),
-        ("1@%ah", "uint8_t", Operand("CONTEXT", x86("rax") + 1, 1)),
-        ("-1@%dh", "int8_t", Operand("CONTEXT", x86("rdx") + 1, 1, True)),
-        ("1@%sil", "uint8_t", Operand("CONTEXT", x86("rsi"), 1)),
-        ("1@%bpl", "uint8_t", Operand("CONTEXT", x86("rbp"), 1)),
-        ("2@%r10w", "uint16_t", Operand("CONTEXT", x86("r10"), 2)),
-        ("-1@%r15b", "int8_t", Operand("CONTEXT", x86("r15"), 1, True)),
-        ("4@%r8d", "uint32_t", Operand("CONTEXT", x86("r8"), 4)),
-        ("8@%rsp", "uint64_t", Operand("CONTEXT", x86("rsp"), 8)),
+        ("-4@%eax", "int32_t", of_user("CONTEXT", x86("rax"), 4, True)),
+        ("8@%rdi", "uint64_t", of_user("CONTEXT", x86("rdi"), 8)),
+        ("1@%al", "uint8_t", of_user("CONTEXT", x86("rax"), 1)),
+        ("1@%ah", "uint8_t", of_user("CONTEXT", x86("rax") + 1, 1)),
+        ("-1@%dh", "int8_t", of_user("CONTEXT", x86("rdx") + 1, 1, True)),
+        ("1@%sil", "uint8_t", of_user("CONTEXT", x86("rsi"), 1)),
+        ("1@%bpl", "uint8_t", of_user("CONTEXT", x86("rbp"), 1)),
+        ("2@%r10w", "uint16_t", of_user("CONTEXT", x86("r10"), 2)),
+        ("-1@%r15b", "int8_t", of_user("CONTEXT", x86("r15"), 1, True)),
+        ("4@%r8d", "uint32_t", of_user("CONTEXT", x86("r8"), 4)),
+        ("8@%rsp", "uint64_t", of_user("CONTEXT", x86("rsp"), 8)),
         # The name of a part of the register, for all of it.
-        ("8@%eax", "uint64_t", Operand("CONTEXT", x86("rax"), 8)),
-        ("4@%rax", "uint32_t", Operand("CONTEXT", x86("rax"), 4)),
-        ("%rdi", "uint64_t", Operand("CONTEXT", x86("rdi"), 8)),
-        ("-4@$5", "int32_t", Operand("CONSTANT", size=4, signed=True, constant=5)),
-        ("8@$-1", "uint64_t", Operand("CONSTANT", constant=2**64 - 1)),
-        ("-8@$-1", "int64_t", Operand("CONSTANT", signed=True, constant=-1)),
-        ("-4@$4294967295", "int32_t", Operand("CONSTANT", size=4, signed=True, constant=-1)),
-        ("1@$0x1ff", "uint8_t", Operand("CONSTANT", size=1, constant=255)),
+        ("8@%eax", "uint64_t", of_user("CONTEXT", x86("rax"), 8)),
+        ("4@%rax", "uint32_t", of_user("CONTEXT", x86("rax"), 4)),
+        ("%rdi", "uint64_t", of_user("CONTEXT", x86("rdi"), 8)),
+        ("-4@$5", "int32_t", of_user("CONSTANT", size=4, signed=True, constant=5)),
+        ("8@$-1", "uint64_t", of_user("CONSTANT", constant=2**64 - 1)),
+        ("-8@$-1", "int64_t", of_user("CONSTANT", signed=True, constant=-1)),
+        ("-4@$4294967295", "int32_t", of_user("CONSTANT", size=4, signed=True, constant=-1)),
+        ("1@$0x1ff", "uint8_t", of_user("CONSTANT", size=1, constant=255)),
         ("8@-20(%rbp)", "uint64_t", memory(x86("rbp"), -20)),
         ("8@(%rsp)", "uint64_t", memory(x86("rsp"))),
-        ("-2@6(%r12)", "int16_t", Operand("MEMORY", x86("r12"), 2, True, 6)),
+        ("-2@6(%r12)", "int16_t", of_user("MEMORY", x86("r12"), 2, True, 6)),
         ("8@(%rax,%rdx,8)", "uint64_t", memory(x86("rax"), 0, Index(x86("rdx"), shift=3))),
         ("4@16(%rax,%rdx)", "uint32_t", memory(x86("rax"), 16, Index(x86("rdx")), 4)),
         ("8@-8(%rsp,%r9,2)", "uint64_t", memory(x86("rsp"), -8, Index(x86("r9"), shift=1))),
@@ -75,7 +78,7 @@ def memory(base: int, constant: int = 0, added: Optional[Index] = None, size: in
         ("4@counter(%rip)", "uint32_t", memory(x86("rip"), 0x5000 - AT, size=4)),
         ("8@counter+8(%rip)", "uint64_t", memory(x86("rip"), 0x5008 - AT)),
         ("8@counter-8(%rip)", "uint64_t", memory(x86("rip"), 0x4FF8 - AT)),
-        ("-4@4+counter(%rip)", "int32_t", Operand("MEMORY", x86("rip"), 4, True, 0x5004 - AT)),
+        ("-4@4+counter(%rip)", "int32_t", of_user("MEMORY", x86("rip"), 4, True, 0x5004 - AT)),
         ("8@.LC0(%rip)", "uint64_t", memory(x86("rip"), 0x4100 - AT)),
         ("8@8+_ZN1a1bE+8(%rip)", "uint64_t", memory(x86("rip"), 0x6018 - AT)),
         ("8@a.0(%rip)", "uint64_t", memory(x86("rip"), 0x7010 - AT)),
@@ -88,8 +91,8 @@ def test_x86(text: str, type_: str, expected: Operand) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("8@$counter", Operand("CONSTANT", constant=0x5000)),
-        ("8@$counter+16", Operand("CONSTANT", constant=0x5010)),
+        ("8@$counter", of_user("CONSTANT", constant=0x5000)),
+        ("8@$counter+16", of_user("CONSTANT", constant=0x5010)),
         ("4@counter", memory(NO_REGISTER, 0x5000, size=4)),
         ("4@counter+4", memory(NO_REGISTER, 0x5004, size=4)),
         ("8@counter(,%rdx,8)", memory(NO_REGISTER, 0x5000, Index(x86("rdx"), shift=3))),
@@ -111,15 +114,15 @@ def arm(number: int) -> int:
 @pytest.mark.parametrize(
     ("text", "type_", "expected"),
     [
-        ("-4@w0", "int32_t", Operand("CONTEXT", arm(0), 4, True)),
-        ("8@x1", "uint64_t", Operand("CONTEXT", arm(1), 8)),
-        ("-4@x30", "int32_t", Operand("CONTEXT", arm(30), 4, True)),
-        ("8@sp", "uint64_t", Operand("CONTEXT", arm(31), 8)),
-        ("8@fp", "uint64_t", Operand("CONTEXT", arm(29), 8)),
-        ("8@xzr", "uint64_t", Operand("CONSTANT")),
-        ("-4@wzr", "int32_t", Operand("CONSTANT", size=4, signed=True)),
-        ("-4@[sp, 12]", "int32_t", Operand("MEMORY", arm(31), 4, True, 12)),
-        ("-4@[sp,12]", "int32_t", Operand("MEMORY", arm(31), 4, True, 12)),
+        ("-4@w0", "int32_t", of_user("CONTEXT", arm(0), 4, True)),
+        ("8@x1", "uint64_t", of_user("CONTEXT", arm(1), 8)),
+        ("-4@x30", "int32_t", of_user("CONTEXT", arm(30), 4, True)),
+        ("8@sp", "uint64_t", of_user("CONTEXT", arm(31), 8)),
+        ("8@fp", "uint64_t", of_user("CONTEXT", arm(29), 8)),
+        ("8@xzr", "uint64_t", of_user("CONSTANT")),
+        ("-4@wzr", "int32_t", of_user("CONSTANT", size=4, signed=True)),
+        ("-4@[sp, 12]", "int32_t", of_user("MEMORY", arm(31), 4, True, 12)),
+        ("-4@[sp,12]", "int32_t", of_user("MEMORY", arm(31), 4, True, 12)),
         ("8@[x0]", "uint64_t", memory(arm(0))),
         ("8@[x0, #16]", "uint64_t", memory(arm(0), 16)),
         ("8@[x29, -16]", "uint64_t", memory(arm(29), -16)),
@@ -132,10 +135,10 @@ def arm(number: int) -> int:
         ("8@[x0, xzr]", "uint64_t", memory(arm(0))),
         ("8@[x0, #:lo12:counter]", "uint64_t", memory(arm(0), 0)),
         ("8@[x3, :lo12:a.0+8]", "uint64_t", memory(arm(3), 0x18)),
-        ("4@42", "uint32_t", Operand("CONSTANT", size=4, constant=42)),
-        ("-4@#5", "int32_t", Operand("CONSTANT", size=4, signed=True, constant=5)),
-        ("-4@-1", "int32_t", Operand("CONSTANT", size=4, signed=True, constant=-1)),
-        ("4@-1", "uint32_t", Operand("CONSTANT", size=4, constant=2**32 - 1)),
+        ("4@42", "uint32_t", of_user("CONSTANT", size=4, constant=42)),
+        ("-4@#5", "int32_t", of_user("CONSTANT", size=4, signed=True, constant=5)),
+        ("-4@-1", "int32_t", of_user("CONSTANT", size=4, signed=True, constant=-1)),
+        ("4@-1", "uint32_t", of_user("CONSTANT", size=4, constant=2**32 - 1)),
     ],
 )
 def test_arm64(text: str, type_: str, expected: Operand) -> None:
@@ -218,7 +221,7 @@ def test_x86_memory_round_trip(
     operand = parse("x86", f"{header(size, signed)}{total}(%{base}{added})", fixed=True).operand
     expected_index = Index(x86(index), shift=shift) if index else None
     constant = number + ADDRESSES.get(symbol, 0)
-    assert operand == Operand("MEMORY", x86(base), size, signed, constant, expected_index)
+    assert operand == of_user("MEMORY", x86(base), size, signed, constant, expected_index)
 
 
 @given(
@@ -232,7 +235,7 @@ def test_arm64_memory_round_trip(
     names = ("sp" if base == 31 else f"x{base}", f"{'w' if narrow else 'x'}{index}")
     text = f"{header(size, signed)}[{names[0]}, {names[1]}, {kind} {mark}{shift}]"
     added = Index(arm(index), 4 if narrow else 8, kind == "sxtw", shift)
-    assert parse("arm", text).operand == Operand("MEMORY", arm(base), size, signed, 0, added)
+    assert parse("arm", text).operand == of_user("MEMORY", arm(base), size, signed, 0, added)
 
 
 @given(st.sampled_from(["x86", "arm"]), SIZES, st.booleans(), st.integers(-(2**63), 2**64 - 1))
@@ -244,7 +247,7 @@ def test_constants_are_cut_to_their_type(
     expected = int.from_bytes(
         (number & 2**64 - 1).to_bytes(8, "little")[:size], "little", signed=signed
     )
-    assert operand == Operand("CONSTANT", 0, size, signed, expected)
+    assert operand == of_user("CONSTANT", 0, size, signed, expected)
 
 
 PIECES = st.sampled_from(

@@ -132,9 +132,9 @@ def test_our_own_program(tmp_path: Path, flags: tuple[str, ...]) -> None:
     assert sorted(probe.name for probe in mine) == ["dear", "none", "sold", "sold"]
     (none,) = (probe for probe in mine if probe.name == "none")
     assert [field.operand for field in none.arguments] == [
-        Operand("CONSTANT", size=4, signed=True, constant=42),
-        Operand("CONSTANT", size=4, signed=True, constant=-1),
-        Operand("CONSTANT", size=8, signed=True, constant=3),
+        Operand("CONSTANT", size=4, signed=True, constant=42, of_user=True),
+        Operand("CONSTANT", size=4, signed=True, constant=-1, of_user=True),
+        Operand("CONSTANT", size=8, signed=True, constant=3, of_user=True),
     ]
     sold = next(probe for probe in mine if len(probe.arguments) == 7)
     assert [field.type for field in sold.arguments] == [

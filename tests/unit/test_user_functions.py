@@ -240,6 +240,32 @@ def test_every_label_is_a_pattern_for_itself(templates: Path) -> None:
         assert place in find(templates, place.label.partition(":")[2])
 
 
+DESTRUCTORS = """
+#include <cstdio>
+struct Base { virtual ~Base(); };
+struct Plain : Base { ~Plain() override; };
+struct Virtual : virtual Base { ~Virtual() override; };
+Base::~Base() { std::puts("Base"); }
+Plain::~Plain() { std::puts("Plain"); }
+Virtual::~Virtual() { std::puts("Virtual"); }
+int main() { Base *plain = new Plain, *other = new Virtual; delete plain; delete other; }
+"""
+
+
+@needs_demangler
+def test_parts_of_a_destructor_are_told_apart(tmp_path: Path) -> None:
+    program = built(tmp_path, DESTRUCTORS, "destructors", compiler="g++")
+    assert sorted(labels(find(program, "Plain::~Plain"))) == [
+        "Plain::~Plain()", "Plain::~Plain() (deleting)",
+    ]  # fmt: skip
+    parts = {"Virtual::~Virtual()", "Virtual::~Virtual() (base)", "Virtual::~Virtual() (deleting)"}
+    assert set(labels(find(program, "Virtual::~Virtual()"))) == parts
+    for label in parts:
+        places = find(program, label)
+        assert label in labels(places)
+        assert label == "Virtual::~Virtual()" or len(places) == 1
+
+
 TWICE = """
 #include <cstdio>
 template <class T> __attribute__((noinline)) int twice(T x) { return std::puts("int") + x; }
