@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Optional
 
 from corelock import target
 from corelock._native.probes import Attached, Probes, ways_tried
 from corelock.arguments import check_range, check_text
-from corelock.errors import InvalidArgument, LoadError, UnusableFile
+from corelock.errors import CorelockError, InvalidArgument, LoadError, UnusableFile
 from corelock.lock_probe import LockProbe
 from corelock.probes.breakpoints import files_without
 from corelock.probes.finding import Finder, Matched
@@ -24,6 +25,9 @@ from corelock.probes.places import Candidate, Place
 MAX_PROBES = 1000
 #: At most (``MAX_INDICES`` in probes.c).
 MOST_PROBES = 1 << 20
+
+#: Functions that are attached to, to see whether any can be.
+_TRIED = 3
 
 #: The kernel's own, which no C library has a name for.
 _ENOTSUPP = 524
@@ -233,6 +237,33 @@ def attach(
         frozenset(failed & attached.keys()),
         start_ns - before_ns,
     )
+
+
+def why_no_functions(candidates: Iterable[Candidate]) -> str:
+    """Why this kernel takes no probe at its functions, whichever; "" if it does.
+
+    Found out by attaching to a few, one after the other, for a moment. Who may attach to nothing
+    at all does not learn it here: "".
+    """
+    with closing(Probes()) as probes:
+        try:
+            probes.check()
+        except CorelockError:
+            return ""
+    reason = ""
+    certain = (each for each in candidates if not each.doubt)
+    for candidate in itertools.islice(certain, _TRIED):
+        with closing(Probes()) as probes:
+            try:
+                probes.load("COUNT", 1)
+                _, (result,) = probes.attach([candidate], [0])
+            except CorelockError as error:
+                reason = error.message
+                continue
+        if result.way is not None:
+            return ""
+        reason = _reason(candidate, result)
+    return reason
 
 
 def _check_breakpoints(pid: int, places: Sequence[Place]) -> None:

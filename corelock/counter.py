@@ -110,7 +110,7 @@ class HitCounter(ProbeSession[Probes]):
     def stop(self) -> Hits:
         """Stop counting; what was counted in all. May be repeated, also when closed.
 
-        Leaving the block detaches, which may take the kernel half a minute for hundreds of
+        Leaving the block detaches, which may take the kernel a minute for hundreds of
         tracepoints of system calls.
         """
         if self._stopped is None:

@@ -121,7 +121,7 @@ def _check(tid: int, *, whole_process: bool, of_locks: bool = True) -> int:
     # The name, in parentheses, may hold anything; what follows it has no ')'.
     name, _, rest = stat.partition("(")[2].rpartition(")")
     fields = rest.split()
-    # A process whose leader has ended by pthread_exit lives on in its other threads.
+    # A process whose leader has ended lives on in its other threads.
     if fields[0] in "ZX" and not (whole_process and thread_count(tid) > 1):
         raise NoSuchTarget(
             f"{tid} ({name}) is a zombie: it has exited and has no address space",
@@ -151,6 +151,14 @@ def check_process(pid: int, *, of_locks: bool = True) -> None:
         raise InvalidArgument(
             f"{pid} is a thread of process {tgid}", f"Use --pid {tgid} for the process{thread}."
         )
+
+
+def main_thread_has_ended(pid: int) -> bool:
+    """Whether a process lives on in its other threads alone (pthread_exit in ``main``)."""
+    try:
+        return _status_field(pid, "State")[:1] in ("Z", "X") and thread_count(pid) > 1
+    except OSError:
+        return False
 
 
 def check_comm(name: str) -> bytes:

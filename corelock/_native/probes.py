@@ -25,6 +25,12 @@ class Attached(NamedTuple):
     refusals: tuple[tuple[str, int], ...] = ()
 
 
+def _attached(raw: Any, ways: Mapping[int, str]) -> Attached:
+    errnos = enumerate(list(raw.refusals))
+    refusals = tuple((ways[number], errno) for number, errno in errnos if errno)
+    return Attached(ways.get(raw.way), raw.sys_errno, refusals)
+
+
 def ways_tried(candidates: Iterable[Candidate], became: Iterable[Attached]) -> str:
     """Of places that are not attached to: what was tried in vain, and why, a line each."""
     labels: dict[str, list[str]] = {}
@@ -123,19 +129,14 @@ class Probes:
             one.ways = sum(1 << getattr(self._lib, f"CORELOCK_WAY_{way}") for way in ways)
         start = self._ffi.new("uint64_t *")
         result = self._lib.corelock_probes_attach(self._probes, raw, len(candidates), start)
-        became = [self._attached(one) for one in raw]
+        numbers = {getattr(self._lib, f"CORELOCK_WAY_{way}"): way for way in WAY_NAMES}
+        became = [_attached(one, numbers) for one in raw]
         try:
             self._check(result)
         except CorelockError as error:
             error.log += ways_tried(candidates, became)
             raise
         return int(start[0]), became
-
-    def _attached(self, raw: Any) -> Attached:
-        ways: dict[str, int] = {way: getattr(self._lib, f"CORELOCK_WAY_{way}") for way in WAY_NAMES}
-        by = next((way for way, number in ways.items() if number == raw.way), None)
-        refusals = ((way, int(raw.refusals[number])) for way, number in ways.items())
-        return Attached(by, raw.sys_errno, tuple((way, why) for way, why in refusals if why))
 
     def _name(self, name: str) -> Any:
         return self._ffi.new("char[]", os.fsencode(name))

@@ -3,66 +3,37 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import struct
 from collections.abc import Iterable, Mapping
-from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional, TypeVar
+from typing import Callable, NamedTuple, NoReturn, Optional
 
 from corelock import target
 from corelock.errors import CorelockError, InvalidArgument, NoSuchTarget, UnusableFile
-from corelock.probes.host_libraries import HOSTS, host_libraries
+from corelock.probes.code_files import (
+    FOLDER,
+    GIVE_A_FILE,
+    Found,
+    patiently,
+    read_code,
+    refuse,
+    short_name,
+)
+from corelock.probes.host_libraries import host_libraries
 from corelock.probes.nearest import nearest
-from corelock.probes.process_files import MappedFile, files_of, in_root, program_of, root_of
-from corelock.symbolize.elf import BadElf
-from corelock.symbolize.files import open_regular, why
-from corelock.symbolize.patience import Patience, TimedOut
+from corelock.probes.paths import Way, follow, is_same_file, shown_by_proc
+from corelock.probes.process_files import (
+    TRY_AGAIN,
+    MappedFile,
+    ask_the_kernel,
+    files_of,
+    program_of,
+    root_of,
+)
 
-#: A large file takes seconds; one on a file system that hangs takes forever.
-_TIMEOUT_S = 30.0
-_SUFFIX = re.compile(r"(-\d+(\.\d+)+)?\.so(\.[\w.]+)?$")
-_MACHINES = {
-    3: "i386",
-    21: "ppc64",
-    22: "s390",
-    40: "arm",
-    62: "x86-64",
-    183: "arm64",
-    243: "riscv",
-}
-_PROGRAM, _SHARED = 2, 3  # ET_EXEC, ET_DYN
-_CANNOT = "cannot use {}: {}"
-_FOLDER = "it is a folder"
-_GIVE_A_FILE = "Give the path of a program or library."
+_OF_SELF = "Write /proc/self/map_files/..., with -p PID."
 _RESTART = "Restart the process, so that it maps the file that is there now."
 
-Result = TypeVar("Result")
 LockIsHeld = Callable[[int], bool]
-
-_patience = Patience(_TIMEOUT_S)
-
-
-class Found(NamedTuple):
-    """A program or library.
-
-    ``own_path`` is what it is called where it is, below ``root``: that is "", or leads to what
-    its process sees.
-    """
-
-    path_to_open: str
-    shown_name: str
-    own_path: str
-    root: str = ""
-
-
-def short_name(path: str) -> str:
-    """What to call a file: its name without what tells versions of a library apart.
-
-    >>> short_name("/lib/libc.so.6"), short_name("libc-2.31.so"), short_name("/bin/bash")
-    ('libc', 'libc', 'bash')
-    """
-    name = os.path.basename(path)
-    return _SUFFIX.sub("", name) or name
 
 
 def is_called(path: str, name: str) -> bool:
@@ -84,82 +55,54 @@ def find_file(
     default asks the kernel.
 
     Raises:
-        UnusableFile: there is none, it cannot be read, or has no code for this host.
+        UnusableFile: there is none, it cannot be read, or has no code for this host; or which
+            it is cannot be told, as the process's mmap_lock is held or its main thread has ended.
         InvalidArgument: several are called that.
         NoSuchTarget, MissingPrivilege: see :func:`corelock.target.check_process`.
     """
     if name in (os.curdir, os.pardir):
-        _refuse(name, _FOLDER, _GIVE_A_FILE)
+        refuse(name, FOLDER, GIVE_A_FILE)
     if pid is not None:
-        target.check_process(pid)
+        _check_process(pid)
         found = _of_process(name, pid, lock_is_held)
     elif "/" in name:
-        found = _of_host(name)
+        found = _at(follow(_absolute(name)), lock_is_held)
     else:
         found = _by_name(name)
     read_code(found, lambda file: None)
     return found
 
 
-def read_code(found: Found, read: Callable[[BinaryIO], Result]) -> Result:
-    """What ``read`` makes of the file, once it is known to have code for this host.
-
-    Raises:
-        UnusableFile: it has not, cannot be read, or makes no sense.
-    """
-    path = found.path_to_open
-
-    def opened() -> Result:
-        with open_regular(path) as file:
-            _check_header(path, file.read(20))
-            file.seek(0)
-            return read(file)
-
-    try:
-        return _patience.call(path, opened)
-    except TimedOut:
-        _refuse(path, "it takes too long", "Is the file system that it is on there?")
-    except FileNotFoundError:
-        _refuse(path, "there is no such file", _GIVE_A_FILE)
-    except PermissionError as error:
-        _refuse(path, why(error), "Run as root, or as a user who may read it.")
-    except BadElf as error:
-        _refuse(path, str(error), "Install it anew, or give another file.")
-    except UnusableFile:
-        raise
-    except OSError as error:
-        _refuse(path, _FOLDER if os.path.isdir(path) else why(error), _GIVE_A_FILE)
+def _check_process(pid: int) -> None:
+    target.check_process(pid)
+    if target.main_thread_has_ended(pid):
+        # /proc has none of it then, and to the kernel a uprobe's process is its main thread's.
+        raise UnusableFile(
+            f"the files of process {pid} cannot be told: its main thread has ended",
+            "Leave out -p, and give the file's path (/path:func); with trace, "
+            f"--filter 'pid == {pid}' takes this process alone.",
+        )
 
 
-def why_not(found: Found, error: UnusableFile) -> str:
-    """Why a file cannot be used, in words without its path."""
-    return error.message.removeprefix(_CANNOT.format(found.path_to_open, ""))
+def _absolute(path: str) -> str:
+    return os.path.join(os.getcwd(), path)
 
 
-def _refuse(path: str, reason: str, remedy: str) -> NoReturn:
-    raise UnusableFile(_CANNOT.format(path, reason), remedy) from None
+def _at(way: Way, lock_is_held: Optional[LockIsHeld]) -> Found:
+    """The file there: by its name if it has one, so that a place has one name only."""
+    pid = way.mapped_by
+    if pid is not None:
+        if way.root:  # which may count processes otherwise
+            refuse(way.whole, "whose mapping that is cannot be told", _OF_SELF)
+        if (lock_is_held or ask_the_kernel)(pid):
+            refuse(way.whole, f"the mmap_lock of {pid} is held", TRY_AGAIN)
 
+    def named() -> Found:
+        name = shown_by_proc(way)
+        is_name = is_same_file(way.root + name, way.whole)
+        return Found(way.root + name if is_name else way.whole, short_name(name), name, way.root)
 
-def _check_header(path: str, header: bytes) -> None:
-    if header[:4] != b"\x7fELF" or len(header) < 20:
-        kind = "a script" if header[:2] == b"#!" else "no ELF file"
-        _refuse(path, f"it is {kind}", "Give a program or library that was compiled.")
-    big = header[5] == 2
-    kind_of_file, machine = struct.unpack_from(">HH" if big else "<HH", header, 16)
-    host = os.uname().machine
-    _, wanted = HOSTS.get(host, ("", machine))
-    if header[4] != 2:
-        _refuse(path, "it is for 32 bits", "Only 64-bit programs can be probed.")
-    if machine != wanted or big:
-        other = _MACHINES.get(machine, f"machine {machine}")
-        _refuse(path, f"it is for {other}, and this host is {host}", "Give the host's own.")
-    if kind_of_file not in (_PROGRAM, _SHARED):
-        _refuse(path, "it is no program or library", "Give what it was linked into.")
-
-
-def _of_host(path: str) -> Found:
-    own = os.path.realpath(path)
-    return Found(own, short_name(own), own)
+    return patiently(way.whole, named)
 
 
 def _by_name(name: str) -> Found:
@@ -170,21 +113,22 @@ def _by_name(name: str) -> Found:
     program = next(iter(found), None) or shutil.which(name)
     if program is None:
         if os.path.isdir(name):
-            _refuse(name, _FOLDER, _GIVE_A_FILE)
+            refuse(name, FOLDER, GIVE_A_FILE)
         near = nearest(name, map(short_name, libraries))
         raise UnusableFile(
             f"there is no library, and no program on the PATH, that is called {name!r}",
             _did_you_mean(near, "Give a path, or -p PID for what a process has mapped."),
         )
-    return _of_host(program)
+    return _at(follow(_absolute(program)), None)
 
 
 def _of_process(name: str, pid: int, lock_is_held: Optional[LockIsHeld]) -> Found:
     root = root_of(pid)
     if "/" in name:
-        own = in_root(root, os.path.abspath(name))
-        known = _mapped_as(own, pid, root, lock_is_held)
-        return Found(root + own, short_name(own), own, root) if known is None else known
+        file = _at(follow(_absolute(name), root, pid), lock_is_held)
+        if file.path_to_open != root + file.own_path:  # a link of /proc leads to the very file
+            return file
+        return _mapped_as(file.own_path, pid, root, lock_is_held) or file
     program = program_of(pid, root)
     if is_called(program.own_path, name):
         return _of_mapped(program)
@@ -225,7 +169,7 @@ def _mapped_as(
 
 def _checked(file: MappedFile, pid: int) -> Found:
     if file.problem:
-        _refuse(f"{file.own_path} of process {pid}", file.problem, _RESTART)
+        refuse(f"{file.own_path} of process {pid}", file.problem, _RESTART)
     return _of_mapped(file)
 
 
@@ -247,7 +191,7 @@ def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> FilesOfPro
     Raises:
         UnusableFile, NoSuchTarget, MissingPrivilege: as of :func:`find_file`.
     """
-    target.check_process(pid)
+    _check_process(pid)
     mapped = files_of(pid, root_of(pid), lock_is_held)
     return FilesOfProcess(
         tuple(_of_mapped(each) for each in mapped if not each.problem),

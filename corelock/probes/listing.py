@@ -11,7 +11,7 @@ from corelock.probes.patterns import PatternKind, parse_pattern
 from corelock.probes.places import Field, Place
 
 if TYPE_CHECKING:
-    from corelock.probes.libraries import Found
+    from corelock.probes.code_files import Found
 
 #: Shown as an example where the kernel has it.
 _WELL_KNOWN = ("t:sched:sched_switch", "vfs_read")
@@ -137,19 +137,19 @@ def files_of_process(pid: int) -> list[FileOfProcess]:
         NoSuchTarget, MissingPrivilege, UnusableFile: as of
             :func:`corelock.probes.libraries.all_files`.
     """
-    from corelock.probes import libraries
+    from corelock.probes.code_files import short_name
+    from corelock.probes.libraries import all_files
 
-    found, problems = libraries.all_files(pid)
+    found, problems = all_files(pid)
     files = [_looked_at(file) for file in found] + [
-        FileOfProcess(libraries.short_name(path), path, None, problem)
-        for path, problem in problems.items()
+        FileOfProcess(short_name(path), path, None, problem) for path, problem in problems.items()
     ]
     return sorted(files, key=lambda file: bool(file.problem))
 
 
 def _looked_at(file: Found) -> FileOfProcess:
     from corelock.probes import usdt
-    from corelock.probes.libraries import why_not
+    from corelock.probes.code_files import why_not
 
     try:
         probes = {(probe.provider, probe.name) for probe in usdt.probes_of(file)}

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import suppress
 from functools import partial
 from typing import Callable, NamedTuple, Optional
 
 from corelock.errors import MissingPrivilege, NoSuchTarget, UnusableFile
+from corelock.probes.paths import without_deleted
 from corelock.symbolize.maps import MapsReader, Region
 from corelock.symbolize.modules import DELETED, is_mapped_in
 from corelock.symbolize.patience import Patience, TimedOut
 from corelock.symbolize.process import look_at
 
 _PROC = "/proc"
-_MOST_LINKS = 40
 _PRIVILEGE = "Run as root, or with CAP_SYS_PTRACE."
-_DELETED = " (deleted)"
 #: What the paths of files begin with that memfd_create made.
 IN_MEMORY = "/memfd:"
 #: File systems that hang do so forever.
 _TIMEOUT_S = 10.0
-_TRY_AGAIN = "Try again, or give the file's path."
+TRY_AGAIN = "Try again, or give the file's path."
 
 
 _patience = Patience(_TIMEOUT_S)
@@ -49,36 +47,6 @@ def root_of(pid: int) -> str:
     return "" if process.shares_mounts else f"{_PROC}/{pid}/root"
 
 
-def in_root(root: str, path: str) -> str:
-    """The path below ``root`` that ``path`` leads to there.
-
-    Opened as it is, a symbolic link with an absolute path would lead out of another root.
-    """
-    if not root:
-        return os.path.realpath(path)
-    own, links = "", 0
-    parts = path.split("/")[::-1]
-    while parts:
-        part = parts.pop()
-        if part in ("", "."):
-            continue
-        if part == "..":
-            own = own.rpartition("/")[0]
-            continue
-        try:
-            aim = os.readlink(f"{root}{own}/{part}")
-        except OSError:  # no link; that there is no such file is said when it is opened
-            own = f"{own}/{part}"
-            continue
-        links += 1
-        if links > _MOST_LINKS:
-            raise UnusableFile(f"cannot use {path}: {os.strerror(errno.ELOOP)}", "Give another.")
-        if aim.startswith("/"):
-            own = ""
-        parts += aim.split("/")[::-1]
-    return own
-
-
 def program_of(pid: int, root: str) -> MappedFile:
     """The program of a process: by its name if that still leads to it, so that a place has one
     name only, else by ``exe``.
@@ -96,12 +64,12 @@ def program_of(pid: int, root: str) -> MappedFile:
         raise MissingPrivilege(message, _PRIVILEGE) from None
     except OSError:
         raise NoSuchTarget(f"process {pid} has exited", "Trace a living process.") from None
-    own = path[: -len(_DELETED)] if path.endswith(_DELETED) else path
-    for below in dict.fromkeys((root, "")):
+    places = _places_of(without_deleted(path), root, _top_of(root))
+    for below, own in places:
         with suppress(OSError, TimedOut):
             if _patience.call(pid, partial(os.path.samefile, below + own, exe)):
                 return MappedFile(own, below + own, below)
-    return MappedFile(own, exe, root)
+    return MappedFile(places[0][1], exe, root)
 
 
 def files_of(
@@ -120,22 +88,26 @@ def files_of(
         if "exited" in message:
             raise NoSuchTarget(message, "Trace a living process.")
         if "lock is held" in message:
-            raise UnusableFile(message, _TRY_AGAIN)
+            raise UnusableFile(message, TRY_AGAIN)
         raise MissingPrivilege(message, _PRIVILEGE)
     files = {(each.device, each.inode): each for each in maps.regions if each.has_file}
+    top = _top_of(root)
     try:
-        looked = _patience.call(pid, lambda: [_opened(pid, root, each) for each in files.values()])
+        looked = _patience.call(
+            pid, lambda: [_opened(pid, root, top, each) for each in files.values()]
+        )
     except TimedOut:
         message = f"the files of process {pid} cannot be looked at: it takes too long"
-        raise UnusableFile(message, _TRY_AGAIN) from None
+        raise UnusableFile(message, TRY_AGAIN) from None
     return looked
 
 
 def _reader(lock_is_held: Optional[Callable[[int], bool]]) -> MapsReader:
-    return MapsReader(_PROC, lock_is_held=lock_is_held or _ask_the_kernel)
+    return MapsReader(_PROC, lock_is_held=lock_is_held or ask_the_kernel)
 
 
-def _ask_the_kernel(pid: int) -> bool:
+def ask_the_kernel(pid: int) -> bool:
+    """Whether its mmap_lock may be waited for."""
     from corelock.lock_probe import LockProbe
 
     probe = LockProbe()
@@ -145,20 +117,39 @@ def _ask_the_kernel(pid: int) -> bool:
         probe.close()
 
 
-def _opened(pid: int, root: str, region: Region) -> MappedFile:
-    """By its name, if that still is the file that was mapped; by ``exe`` if it is the program.
+def _top_of(root: str) -> str:
+    """What paths that /proc shows begin with if they are below ``root``; "" if all are.
 
-    What is below our own root is shown to us by our name of it, even if the process has another
-    root (chroot).
+    They do not begin at the root of a process, but at that of its mounts.
     """
-    own = os.path.join(os.path.dirname(region.path), region.module)
+    try:
+        return os.readlink(root).rstrip("/") if root else ""
+    except OSError:  # it has gone, or is not ours: so are its files
+        return ""
+
+
+def _places_of(shown: str, root: str, top: str) -> list[tuple[str, str]]:
+    """Where the file may be that /proc shows so: below what, and its path there.
+
+    As the process sees it, if it does; and by our own name of it.
+    """
+    inside = [(root, shown[len(top) :])] if shown.startswith(f"{top}/") else []
+    return list(dict.fromkeys([*inside, ("", shown)]))
+
+
+def _opened(pid: int, root: str, top: str, region: Region) -> MappedFile:
+    """By its name, if that still is the file that was mapped; by ``exe`` if it is the program."""
+    shown = os.path.join(os.path.dirname(region.path), region.module)
     reason = DELETED if region.deleted else ""
-    if own.startswith(IN_MEMORY):
+    if shown.startswith(IN_MEMORY):
         reason = "the file was never on a disk (memfd)"
-    for below, path in ((root, root + own), ("", own), (root, f"{_PROC}/{pid}/exe")):
+    places = _places_of(shown, root, top)
+    first, name = places[0]
+    candidates = [MappedFile(own, below + own, below) for below, own in places]
+    for file in (*candidates, MappedFile(name, f"{_PROC}/{pid}/exe", root)):
         try:
-            if is_mapped_in(os.stat(path), region):
-                return MappedFile(own, path, below)
+            if is_mapped_in(os.stat(file.path_to_open), region):
+                return file
         except OSError as error:
             reason = reason or error.strerror or str(error)
-    return MappedFile(own, "", root, reason or "the file of that name is another one now")
+    return MappedFile(name, "", first, reason or "the file of that name is another one now")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO, Optional
 
-from corelock.probes.libraries import Found
+from corelock.probes.code_files import Found
 from corelock.symbolize.cache import Cache, default_folder
 from corelock.symbolize.counts import Counts
 from corelock.symbolize.debugfiles import separate_table

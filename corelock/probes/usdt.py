@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple, NoReturn, Optional
 
 from corelock.errors import InvalidArgument, UnusableFile
-from corelock.probes.libraries import Found, LockIsHeld, all_files, find_file, read_code, why_not
+from corelock.probes.code_files import Found, read_code, why_not
+from corelock.probes.libraries import LockIsHeld, all_files, find_file
 from corelock.probes.nearest import no_such_probe
 from corelock.probes.patterns import Pattern
 from corelock.probes.places import Field, Place

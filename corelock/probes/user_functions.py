@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional
 
 from corelock.errors import NoSuchProbe
+from corelock.probes.code_files import Found, read_code
 from corelock.probes.demangled_names import spellings, without_result
-from corelock.probes.libraries import Found, LockIsHeld, find_file, read_code
+from corelock.probes.libraries import LockIsHeld, find_file
 from corelock.probes.nearest import no_such_probe
 from corelock.probes.patterns import Pattern
 from corelock.probes.places import Place

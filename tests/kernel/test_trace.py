@@ -16,13 +16,13 @@ from typing import Any, Union
 import pytest
 
 import corelock
-from corelock import HolderSampler
+from corelock import HolderSampler, target
 from corelock._native.probes import prototypes
-from corelock.errors import InvalidArgument, NoSuchProbe
+from corelock.errors import InvalidArgument, NoSuchProbe, UnusableFile
 from corelock.events import Event
 from corelock.symbolize import Symbolizer
 from tests import postgres
-from tests.cli.command import Corelock
+from tests.cli.command import Corelock, eventually
 from tests.event_witness import EventWitness
 from tests.locks import let_queue, queue_length
 from tests.namespaces import PidNamespaces, interrupt_inside
@@ -306,6 +306,23 @@ def test_one_of_two_processes() -> None:
                 third.run()
             both.stop()
             assert Counter(event.pid for event in both.take()) == {third.pid: 10}
+
+
+def test_a_process_whose_main_thread_has_ended() -> None:
+    """Refused by -p, as the kernel would see no hit; what the remedy says has its hits."""
+    place = f"{BUILD / 'leader_exit'}:workload_say"
+    with Workload("leader_exit") as ended, Workload("leader_exit") as other:
+        eventually(lambda: target.main_thread_has_ended(ended.pid))
+        with pytest.raises(UnusableFile, match="its main thread has ended") as raised:
+            corelock.EventTrace(place, pid=ended.pid).__enter__()
+        remedy = re.search("--filter '(.*)'", raised.value.remedy)
+        assert remedy
+        with corelock.EventTrace(place, filter=remedy[1]) as trace:
+            ended.run()
+            other.run()
+            trace.stop()
+            assert [event.pid for event in trace.take()] == [ended.pid]
+            assert trace.accounting().filtered == 1
 
 
 def test_own_hits_are_left_out_and_counted() -> None:

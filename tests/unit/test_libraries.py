@@ -17,17 +17,15 @@ from typing import Optional
 
 import pytest
 
+from corelock import target
 from corelock.errors import InvalidArgument, NoSuchTarget, UnusableFile
 from corelock.probes import libraries
+from corelock.probes.code_files import Found, read_code, short_name
 from corelock.probes.host_libraries import host_libraries, parse_ldconfig
-from corelock.probes.libraries import (
-    all_files,
-    find_file,
-    is_called,
-    read_code,
-    short_name,
-)
-from corelock.probes.process_files import in_root
+from corelock.probes.libraries import all_files, find_file, is_called
+from corelock.probes.paths import follow
+from tests.cli.command import eventually
+from tests.workloads import Workload
 
 CLASS = {"x86_64": 62, "aarch64": 183}[os.uname().machine]
 
@@ -139,7 +137,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "link").symlink_to(path)
     monkeypatch.chdir(tmp_path)
     for name in (str(path), "./libown.so.1.2", f"{tmp_path}/link", "../" + tmp_path.name + "/link"):
-        assert find_file(name) == libraries.Found(str(path), "libown", str(path))
+        assert find_file(name) == Found(str(path), "libown", str(path))
 
 
 def test_without_ldconfig(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +251,7 @@ def test_libraries_of_a_process(tmp_path: Path) -> None:
     path = library(tmp_path / "libown.so.1")
     with running(*with_library(path)) as process:
         pid = process.pid
-        assert find_file("own", pid) == libraries.Found(str(path), "libown", str(path), "")
+        assert find_file("own", pid) == Found(str(path), "libown", str(path), "")
         assert find_file(str(path), pid).path_to_open == str(path)
         program = os.path.realpath(f"/proc/{pid}/exe")
         assert find_file(short_name(program), pid).path_to_open == program
@@ -298,18 +296,65 @@ def test_a_library_in_whose_place_another_was_moved(tmp_path: Path) -> None:
         assert find_file(str(path)).path_to_open == str(path)
 
 
-def test_a_program_that_was_deleted(tmp_path: Path) -> None:
-    program = tmp_path / "waits"
+def waiting(path: Path) -> Path:
+    """A program that says it is ready, and waits."""
     source = '#include <stdio.h>\nint main(void) { puts("ready"); fflush(stdout); getchar(); }'
-    command = ["gcc", "-xc", "-", "-o", str(program)]
+    command = ["gcc", "-xc", "-", "-o", str(path)]
     subprocess.run(command, input=source, text=True, check=True)
+    return path
+
+
+def test_a_program_that_was_deleted(tmp_path: Path) -> None:
+    program = waiting(tmp_path / "waits")
     with running(program) as process:
-        assert find_file("waits", process.pid).path_to_open == str(program)
+        pid, exe = process.pid, f"/proc/{process.pid}/exe"
+        plain = Found(str(program), "waits", str(program))
+        assert find_file("waits", pid) == find_file(exe, pid) == find_file(exe) == plain
         program.unlink()
-        found = find_file("waits", process.pid)
-        assert found == libraries.Found(f"/proc/{process.pid}/exe", "waits", str(program), "")
+        found = Found(exe, "waits", str(program))
+        assert find_file("waits", pid) == find_file(exe, pid) == find_file(exe) == found
         shutil.copy(str(shutil.which("sleep")), program)
-        assert find_file(str(program), process.pid) == found
+        assert find_file(str(program), pid) == find_file(exe) == found
+
+
+def test_itself_is_the_process(tmp_path: Path) -> None:
+    program = waiting(tmp_path / "waits")
+    (tmp_path / "by-link").symlink_to("/proc/self/exe")
+    with running(program) as process:
+        pid = process.pid
+        for name in ("/proc/self/exe", f"{tmp_path}/by-link"):
+            assert find_file(name, pid) == Found(str(program), "waits", str(program))
+        cwd = os.path.relpath(program)
+        for name in (
+            f"/proc/self/cwd/{cwd}",
+            f"/proc/{pid}/cwd/{cwd}",
+            f"/proc/self/root{program}",
+        ):
+            found = find_file(name, pid)
+            assert os.path.samefile(found.path_to_open, program)
+            assert found.shown_name == "waits"
+        program.unlink()
+        for name, link in (("self", "exe"), ("thread-self", f"task/{pid}/exe")):
+            found = find_file(f"/proc/{name}/exe", pid)
+            assert found == Found(f"/proc/{pid}/{link}", "waits", str(program))
+
+
+def test_a_deleted_library_by_its_mapping(tmp_path: Path) -> None:
+    path = library(tmp_path / "libown.so")
+    with running(*with_library(path)) as process:
+        pid = process.pid
+        status = path.stat()
+        path.unlink()
+        mappings = Path(f"/proc/{pid}/map_files")
+        mapping = next(
+            each for each in mappings.iterdir() if os.readlink(each) == f"{path} (deleted)"
+        )
+        expected = Found(str(mapping), "libown", str(path))
+        assert os.path.samestat(mapping.stat(), status)
+        assert find_file(str(mapping)) == find_file(str(mapping), pid) == expected
+        assert find_file(f"/proc/self/map_files/{mapping.name}", pid) == expected
+        with pytest.raises(UnusableFile, match=f"the mmap_lock of {pid} is held"):
+            find_file(str(mapping), None, lambda pid: True)
 
 
 def test_a_lock_that_is_held_is_not_waited_for(tmp_path: Path) -> None:
@@ -344,10 +389,10 @@ def test_links_in_another_root(tmp_path: Path) -> None:
     (root / "usr/lib/b.so").symlink_to("../../../../lib/a.so")
     (root / "loop").symlink_to("/loop")
     for path in ("/lib/a.so", "/lib/b.so", "/usr/lib/real.so", "/lib/../lib/./real.so"):
-        assert in_root(str(root), path) == "/usr/lib/real.so"
-    assert in_root(str(root), "/lib/missing.so") == "/usr/lib/missing.so"
+        assert follow(path, str(root)) == (str(root), "/usr/lib/real.so")
+    assert follow("/lib/missing.so", str(root)).path == "/usr/lib/missing.so"
     with pytest.raises(UnusableFile, match="symbolic links"):
-        in_root(str(root), "/loop")
+        follow("/loop", str(root))
 
 
 PIVOT = """
@@ -361,9 +406,17 @@ exec "$2"
 """
 
 
+OWN_MOUNT = """
+set -e
+mkdir "$1-merged"
+mount --bind "$1" "$1-merged"
+exec chroot "$1-merged" "$2"
+"""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot and pivot_root are root's")
-@pytest.mark.parametrize("container", [False, True])
-def test_a_process_with_another_root(tmp_path: Path, container: bool) -> None:
+@pytest.mark.parametrize("script", [None, PIVOT, OWN_MOUNT])
+def test_a_process_with_another_root(tmp_path: Path, script: Optional[str]) -> None:
     """Its libraries are its own, whatever ours are called."""
     root, cat = tmp_path / "root", str(shutil.which("cat"))
     listed = subprocess.run(["ldd", cat], capture_output=True, text=True, check=True).stdout
@@ -372,24 +425,59 @@ def test_a_process_with_another_root(tmp_path: Path, container: bool) -> None:
         shutil.copy(path, root / path[1:])
     (root / "cat-by-link").symlink_to(cat)
     command = ["chroot", str(root), cat]
-    if container:
-        command = ["unshare", "--mount", "sh", "-c", PIVOT, "sh", str(root), cat]
+    if script is not None:
+        command = ["unshare", "--mount", "sh", "-c", script, "sh", str(root), cat]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write(b"ready\n")
             process.stdin.flush()
             assert process.stdout.readline() == b"ready\n"
-            for name, inside in (
-                ("libc", root / ldd(cat)["libc.so.6"][1:]),
-                ("cat", root / cat[1:]),
-                ("/cat-by-link", root / cat[1:]),
-            ):
+            libc = ldd(cat)["libc.so.6"]
+            for name, inside in (("libc", libc), ("cat", cat), ("/cat-by-link", cat), (libc, libc)):
                 found = find_file(name, process.pid)
-                assert os.path.samefile(found.path_to_open, inside)
+                assert os.path.samefile(found.path_to_open, root / inside[1:])
+                assert found.root == f"/proc/{process.pid}/root"
+                assert found.own_path == inside
                 assert found.path_to_open == found.root + found.own_path
-                if container:
-                    assert found.root == f"/proc/{process.pid}/root"
-                    assert not os.path.samefile(found.path_to_open, found.own_path)
+                assert not os.path.samefile(found.path_to_open, found.own_path)
+            assert not all_files(process.pid).problems
+            # By links of our own /proc; what has that name here is another file.
+            exe, of_root = f"/proc/{process.pid}/exe", f"/proc/{process.pid}/root"
+            for link, pid, inside in (
+                ("/proc/self/exe", process.pid, cat),
+                (exe, None, cat),
+                (f"{of_root}/cat-by-link", None, cat),
+                (f"{of_root}{libc}", None, libc),
+            ):
+                found = find_file(link, pid)
+                assert os.path.samefile(found.path_to_open, root / inside[1:])
+                assert found.shown_name == short_name(inside)
         finally:
             process.kill()
+
+
+def test_a_process_whose_main_thread_has_ended() -> None:
+    with Workload("leader_exit") as workload:
+        eventually(lambda: target.main_thread_has_ended(workload.pid))
+        for look in (
+            lambda: find_file("libc", workload.pid),
+            lambda: find_file("/proc/self/exe", workload.pid),
+            lambda: find_file(workload.command[0], workload.pid),
+            lambda: all_files(workload.pid),
+        ):
+            with pytest.raises(UnusableFile, match="its main thread has ended") as raised:
+                look()
+            assert f"--filter 'pid == {workload.pid}'" in raised.value.remedy
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot is root's")
+def test_a_process_that_has_gone_to_another_root(tmp_path: Path) -> None:
+    """What it mapped before has our name, though that begins like its root's."""
+    path = library(tmp_path / "root-of-old/libown.so")
+    (tmp_path / "root").mkdir()
+    go = f"import os; os.chroot({str(tmp_path / 'root')!r}); print('ready'"
+    command = [str(word).replace("print('ready'", go) for word in with_library(path)]
+    with running(*command) as process:
+        for name in ("own", str(path)):
+            assert find_file(name, process.pid) == Found(str(path), "libown", str(path))

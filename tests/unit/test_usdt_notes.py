@@ -14,8 +14,9 @@ import pytest
 
 from corelock.errors import InvalidArgument, NoSuchProbe, UnusableFile
 from corelock.probes import usdt
+from corelock.probes.code_files import Found
 from corelock.probes.host_libraries import host_libraries
-from corelock.probes.libraries import Found, find_file
+from corelock.probes.libraries import find_file
 from corelock.probes.listing import FileOfProcess, files_of_process
 from corelock.probes.operands import Operand
 from corelock.probes.patterns import parse_pattern
