@@ -1,6 +1,29 @@
-"""``python -m corelock``, for where the command is not on the path (``sudo`` has its own)."""
+"""Where ``corelock`` and ``python -m corelock`` begin; the latter for where the command is not on
+the path (``sudo`` has its own)."""
 
-from corelock.cli import main
+from __future__ import annotations
+
+import signal
+import sys
+
+
+def main() -> None:
+    """Entry point of the ``corelock`` executable."""
+    # Not where a script has it ignored, as of a job in the background.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
+    from corelock.cli import main as run
+
+    run()
+
+
+def _interrupted(number: int, frame: object) -> None:
+    """Ctrl-C where nothing has been measured yet: without a word, as it ends any program.
+
+    What a command has begun is undone on the way. Once it measures, ``cli.run`` is asked.
+    """
+    sys.exit(128 + number)
+
 
 if __name__ == "__main__":
     main()

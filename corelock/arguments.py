@@ -6,7 +6,7 @@ C takes a NUL for a string's end, and Python a string for a sequence of strings.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Optional, Union
 
 from corelock.errors import InvalidArgument
@@ -40,6 +40,20 @@ def check_text(name: str, value: Optional[str]) -> None:
     """
     if value is not None and not (isinstance(value, str) and _is_plain(value)):
         raise InvalidArgument(f"no {name} is named {value!r}", "Give a string without NULs.")
+
+
+def check_texts(name: str, values: Optional[Iterable[str]]) -> tuple[str, ...]:
+    """Several strings, none if None is given.
+
+    Raises:
+        InvalidArgument: it is not.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values or (), Iterable):
+        raise InvalidArgument(f"{name} is no list of strings: {values!r}", f"Give [{values!r}].")
+    found = tuple(values or ())
+    for value in found:
+        check_text(name, value)
+    return found
 
 
 def file_name(name: str, value: Optional[FileName]) -> Optional[str]:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Optional
 
 from corelock import target
-from corelock._native.probes import Attached, Probes
-from corelock.arguments import check_text
-from corelock.errors import InvalidArgument, LoadError
+from corelock._native.probes import Attached, Probes, ways_tried
+from corelock.arguments import check_range, check_text
+from corelock.errors import CorelockError, InvalidArgument, LoadError, UnusableFile
 from corelock.lock_probe import LockProbe
+from corelock.probes.breakpoints import files_without
 from corelock.probes.finding import Finder, Matched
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.places import Candidate, Place
 
 MAX_PROBES = 1000
+#: At most (``MAX_INDICES`` in probes.c).
+MOST_PROBES = 1 << 20
+
+#: Functions that are attached to, to see whether any can be.
+_TRIED = 3
 
 #: The kernel's own, which no C library has a name for.
 _ENOTSUPP = 524
@@ -109,7 +116,7 @@ def match(
 ) -> list[Matched]:
     """What patterns match, by their alternatives; each place once.
 
-    ``aliases``: once for each label; else a function of the kernel with two is one, by the first.
+    ``aliases``: once for each label; else a function with two names is one, by the first.
     Labels of files of one name have their paths.
 
     Raises:
@@ -118,6 +125,7 @@ def match(
     """
     if not patterns:
         raise InvalidArgument("no pattern is given", "Name what to probe: see docs/probes.md.")
+    check_range("max_probes", max_probes, 1, MOST_PROBES)
     for text in patterns:
         check_text("pattern", text)
     every = [each for text in patterns for each in finder.find_each(parse_pattern(text, regex))]
@@ -127,7 +135,8 @@ def match(
         fresh = []
         for candidate in one.candidates:
             place, key = candidate.place, files.key(candidate.place)
-            labelled = (key, place.label) if aliases or place.kind == "USER" else key
+            # A static probe may lie where a function begins.
+            labelled = (key, place.label) if aliases else (key, one.pattern.kind)
             if labelled not in seen:
                 seen.add(labelled)
                 fresh.append(candidate)
@@ -180,19 +189,20 @@ def check_matched(matched: Sequence[Matched]) -> None:
         LoadError: nothing that one of the patterns matches can be probed, or not all it spells out.
     """
     for one in matched:
-        _check(one, dict.fromkeys(one.candidates, Attached("any", 0)))
+        _check(one, dict.fromkeys(one.candidates, Attached("TP", 0)))
 
 
 def attach(
-    probes: Probes, matched: Sequence[Matched], indices: Sequence[int]
+    probes: Probes, matched: Sequence[Matched], indices: Sequence[int], pid: Optional[int]
 ) -> tuple[int, Coverage]:
-    """Attach to all candidates, in their order, and let their hits count.
+    """Attach to all candidates, in their order, and let their hits count, of process ``pid``.
 
     What is one place and has one index is attached to once. The moment that hits began to count,
     in ns, and what is covered.
 
     Raises:
         LoadError: nothing of one of the patterns could be attached to, or not all it spells out.
+        UnusableFile: the process runs another copy of a file.
         CorelockError: the kernel refused all.
     """
     candidates = [each for one in matched for each in one.candidates]
@@ -207,6 +217,8 @@ def attach(
     became = {candidate: by_key[key] for key, candidate in zip(keys, candidates)}
     for one in matched:
         _check(one, became)
+    if pid is not None:
+        _check_breakpoints(pid, [each.place for each, one in became.items() if one.way])
     refused: dict[str, dict[str, None]] = defaultdict(dict)
     for one in matched:
         for reason, labels in one.refused.items():
@@ -225,6 +237,46 @@ def attach(
         frozenset(failed & attached.keys()),
         start_ns - before_ns,
     )
+
+
+def why_no_functions(candidates: Iterable[Candidate]) -> str:
+    """Why this kernel takes no probe at its functions, whichever; "" if it does.
+
+    Found out by attaching to a few, one after the other, for a moment. Who may attach to nothing
+    at all does not learn it here: "".
+    """
+    with closing(Probes()) as probes:
+        try:
+            probes.check()
+        except CorelockError:
+            return ""
+    reason = ""
+    certain = (each for each in candidates if not each.doubt)
+    for candidate in itertools.islice(certain, _TRIED):
+        with closing(Probes()) as probes:
+            try:
+                probes.load("COUNT", 1)
+                _, (result,) = probes.attach([candidate], [0])
+            except CorelockError as error:
+                reason = error.message
+                continue
+        if result.way is not None:
+            return ""
+        reason = _reason(candidate, result)
+    return reason
+
+
+def _check_breakpoints(pid: int, places: Sequence[Place]) -> None:
+    probe = LockProbe()
+    try:
+        missing = files_without(pid, places, probe.may_be_waited_for)
+    finally:
+        probe.close()
+    if missing:
+        raise UnusableFile(
+            f"process {pid} runs another copy of {missing[0]}, in which there is no breakpoint",
+            "An overlay copies a file that is written to or touched: restart the process.",
+        )
 
 
 def _reason(candidate: Candidate, result: Attached) -> str:
@@ -249,4 +301,5 @@ def _check(one: Matched, became: Mapping[Candidate, Attached]) -> None:
         what = f"nothing that {one.pattern.name.text} matches can be probed ({count:,} names)"
         remedy = "Try others; -v names them."
     log = "".join(f"{reason}: {' '.join(labels)}\n" for reason, labels in reasons.items())
+    log += ways_tried(failed, [became[each] for each in failed])
     raise LoadError(f"{what}: {why}", remedy, log)

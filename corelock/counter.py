@@ -19,7 +19,9 @@ class Hits:
 
     ``counts`` has every label, also of no hit. ``self_hits`` are those of the own process, which
     are in no count; ``missed`` those that the kernel kept from the program, because one was
-    running already: of which probe is not known. Both are of the whole time so far.
+    running already: of which probe is not known. ``main_thread_ended``: that of the process has,
+    while others went on, or another one has called exec: since then the kernel keeps hits in its
+    files from the program. All three are of the whole time so far.
     """
 
     start_ns: int
@@ -27,6 +29,7 @@ class Hits:
     counts: Mapping[str, int]
     self_hits: int
     missed: int
+    main_thread_ended: bool
 
     def since(self, earlier: Hits) -> Hits:
         """What came after ``earlier``."""
@@ -36,6 +39,7 @@ class Hits:
             {label: count - earlier.counts[label] for label, count in self.counts.items()},
             self.self_hits,
             self.missed,
+            self.main_thread_ended,
         )
 
 
@@ -106,7 +110,7 @@ class HitCounter(ProbeSession[Probes]):
     def stop(self) -> Hits:
         """Stop counting; what was counted in all. May be repeated, also when closed.
 
-        Leaving the block detaches, which may take the kernel half a minute for hundreds of
+        Leaving the block detaches, which may take the kernel a minute for hundreds of
         tracepoints of system calls.
         """
         if self._stopped is None:
@@ -127,4 +131,5 @@ class HitCounter(ProbeSession[Probes]):
             },
             totals.self_hits,
             totals.missed,
+            totals.main_thread_ended,
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 class CorelockError(Exception):
     """Something failed; ``message`` says what, ``remedy`` what to do about it.
 
-    ``log`` holds what libbpf and the kernel's verifier said, or is empty.
+    ``log`` holds what libbpf and the kernel's verifier said and what was tried, or is empty.
     """
 
     def __init__(self, message: str, remedy: str = "", log: str = "") -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Optional, Union
 from corelock._native.convert import UserStack
 from corelock._native.hits import MOST_VALUES, Hit, HitProbes, Sent
 from corelock._native.probes import prototypes
+from corelock.arguments import check_range, check_text, check_texts
 from corelock.attaching import MAX_PROBES, finding, match
 from corelock.errors import InvalidArgument
 from corelock.events import Event, EventAccounting
@@ -24,6 +25,8 @@ from corelock.probes.operands import TEXT_BYTES
 from corelock.probes.places import Field, Place
 from corelock.probes.values import Value, choose
 from corelock.symbolize.syscalls import operation_name
+
+LEAST_RING_BYTES, MOST_RING_BYTES = 1 << 12, 1 << 30
 
 #: How often the ring is looked at.
 LOOK_S = 0.05
@@ -42,7 +45,7 @@ class EventTrace(ProbeSession[HitProbes]):
             ``s32(arg1)``. Default: all fields of a tracepoint and arguments of a static probe.
         filter: only events of which it is true: ``len > 4096 && comm == "qemu"``.
         kernel_stacks, user_stacks: take them with each event.
-        ring_bytes: room for events that wait to be taken.
+        ring_bytes: room for events that wait to be taken, 4 KiB to 1 GiB.
 
     The own process's hits are left out, and counted, unless ``pid`` is its own.
 
@@ -75,6 +78,9 @@ class EventTrace(ProbeSession[HitProbes]):
         ring_bytes: Optional[int] = None,
     ) -> None:
         super().__init__(pid, cpu)
+        check_texts("fields", fields)
+        check_text("filter", filter)
+        check_range("ring_bytes", ring_bytes, LEAST_RING_BYTES, MOST_RING_BYTES)
         self._patterns = patterns
         self._regex = regex
         self._max_probes = max_probes
@@ -141,7 +147,10 @@ class EventTrace(ProbeSession[HitProbes]):
                 return
 
     def __iter__(self) -> Iterator[Event]:
-        """Events as they come, until :meth:`stop`, in another thread, and all has been taken."""
+        """Events as they come, until :meth:`stop` and all has been taken.
+
+        Whoever stops it, in another thread, waits for this one before leaving the block.
+        """
         while True:
             last = self.end_ns > 0
             yield from self.take()
@@ -153,6 +162,11 @@ class EventTrace(ProbeSession[HitProbes]):
         """Stop; what waits can still be taken. May be repeated. Leaving the block detaches."""
         with self._lock:
             self._end()
+
+    def close(self) -> None:
+        """Detach and free, as leaving the block does. Repeating it does nothing."""
+        with self._lock:
+            super().close()
 
     def accounting(self) -> EventAccounting:
         """Where every hit went so far; the sum is right once stopped and taken."""
@@ -171,6 +185,7 @@ class EventTrace(ProbeSession[HitProbes]):
             missed=totals.missed,
             unread=totals.faults,
             self_hits=totals.self_hits,
+            main_thread_ended=totals.main_thread_ended,
         )
 
     # --- before and after -------------------------------------------------------------

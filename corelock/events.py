@@ -94,6 +94,7 @@ class EventAccounting:
     tracing goes on, some wait in the ring. ``self_hits`` are the own process's and in no other
     number; ``missed`` were kept from the programs by the kernel, as one was running already.
     ``unread`` counts memory that a value or filter needed and that was not there.
+    ``main_thread_ended``: as of :class:`~corelock.counter.Hits`.
     """
 
     hits: int
@@ -103,6 +104,7 @@ class EventAccounting:
     missed: int
     unread: int
     self_hits: int
+    main_thread_ended: bool
 
     @property
     def unaccounted(self) -> int:
@@ -117,5 +119,6 @@ class EventAccounting:
             "missed": self.missed,
             "unread": self.unread,
             "unaccounted": self.unaccounted,
+            "main_thread_ended": int(self.main_thread_ended),
         }
         return {cause: count for cause, count in losses.items() if count}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Optional
 
 from corelock._native.histograms import HistCounters, HistProbes
-from corelock.arguments import check_range
+from corelock.arguments import check_range, check_text, check_texts
 from corelock.attaching import finding
 from corelock.distribution import Distribution, Linear, check_linear
 from corelock.errors import InvalidArgument
@@ -73,11 +73,13 @@ class Histograms(ProbeSession[HistProbes]):
         self._linear = None if linear is None else Linear(*linear)
         if self._linear is not None:
             check_linear(self._linear)
-        self._fields = fields
-        self._latency = tuple(latency)
+        check_text("filter", filter)
+        self._fields = check_texts("fields", fields)
+        self._latency = _pairs(latency)
         if key and not self._latency:
             raise InvalidArgument("a key is of a latency, and none is asked for", "Use by.")
-        self._key, self._by, self._filter = tuple(key), tuple(by), filter
+        self._key, self._by = check_texts("key", key), check_texts("by", by)
+        self._filter = filter
         self._max_keys = max_keys
         self._plans: tuple[EventPlan, ...] = ()
         self._whole, self._recent = _Sums(), _Sums()
@@ -208,6 +210,19 @@ class Histograms(ProbeSession[HistProbes]):
             starts_lost=starts.starts_full,
             starts_open=is_open,
         )
+
+
+def _pairs(latency: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for each in latency if isinstance(latency, Iterable) else (latency,):
+        names = check_texts("latency", each)
+        if len(names) != 2:
+            raise InvalidArgument(
+                f"a latency is between two tracepoints, not {len(names)}: {each!r}",
+                'Give pairs: [("t:block:block_rq_issue", "t:block:block_rq_complete")].',
+            )
+        pairs.append((names[0], names[1]))
+    return tuple(pairs)
 
 
 class _Sums:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Generic, Optional, TypedDict, TypeVar, Union
 
 from corelock._native.probes import Probes
+from corelock.arguments import is_whole
 from corelock.attaching import Coverage, attach
 from corelock.errors import InvalidArgument
 from corelock.probes.finding import Matched
@@ -64,7 +65,7 @@ class ProbeSession(ABC, Generic[AnyProbes]):
         try:
             # What is lacking for everything, before what is lacking for some of it.
             probes.check()
-            self.start_ns, self.coverage = attach(probes, *self._load(probes))
+            self.start_ns, self.coverage = attach(probes, *self._load(probes), self._pid)
             self.counts_missed = probes.totals().counts_missed
         except BaseException:
             self.close()
@@ -113,8 +114,8 @@ def check_cpu(cpu: Optional[int]) -> None:
     if cpu is None:
         return
     online = online_cpus()
-    if cpu not in online:
-        raise InvalidArgument(f"there is no CPU {cpu} online", f"There are {_ranges(online)}.")
+    if not is_whole(cpu) or cpu not in online:
+        raise InvalidArgument(f"there is no CPU {cpu!r} online", f"There are {_ranges(online)}.")
 
 
 def online_cpus() -> Union[range, list[int]]:

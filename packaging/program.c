@@ -40,9 +40,9 @@ static PyStatus start(int argc, char **argv)
 	if (!PyStatus_Exception(status))
 		status = PyConfig_SetString(&config, &config.run_command,
 					    L"try:\n"
-					    L"    from corelock.cli import main\n"
+					    L"    from corelock.__main__ import main\n"
 					    L"except KeyboardInterrupt:\n"
-					    L"    raise SystemExit('corelock: aborted') from None\n"
+					    L"    raise SystemExit(130) from None\n"
 					    L"main()\n");
 	if (!PyStatus_Exception(status))
 		status = PyConfig_SetBytesArgv(&config, argc, argv);

@@ -131,6 +131,11 @@ struct pid {
 	struct upid numbers[1];
 };
 
+struct signal_struct {
+	atomic_t live;
+	unsigned int flags;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
@@ -144,6 +149,7 @@ struct task_struct {
 	char comm[16];
 	struct sigpending pending;
 	struct css_set *cgroups;
+	struct signal_struct *signal;
 };
 
 /* Records of the tracepoints: a class of two since v5.16, before that one each. */

@@ -9,24 +9,50 @@ from typing import Any, NamedTuple, Optional
 
 from corelock import _ffi
 from corelock._native.failures import exception_of
+from corelock.errors import CorelockError
 from corelock.names import kernel_name
-from corelock.probes.places import Candidate
+from corelock.probes.places import WAY_NAMES, Candidate
 
 
 class Attached(NamedTuple):
-    """What became of one place: how it was attached (a ``Way``), or why it was not (``errno``)."""
+    """What became of one place: how it was attached, or why it was not (``errno``).
+
+    ``refusals``: ways that were tried before, or in vain, each with its errno.
+    """
 
     way: Optional[str]
     errno: int
+    refusals: tuple[tuple[str, int], ...] = ()
+
+
+def _attached(raw: Any, ways: Mapping[int, str]) -> Attached:
+    errnos = enumerate(list(raw.refusals))
+    refusals = tuple((ways[number], errno) for number, errno in errnos if errno)
+    return Attached(ways.get(raw.way), raw.sys_errno, refusals)
+
+
+def ways_tried(candidates: Iterable[Candidate], became: Iterable[Attached]) -> str:
+    """Of places that are not attached to: what was tried in vain, and why, a line each."""
+    labels: dict[str, list[str]] = {}
+    for candidate, one in zip(candidates, became):
+        if one.way is None and one.refusals:
+            words = ", ".join(f"{WAY_NAMES[way]} ({os.strerror(n)})" for way, n in one.refusals)
+            labels.setdefault(words, []).append(candidate.place.label)
+    return "".join(f"tried {words}: {' '.join(those)}\n" for words, those in labels.items())
 
 
 class ProbeTotals(NamedTuple):
-    """What was left out or lost. ``counts_missed``: whether the kernel counts all it misses."""
+    """What was left out or lost.
+
+    ``counts_missed``: whether the kernel counts all it misses. ``main_thread_ended``: hits in the
+    process's files may be missing, as of ``corelock.h``.
+    """
 
     self_hits: int
     faults: int
     missed: int
     counts_missed: bool
+    main_thread_ended: bool
 
 
 class Probes:
@@ -90,7 +116,7 @@ class Probes:
     ) -> tuple[int, list[Attached]]:
         """Attach to each place, whose hits are told apart by the index beside it; let them count.
 
-        The moment that begins, in ns, and what became of each.
+        The moment that begins, in ns, and what became of each. The log of a failure has the ways.
         """
         raw = self._ffi.new("struct corelock_place[]", len(candidates))
         names = {name: self._name(name) for name in {each.place.name for each in candidates}}
@@ -102,12 +128,15 @@ class Probes:
             one.index = index
             one.ways = sum(1 << getattr(self._lib, f"CORELOCK_WAY_{way}") for way in ways)
         start = self._ffi.new("uint64_t *")
-        self._check(self._lib.corelock_probes_attach(self._probes, raw, len(candidates), start))
-        ways = self._ffi.typeof("enum corelock_way").elements
-        return int(start[0]), [
-            Attached(ways[one.way][len("CORELOCK_WAY_") :] if one.way else None, one.sys_errno)
-            for one in raw
-        ]
+        result = self._lib.corelock_probes_attach(self._probes, raw, len(candidates), start)
+        numbers = {getattr(self._lib, f"CORELOCK_WAY_{way}"): way for way in WAY_NAMES}
+        became = [_attached(one, numbers) for one in raw]
+        try:
+            self._check(result)
+        except CorelockError as error:
+            error.log += ways_tried(candidates, became)
+            raise
+        return int(start[0]), became
 
     def _name(self, name: str) -> Any:
         return self._ffi.new("char[]", os.fsencode(name))
@@ -122,7 +151,9 @@ class Probes:
         """What was left out or lost so far."""
         raw = self._ffi.new("struct corelock_probe_totals *")
         self._check(self._lib.corelock_probes_read_totals(self._probes, raw))
-        return ProbeTotals(raw.self, raw.faults, raw.missed, bool(raw.counts_missed))
+        return ProbeTotals(
+            raw.self, raw.faults, raw.missed, bool(raw.counts_missed), bool(raw.main_thread_ended)
+        )
 
     def counts(self) -> list[int]:
         """COUNT: the hits of each index so far."""

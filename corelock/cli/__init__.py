@@ -3,7 +3,8 @@
 A command is a module here with a click command named ``command``; a line in
 ``COMMANDS`` is all it needs. Modules are imported when their command is used.
 
-Exit codes: 0 done, 1 could not run or attach, 2 wrong usage.
+Exit codes: 0 done, 1 could not run or attach, 2 wrong usage, 130 Ctrl-C before anything was
+measured.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """Entry point of the ``corelock`` executable."""
+    """What ``corelock.__main__`` runs."""
     try:
         code = _cli.main(standalone_mode=False)
         if sys.stdout is not None:

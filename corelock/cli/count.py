@@ -10,6 +10,7 @@ import click
 from corelock.attaching import check_matched
 from corelock.cli.options import duration_option, json_option
 from corelock.cli.probing import (
+    TRACE_ANEW,
     ProbeOptions,
     ProbeRun,
     clock,
@@ -25,6 +26,7 @@ from corelock.cli.run import Output
 from corelock.counter import HitCounter, Hits
 from corelock.model import Host
 from corelock.probes.finding import labels_of
+from corelock.render.text import printable
 
 
 @click.command("count")
@@ -82,7 +84,7 @@ def _list(counter: HitCounter, output: Output) -> None:
     check_matched(matched)
     with output.writing() as stream:
         for label in labels_of(matched):
-            stream.write(f"{label}\n")
+            stream.write(f"{printable(label)}\n")
     for one in matched:
         for line in refusals(one.refused):
             click.echo(line, err=True)
@@ -154,4 +156,9 @@ class _Run(ProbeRun):
         if self.probe_options.verbose and hits.self_hits:
             self.say(f"corelock: hits of corelock itself, left out: {hits.self_hits:,}")
         partly = len(self.coverage.incomplete)
-        return {"missed": hits.missed, "probes_in_part": partly}, ""
+        losses = {
+            "missed": hits.missed,
+            "probes_in_part": partly,
+            "main_thread_ended": int(hits.main_thread_ended),
+        }
+        return losses, TRACE_ANEW if hits.main_thread_ended else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -44,6 +45,36 @@ def _linear(
     return low, high, step
 
 
+class _Command(click.Command):
+    """Says of an option that needs two words what they are."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadOptionUsage as error:
+            if error.option_name != "--latency":
+                raise
+            raise _no_pair(ctx, "") from None
+
+
+def _pairs(
+    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    """Starts and ends; what looks like an option is there as one of them was left out."""
+    for word in itertools.chain.from_iterable(value):
+        if word.startswith("-"):
+            raise _no_pair(ctx, f", not {word!r}")
+    return value
+
+
+def _no_pair(ctx: click.Context, instead: str) -> click.UsageError:
+    return click.UsageError(
+        f"--latency takes two tracepoints, START and END{instead}:\n"
+        "  --latency t:syscalls:sys_enter_munmap t:syscalls:sys_exit_munmap",
+        ctx,
+    )
+
+
 @dataclass(frozen=True)
 class HistOptions(ProbeOptions):
     """The command line, as given; see ``command``."""
@@ -60,12 +91,13 @@ class HistOptions(ProbeOptions):
     json: bool
 
 
-@click.command("hist")
+@click.command("hist", cls=_Command)
 @click.argument("fields", nargs=-1, metavar="[t:CATEGORY:EVENT:FIELD[,FIELD...]]...")
 @click.option(
     "--latency",
     nargs=2,
     multiple=True,
+    callback=_pairs,
     metavar="START END",
     help="Times from one tracepoint to another (t:category:event).",
 )

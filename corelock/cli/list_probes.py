@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from typing import Optional
 
@@ -46,7 +46,8 @@ def command(
     single match is shown with its fields or arguments, others with -v. Without a pattern: how
     many there are; of a process (-p), in which files.
 
-    Nothing is attached. What is listed can be given to count, hist and trace.
+    What is listed can be given to count, hist and trace. Nothing is attached, but to functions of
+    the kernel for a moment, to see whether it takes any probes there.
     """
     wanted = [parse_pattern(text, regex) for text in patterns]
     with closing(Output(output)) as out, Finder(pid) as finder:
@@ -72,11 +73,21 @@ def command(
                 render_probes(listing.probes, stream, in_full)
     if not quiet:
         _say_refused(listing, verbose)
+        _say_obstacle(matched)
 
 
-def _labels(matched: Iterable[Matched]) -> Iterator[tuple[str, str]]:
-    for one in matched:
-        yield from ((one.pattern.kind, each.place.label) for each in one.candidates)
+def _say_obstacle(matched: Iterable[Matched]) -> None:
+    """Where functions of the kernel are listed, that none can be attached to, if so."""
+    candidates = [
+        each for one in matched if one.pattern.kind == "FUNCTION" for each in one.candidates
+    ]
+    if not candidates:
+        return
+    from corelock.attaching import why_no_functions
+
+    why = why_no_functions(candidates)
+    if why:
+        say(f"corelock: kernel functions cannot be attached to here:\n  {why}")
 
 
 def _overview(finder: Finder, pid: Optional[int], json: bool, out: Output, quiet: bool) -> None:
@@ -98,6 +109,8 @@ def _overview(finder: Finder, pid: Optional[int], json: bool, out: Output, quiet
     for kind in kinds:
         if kind.why:
             say(f"corelock: {kind.name}s: {kind.why}")
+    if not quiet:
+        _say_obstacle(finder.find(parse_pattern(each.example)) for each in kinds if each.number)
     if not quiet and not json:
         say(_hint(pid, files[0].name if files else "libc"))
 

@@ -28,6 +28,7 @@ from corelock.cli.options import (
 from corelock.cli.run import Watch, interruptible, showing_log
 from corelock.model import Target
 from corelock.probe_session import ProbeSession
+from corelock.probes.places import WAY_NAMES
 from corelock.render.text import flow
 from corelock.render.units import duration
 
@@ -36,16 +37,8 @@ _NAMED = 200
 #: From so many places on, that are detached from one by one, it may take the kernel seconds.
 _MANY = 20
 
-#: The ways as users know them.
-WAYS = {
-    "KPROBE_MULTI": "kprobe.multi",
-    "FENTRY": "fentry",
-    "KPROBE": "kprobe",
-    "UPROBE_MULTI": "uprobe.multi",
-    "UPROBE": "uprobe",
-    "RAW_TP": "raw tracepoint",
-    "TP": "tracepoint",
-}
+#: What helps where the main thread of the process has ended, or another one has called exec.
+TRACE_ANEW = "Since then, hits in the process's files may be missing: trace it anew."
 
 pid_option = click.option(
     "-p", "--pid", type=int, metavar="PID", help="Only this process; files are as it sees them."
@@ -171,7 +164,7 @@ class ProbeRun(ABC):
     def _say_coverage(self, coverage: Coverage) -> None:
         options = self.probe_options
         if options.verbose:
-            words = ", ".join(f"{n:,} by {WAYS[way]}" for way, n in coverage.ways.items())
+            words = ", ".join(f"{n:,} by {WAY_NAMES[way]}" for way, n in coverage.ways.items())
             self.say(f"corelock: attached to {words}, in {duration(coverage.attach_ns)}")
             for line in refusals(coverage.refused):
                 self.say(line)

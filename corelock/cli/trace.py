@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import time
 from collections.abc import Sequence
@@ -11,8 +12,10 @@ from typing import Any, Optional, TextIO
 
 import click
 
+from corelock.cli import say
 from corelock.cli.options import duration_option
 from corelock.cli.probing import (
+    TRACE_ANEW,
     ProbeOptions,
     ProbeRun,
     cpu_option,
@@ -22,11 +25,15 @@ from corelock.cli.probing import (
     regex_option,
 )  # fmt: skip
 from corelock.cli.run import Output
-from corelock.event_trace import LOOK_S, EventTrace
+from corelock.event_trace import LEAST_RING_BYTES, LOOK_S, MOST_RING_BYTES, EventTrace
 from corelock.events import Event
 from corelock.lock_probe import LockProbe
 from corelock.model import Frame, Host
 from corelock.symbolize import Symbolizer
+
+_RING_FULL = "Raise --ring-size, or let less through by --filter."
+#: A terminal narrower than that shows nothing of a stack.
+_LEAST_WIDTH = 40
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -40,7 +47,10 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         text = str(value).upper()
         unit = text[-1:] if text[-1:] in ("K", "M", "G") else ""
         digits = text[: len(text) - len(unit)]
-        if not digits.isdecimal() or not 4096 <= int(digits) * _UNITS[unit] <= 1 << 30:
+        if (
+            not digits.isdecimal()
+            or not LEAST_RING_BYTES <= int(digits) * _UNITS[unit] <= MOST_RING_BYTES
+        ):
             self.fail(f"{value!r} is not 4K to 1G", param, ctx)
         return int(digits) * _UNITS[unit]
 
@@ -143,9 +153,11 @@ class _Run(ProbeRun):
         self._max_events = max_events
         self._json = json
         self._printed = 0
+        # Values that could not be read: of the lines, and of events after the last one.
+        self._unread = self._unread_after = 0
         self._probe = LockProbe()
         self._symbols = Symbolizer(lock_is_held=self._probe.may_be_waited_for)
-        self._width = shutil.get_terminal_size().columns
+        self._width = max(_LEAST_WIDTH, shutil.get_terminal_size().columns)
 
     def announce(self) -> None:
         from corelock.render.events import EventLines
@@ -168,13 +180,12 @@ class _Run(ProbeRun):
         first = next(events, None)
         if first is not None:
             with self._output.writing() as stream:
-                self._print(stream, first)
-                for event in events:
-                    # Those behind the last are counted when all is over.
-                    if self._printed == self._max_events:
-                        break
+                for event in itertools.chain((first,), events):
                     self._print(stream, event)
-        if self._printed == self._max_events:
+                    # Those after the last are counted when all is over.
+                    if self._is_full:
+                        break
+        if self._is_full:
             self.watch.ended_by = "full"
 
     def end_interval(self, number: int) -> None:
@@ -184,7 +195,9 @@ class _Run(ProbeRun):
         self._trace.stop()
         with self._output.writing() as stream:
             for event in self._trace.take():
-                if self._printed != self._max_events:
+                if self._is_full:
+                    self._unread_after += len(event.unread)
+                else:
                     self._print(stream, event)
             if self._json:
                 self._end(stream)
@@ -201,17 +214,44 @@ class _Run(ProbeRun):
     def losses(self) -> tuple[dict[str, int], str]:
         losses = dict(self._trace.accounting().losses)
         losses["probes_in_part"] = len(self.coverage.incomplete)
+        if self._is_full:
+            self._say_unplaced(losses)
         remedy = ""
         if losses.get("ring_full"):
-            remedy = "Raise --ring-size, or let less through by --filter."
+            remedy = _RING_FULL
+        elif losses.get("main_thread_ended"):
+            remedy = TRACE_ANEW
         elif losses.get("unread"):
             remedy = "What was not in memory is shown as ?."
         return losses, remedy
+
+    def _say_unplaced(self, losses: dict[str, int]) -> None:
+        """Leave in ``losses`` what the lines of ``-n`` lack; say what else there was.
+
+        That may have come after the last of them: nobody knows when it would have.
+        """
+        of_filter = losses.get("unread", 0) - self._unread - self._unread_after
+        unplaced = {
+            "ring_full": losses.pop("ring_full", 0),
+            "missed": losses.pop("missed", 0),
+            "unread": of_filter,
+        }
+        losses["unread"] = self._unread
+        words = ", ".join(f"{cause} {count:,}" for cause, count in unplaced.items() if count)
+        if words:
+            remedy = f" {_RING_FULL}" if unplaced["ring_full"] else ""
+            say(f"corelock: lost, before the last line or after it: {words}.{remedy}")
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether all lines of ``-n`` are printed."""
+        return self._printed == self._max_events
 
     # --- printing ---------------------------------------------------------------------
 
     def _print(self, stream: TextIO, event: Event) -> None:
         self._printed += 1
+        self._unread += len(event.unread)
         kernel, user, note = self._stacks(event)
         if self._json:
             from corelock.export.events import write_event_json

@@ -34,6 +34,7 @@ def _members(
     yield "probes", probe_fields(coverage)
     yield "self_hits", hits.self_hits
     yield "missed", hits.missed
+    yield "main_thread_ended", hits.main_thread_ended
 
 
 def probe_fields(coverage: Coverage) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def _accounting(accounting: EventAccounting, printed: int) -> dict[str, Any]:
         "missed": accounting.missed,
         "unread": accounting.unread,
         "self_hits": accounting.self_hits,
+        "main_thread_ended": accounting.main_thread_ended,
         "ring_full_by_probe": {
             well_formed(label): count for label, count in accounting.ring_full.items()
         },

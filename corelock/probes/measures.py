@@ -10,6 +10,7 @@ from corelock.errors import InvalidArgument
 from corelock.probes.event_fields import EventFields, Part, laid_out
 from corelock.probes.filters import Test, compile_filter
 from corelock.probes.finding import Finder, Matched
+from corelock.probes.nearest import nearest
 from corelock.probes.operands import COMMON, Operand
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.places import Candidate
@@ -20,8 +21,15 @@ Unit = Literal["ns", "bytes", ""]
 #: Of one event, at most (``CORELOCK_HIST_VALUES``).
 MOST_FIELDS = 8
 
+#: Of those that have a field which others lack.
+_MOST_NAMED = 30
+
 _TRACEPOINTS = ("t", "tracepoint")
 _EXAMPLE = "Write t:category:event:FIELD[,FIELD...], as t:kmem:kmalloc:bytes_alloc."
+_OTHERS = (
+    "Histograms are of tracepoints alone: corelock count and trace take functions and static "
+    "probes."
+)
 _NS = re.compile(r"(^|_)(ns|nsec|nsecs)$")
 _BYTES = re.compile(r"(^|_)n?bytes(_|$)")
 
@@ -94,11 +102,13 @@ class _Planner:
         """Those of one argument, of each event that it matches."""
         kind, *rest = text.split(":")
         if kind not in _TRACEPOINTS or len(rest) not in (2, 3):
-            raise InvalidArgument(f"not fields of a tracepoint: {text!r}", _EXAMPLE)
+            raise InvalidArgument(f"not fields of a tracepoint: {text!r}", f"{_EXAMPLE} {_OTHERS}")
         matched = self._finder.find(parse_pattern(":".join([kind, *rest[:2]])))
         names = rest[2].split(",") if len(rest) == 3 else []
-        for candidate in matched.candidates:
-            event = self._event(candidate)
+        events = [self._event(candidate) for candidate in matched.candidates]
+        if len(events) > 1:
+            _check_all_have(names, events, ":".join([kind, *rest[:2]]))
+        for candidate, event in zip(matched.candidates, events):
             if not all(names) or not names:
                 raise InvalidArgument(
                     f"no field of {event.label} is named: {text!r}",
@@ -172,7 +182,9 @@ class _Planner:
     def _only(self, text: str) -> Matched:
         pattern = parse_pattern(text)
         if pattern.kind != "TRACEPOINT":
-            raise InvalidArgument(f"not a tracepoint: {text!r}", "Write t:category:event.")
+            raise InvalidArgument(
+                f"not a tracepoint: {text!r}", f"Write t:category:event. {_OTHERS}"
+            )
         matched = self._finder.find(pattern)
         if len(matched.candidates) != 1:
             raise InvalidArgument(
@@ -184,6 +196,35 @@ class _Planner:
         label = candidate.place.label
         category, _, event = label.partition(":")
         return EventFields(label, self._finder.tracepoints.fields(category, event))
+
+
+def _check_all_have(names: Sequence[str], events: Sequence[EventFields], pattern: str) -> None:
+    """Raise if one of several events lacks one of the fields; say which have them all."""
+    having = [event for event in events if all(map(event.has, names))]
+    if len(having) == len(events):
+        return
+    fields = f"field{'s' * (len(names) > 1)} {' and '.join(names)}"
+    if not having:
+        known = {name for event in events for name in event.operands}
+        near = [each for name in names if name not in known for each in nearest(name, known)]
+        raise InvalidArgument(
+            f"none of the {len(events)} events that {pattern} matches has the {fields}",
+            f"Did you mean {' or '.join(near)}?"
+            if near
+            else f"corelock list -v {pattern!r} shows the fields of each.",
+        )
+    by_category: dict[str, list[str]] = {}
+    for event in having[:_MOST_NAMED]:
+        category, _, name = event.label.partition(":")
+        by_category.setdefault(category, []).append(name)
+    patterns = [f"'t:{x}:{'|'.join(y)}:{','.join(names)}'" for x, y in by_category.items()]
+    more = len(having) - _MOST_NAMED
+    raise InvalidArgument(
+        f"{len(having)} of the {len(events)} events that {pattern} matches have the {fields}, "
+        f"{len(events) - len(having)} have not",
+        f"{f'{more} more and these have' if more > 0 else 'Name those that have'} "
+        f"{'it' if len(names) == 1 else 'them'}: corelock hist {' '.join(patterns)}",
+    )
 
 
 def _fitted(start: Part, end: Part) -> tuple[Part, Part]:

@@ -18,6 +18,18 @@ WAYS: dict[Kind, tuple[Way, ...]] = {
 }
 
 
+#: The ways as users know them.
+WAY_NAMES: dict[str, str] = {
+    "KPROBE_MULTI": "kprobe.multi",
+    "FENTRY": "fentry",
+    "KPROBE": "kprobe",
+    "UPROBE_MULTI": "uprobe.multi",
+    "UPROBE": "uprobe",
+    "RAW_TP": "raw tracepoint",
+    "TP": "tracepoint",
+}
+
+
 class Field(NamedTuple):
     """A field of an event, or an argument: its name, C type in words, and how to find it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional
 
@@ -29,6 +30,11 @@ _MOST_NAMED = 6
 _EMPTIED = frozenset({"libpthread", "libdl", "librt", "libutil", "libanl"})
 
 
+#: Parts of a destructor that have its name in words: the one calls the other.
+_STAGE = re.compile(r"D([02])Ev$")
+_STAGES = {"0": " (deleting)", "2": " (base)"}
+
+
 class Function(NamedTuple):
     """A function and where its code is, in bytes from the start of the file."""
 
@@ -48,8 +54,8 @@ class Functions(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """The places that a pattern means, and names that it matches and that cannot be had,
-    by reason."""
+    """The places that a pattern means, and labels of what it matches and cannot be had, by
+    reason."""
 
     places: tuple[Place, ...]
     refused: Mapping[str, tuple[str, ...]]
@@ -82,8 +88,9 @@ def match(
     chosen = tuple(sorted(filter(pattern.name.matches, functions.chosen)))
     if not named:
         _none(pattern, found, functions, chosen)
+    refused = tuple(f"{found.shown_name}:{label}" for label in _labels(chosen, chosen).values())
     return Matches(
-        tuple(_places(found, named, functions.known)), {CHOSEN: chosen} if chosen else {}
+        tuple(_places(found, named, functions.known)), {CHOSEN: refused} if refused else {}
     )
 
 
@@ -124,8 +131,21 @@ def _matching(functions: Iterable[Function], matches: Callable[[str], bool]) -> 
             yield function
             continue
         words = in_words(function.name)
-        if words != function.name and any(map(matches, spellings(words))):
+        if words == function.name:
+            continue
+        written = list(spellings(words))
+        stage = _stage(function.name)
+        if any(map(matches, written)) or (stage and any(matches(each + stage) for each in written)):
             yield function
+
+
+def _stage(name: str) -> str:
+    """What tells a part of a destructor from the whole of it, for its label; else "".
+
+    D0 destroys, by D1, and frees. D1 is all of it, and calls D2 where there are virtual bases.
+    """
+    found = _STAGE.search(name) if name.startswith("_Z") else None
+    return _STAGES[found[1]] if found and "~" in in_words(name) else ""
 
 
 def _places(found: Found, functions: Iterable[Function], known: Iterable[Function]) -> list[Place]:
@@ -155,7 +175,7 @@ def _labels(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     for words in {in_words(name) for name in known if short and "I" in name}:
         meant.get(without_result(words), set()).add(words)
     alone = {name: label for name, label in short.items() if len(meant[label]) < 2}
-    return {**labels, **alone}
+    return {name: label + _stage(name) for name, label in {**labels, **alone}.items()}
 
 
 def _none(pattern: Pattern, found: Found, functions: Functions, chosen: Sequence[str]) -> NoReturn:

@@ -412,10 +412,10 @@ struct corelock_probe_settings {
 
 /* What they keep beside their results. */
 struct corelock_probe_state {
-	uint32_t tracing; /* 0: nothing counts */
-	uint32_t reserved;
-	uint64_t self;	 /* hits of the tool's own process */
-	uint64_t faults; /* memory that an operand needed and could not be read */
+	uint32_t tracing;	    /* 0: nothing counts */
+	uint32_t main_thread_ended; /* of the target, while other threads went on */
+	uint64_t self;		    /* hits of the tool's own process */
+	uint64_t faults;	    /* memory that an operand needed and could not be read */
 };
 
 /* Of one probe's hits that are wanted, what became of them; the rest were sent. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Counts hits of probes, each by its index. */
-#include "probe.bpf.h"
+#include "main_thread.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Sends each hit of probes with values of its own: an event's fields, a function's arguments. */
 #include "operands.bpf.h"
+#include "main_thread.bpf.h"
 #include "probe.bpf.h"
 #include "stacks.bpf.h"
 

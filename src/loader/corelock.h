@@ -155,6 +155,8 @@ struct corelock_place {
 	uint32_t way;	      /* set by corelock_probes_attach: enum corelock_way */
 	int32_t sys_errno;    /* likewise: 0, or why it was not */
 	uint32_t function_id; /* the library's own */
+	/* Likewise: by enum corelock_way, why it failed; 0: it was not tried. */
+	int32_t refusals[CORELOCK_WAYS];
 };
 
 /* Of all programs together, since corelock_probes_attach. */
@@ -163,7 +165,11 @@ struct corelock_probe_totals {
 	uint64_t faults; /* memory of the user that was not there to be read */
 	uint64_t missed; /* by the kernel: hits while a program was running on that CPU already */
 	uint32_t counts_missed; /* 0: this kernel does not count all of these */
-	uint32_t reserved;
+	/*
+	 * 1: the target's main thread has ended while others went on, or another one of its threads
+	 * has called execve(). The kernel keeps hits in the target's files from the programs since.
+	 */
+	uint32_t main_thread_ended;
 };
 
 /* An argument of a function: a number of so many bytes. */

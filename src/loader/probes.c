@@ -142,6 +142,7 @@ static void read_totals(corelock_probes *probes, struct corelock_probe_totals *t
 		.faults = probes->state->faults,
 		.missed = probes_missed(probes),
 		.counts_missed = probes->features.counts_misses,
+		.main_thread_ended = probes->state->main_thread_ended,
 	};
 }
 
@@ -174,15 +175,22 @@ CORELOCK_EXPORT int corelock_probes_attach(corelock_probes *probes, struct corel
 	return attached;
 }
 
+int probes_check_owner(corelock_probes *probes)
+{
+	/* What programs write and what is taken of it is shared memory, the handle is a copy. */
+	if (probes->owner == getpid())
+		return 0;
+	return probes_fail(probes, CORELOCK_E_ARGUMENT, 0,
+			   "Do it there. A process that it forked can only free it.",
+			   "process %d is tracing, and this is not it", probes->owner);
+}
+
 CORELOCK_EXPORT int corelock_probes_stop(corelock_probes *probes, uint64_t *end_ns)
 {
-	int error = 0;
+	int error = probes->attached ? probes_check_owner(probes) : 0;
 
-	/* The variable that ends it is shared memory, the links are not. */
-	if (probes->attached && probes->owner != getpid())
-		return probes_fail(probes, CORELOCK_E_ARGUMENT, 0,
-				   "Stop it there. A process that it forked can only free it.",
-				   "process %d is tracing, and this is not it", probes->owner);
+	if (error)
+		return error;
 	if (probes->attached) {
 		__atomic_store_n(&probes->state->tracing, 0, __ATOMIC_SEQ_CST);
 		probes->end_ns = now_ns();

@@ -73,6 +73,9 @@ struct corelock_probes {
 int descriptors_add(struct descriptors *all, int fd);
 void descriptors_close(struct descriptors *all);
 
+/* 0 in the process that made the handle, a failure in one that it forked. */
+int probes_check_owner(corelock_probes *probes);
+
 /* A program of the object by its name, NULL if the tool has none. */
 struct bpf_program *probe_program(const corelock_probes *probes, const char *name);
 

@@ -55,11 +55,14 @@ static void mark_attached(struct corelock_place **places, uint32_t count, enum c
 }
 
 /* That a way is not there at all says less than why another one failed. */
-static void mark_refused(struct corelock_place **places, uint32_t count, int sys_errno)
+static void mark_refused(struct corelock_place **places, uint32_t count, enum corelock_way way,
+			 int sys_errno)
 {
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
+		places[i]->refusals[way] = sys_errno;
 		if (sys_errno != EOPNOTSUPP || !places[i]->sys_errno)
 			places[i]->sys_errno = sys_errno;
+	}
 }
 
 /* What became of a link for these places, its descriptor or -errno; an error concerns all. */
@@ -69,7 +72,7 @@ static int keep_link(corelock_probes *probes, int fd, struct corelock_place **pl
 	int error;
 
 	if (fd < 0) {
-		mark_refused(places, count, -fd);
+		mark_refused(places, count, way, -fd);
 		return concerns_all(-fd) ? fd : 0;
 	}
 	error = descriptors_add(&probes->links, fd);
@@ -158,7 +161,8 @@ static int link_kprobe_multi(corelock_probes *probes, struct corelock_place **pl
 static int attach_kprobe_multi(corelock_probes *probes, struct pending *pending)
 {
 	if (!probes->features.kprobe_multi) {
-		mark_refused(pending->places, pending->count, EOPNOTSUPP);
+		mark_refused(pending->places, pending->count, CORELOCK_WAY_KPROBE_MULTI,
+			     EOPNOTSUPP);
 		return 0;
 	}
 	return link_parts(probes, pending->places, pending->count, CORELOCK_WAY_KPROBE_MULTI,
@@ -196,7 +200,7 @@ static int attach_fentry(corelock_probes *probes, struct pending *pending)
 	int error = find_function_ids(pending->places, pending->count);
 
 	if (error) {
-		mark_refused(pending->places, pending->count, -error);
+		mark_refused(pending->places, pending->count, CORELOCK_WAY_FENTRY, -error);
 		return concerns_all(-error) ? error : 0;
 	}
 	return link_each(probes, pending, CORELOCK_WAY_FENTRY, link_fentry);
@@ -322,7 +326,7 @@ static int attach_uprobe_multi(corelock_probes *probes, struct pending *pending)
 	int error = 0;
 
 	if (!has_uprobe_multi(probes, probes->options.target_pid)) {
-		mark_refused(places, pending->count, EOPNOTSUPP);
+		mark_refused(places, pending->count, CORELOCK_WAY_UPROBE_MULTI, EOPNOTSUPP);
 		return 0;
 	}
 	qsort(places, pending->count, sizeof(*places), places_by_name);
@@ -334,6 +338,15 @@ static int attach_uprobe_multi(corelock_probes *probes, struct pending *pending)
 		first = i;
 	}
 	return error;
+}
+
+/* Before the first one: the program tells when the kernel loses sight of the process. */
+static int watch_main_thread(corelock_probes *probes)
+{
+	int fd =
+		bpf_raw_tracepoint_open("sched_process_exit", program_fd(probes, "on_thread_exit"));
+
+	return fd < 0 ? fd : descriptors_add(&probes->links, fd);
 }
 
 /* Whichever thread the pid is of, the kernel goes by its address space. */
@@ -409,6 +422,14 @@ static int all_fail(corelock_probes *probes, int sys_errno)
 			   "cannot attach");
 }
 
+static bool is_any_of_a_file(const struct corelock_place *places, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (places[i].kind == CORELOCK_PLACE_USER)
+			return true;
+	return false;
+}
+
 int probes_attach_places(corelock_probes *probes, struct corelock_place *places, uint32_t count)
 {
 	struct pending pending = {calloc(count ?: 1, sizeof(*pending.places)), 0};
@@ -418,7 +439,10 @@ int probes_attach_places(corelock_probes *probes, struct corelock_place *places,
 		places[i].way = CORELOCK_WAY_NONE;
 		places[i].sys_errno = 0;
 		places[i].function_id = 0;
+		memset(places[i].refusals, 0, sizeof(places[i].refusals));
 	}
+	if (!error && probes->options.target_pid && is_any_of_a_file(places, count))
+		error = watch_main_thread(probes);
 	for (size_t way = 0; way < sizeof(ways) / sizeof(ways[0]) && !error; way++) {
 		if (!(probes->tool->ways & 1U << ways[way].way))
 			continue;

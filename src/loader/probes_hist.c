@@ -242,7 +242,7 @@ CORELOCK_EXPORT int corelock_probes_take_histograms(corelock_probes *probes)
 {
 	struct hist *hist = probes->own;
 	struct hist_bpf *skel = probes->skel;
-	int error = check_reading(probes);
+	int error = check_reading(probes) ?: probes_check_owner(probes);
 
 	if (error)
 		return error;

@@ -194,8 +194,9 @@ CORELOCK_EXPORT int corelock_probes_read_hits(corelock_probes *probes, void *rec
 
 	if (!tracing)
 		return -CORELOCK_E_ARGUMENT;
-	if (!capacity)
-		return 0;
+	got = probes_check_owner(probes);
+	if (got || !capacity)
+		return got;
 	tracing->to = records;
 	tracing->capacity = capacity;
 	tracing->taken = 0;

@@ -1,7 +1,8 @@
 """Runs a command under a seccomp filter: ``python seccomp.py WHAT COMMAND...``.
 
 WHAT is an errno that bpf() fails with, as ``EPERM``; or ``setrlimit``: who sets a limit is killed;
-or ``membarrier``, which fails as where CPUs do without the timer.
+or ``membarrier``, which fails as where CPUs do without the timer; or ``perf_event_open``, which
+fails as where a policy forbids it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import sys
 _LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
-# Of bpf, setrlimit, prlimit64, membarrier.
-_NUMBERS = {"x86_64": (321, 160, 302, 324), "aarch64": (280, 164, 261, 283)}
+# Of bpf, setrlimit, prlimit64, membarrier, perf_event_open.
+_NUMBERS = {"x86_64": (321, 160, 302, 324, 298), "aarch64": (280, 164, 261, 283, 241)}
 #: Where struct seccomp_data has the number, and the halves of the third argument.
 _NUMBER, _NEW_LIMIT = 0, (32, 36)
 
@@ -27,7 +28,7 @@ def _statement(code: int, value: int, equal: int = 0, other: int = 0) -> bytes:
 
 
 def _program(what: str) -> bytes:
-    bpf, setrlimit, prlimit, membarrier = _NUMBERS[platform.machine()]
+    bpf, setrlimit, prlimit, membarrier, perf = _NUMBERS[platform.machine()]
     if what == "setrlimit":
         return b"".join(
             (
@@ -42,7 +43,8 @@ def _program(what: str) -> bytes:
                 _statement(_RETURN, _KILL),
             )
         )
-    number, error = (membarrier, "EINVAL") if what == "membarrier" else (bpf, what)
+    others = {"membarrier": (membarrier, "EINVAL"), "perf_event_open": (perf, "EACCES")}
+    number, error = others.get(what) or (bpf, what)
     return b"".join(
         (
             _statement(_LOAD, _NUMBER),

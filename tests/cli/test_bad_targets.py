@@ -340,9 +340,39 @@ def test_signal_before_anything_is_traced(number: signal.Signals, tmp_path: Path
         eventually(lambda: "partner" in Path(f"/proc/{corelock.pid}/wchan").read_text())
         corelock.process.send_signal(number)
         result = corelock.finish()
-    assert result.code in (1, -number)
-    assert "Traceback" not in result.err
+    assert result.code == (130 if number == signal.SIGINT else -number)
+    assert (result.out, result.err) == ("", "")
     assert not started.exists()
+
+
+#: The command, interrupted as it begins to import the module that is its first argument.
+IMPORTING = """
+import os, signal, sys
+module = sys.argv.pop(1)
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            sys.stdout.write(f"{name}\\n")
+            sys.stdout.flush()
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+# As a shell starts it, not a job in the background of a script.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from corelock.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["corelock.cli", "click", "corelock.cli.count", "corelock._native.probes", "corelock.counter"],
+)
+def test_interrupted_while_it_imports(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING, module, "count", "t:irq:*", "-d", "1"],
+        env=environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, f"{module}\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -151,6 +153,24 @@ def test_verbose_says_how() -> None:
     assert result.code == 0
     ways = "1 by raw tracepoint, 1 by tracepoint"
     assert re.search(rf"^corelock: attached to {ways}, in \S+$", result.err, re.M)
+
+
+@pytest.mark.parametrize(
+    ("command", "beside"),
+    [("count", []), ("count", ["t:sched:sched_switch"]), ("trace", []), ("hist", [])],
+)
+def test_verbose_says_what_was_tried(command: str, beside: list[str]) -> None:
+    """Where perf is forbidden; of tracepoints, raw ones are had without."""
+    event = "syscalls:sys_exit_getppid"
+    field = ":ret" if command == "hist" else ""
+    forbidden = (sys.executable, str(Path(__file__).with_name("seccomp.py")), "perf_event_open")
+    words = (command, f"t:{event}{field}", *beside, "-d", "0.1")
+    result = run(*words, "-v", prefix=forbidden)
+    assert (result.code, result.out) == (1, "")
+    assert f"\ntried tracepoint (Operation not permitted): {event}\n" in "\n" + result.err
+    quiet = run(*words, prefix=forbidden)
+    assert quiet.code == 1
+    assert "tried" not in quiet.err
 
 
 def test_a_pipe_that_closes() -> None:

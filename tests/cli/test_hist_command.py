@@ -85,6 +85,8 @@ def test_intervals_then_the_whole() -> None:
     *intervals, whole = result.json_lines
     assert whole["accounting"][0]["counted"] == 200
     assert sum(each["accounting"][0]["counted"] for each in intervals) == 200
+    assert whole["start_ns"] == intervals[0]["start_ns"]
+    assert whole["start_ns"] < min(each["start_ns"] for each in intervals[1:])
 
 
 def test_linear_buckets_and_what_is_outside() -> None:
@@ -147,6 +149,9 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("t:kmem:kmalloc",), ("no field of kmem:kmalloc is named", "There are: call_site"), 2),
     (("t:kmem:kmalloc:",), ("no field of kmem:kmalloc is named",), 2),
     (("kmem:kmalloc:bytes_req",), ("not fields of a tracepoint", "Write t:category"), 2),
+    (("libc:malloc:arg1",), ("tracepoints alone: corelock count and trace take functions",), 2),
+    (("vfs_read:count",), ("count and trace take functions", "and static probes"), 2),
+    (("u:libc:setjmp:arg1",), ("count and trace take functions", "and static probes"), 2),
     (("t:sched:sched_switch:prev_comm",), ("is a text", "--by prev_comm"), 2),
     (("t:sched:sched_switch:common_pid",), ("perf writes over", "tid has the same"), 2),
     (("t:kmem:kmalloc:bytes_req", "--by", "com"), ("no field 'com'", "Did you mean comm"), 2),
@@ -168,7 +173,11 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("t:kmem:kmalloc:bytes_req", "--linear", "0:1000:1"), ("1,000 buckets", "step of 2"), 2),
     (("t:kmem:kmalloc:bytes_req", "--linear", f"0:{1 << 70}:1"), ("out of range",), 2),
     (("--latency", "t:kmem:kmalloc", "t:kmem:kmalloc"), ("begins and ends with",), 2),
-    (("--latency", "t:kmem:kmalloc", "vfs_read"), ("not a tracepoint: 'vfs_read'",), 2),
+    (
+        ("--latency", "t:kmem:kmalloc", "vfs_read"),
+        ("not a tracepoint: 'vfs_read'", "count and trace"),
+        2,
+    ),
     (("--latency", "t:kmem:kmalloc", "t:kmem:*"), ("events", "Name one"), 2),
     (
         ("--latency", "t:kmem:kmalloc", "t:kmem:kfree", "--key", "bytes_req"),
@@ -195,8 +204,40 @@ def test_bad_input(arguments: tuple[str, ...], words: tuple[str, ...], code: int
     run("hist", *arguments, "-d", "0.1").assert_refused(*words, code=code)
 
 
+def test_events_without_the_field_are_counted_and_the_others_named() -> None:
+    """What the remedy says is had then."""
+    events = run("list", "--json", "t:sched:*").json["probes"]
+    having = [
+        each["pattern"].split(":")[2]
+        for each in events
+        if "pid" in [field["name"] for field in each["fields"]]
+    ]
+    assert 1 < len(having) < len(events)
+    refused = run("hist", "t:sched:*:pid", "-d", "0.1")
+    refused.assert_refused(
+        f"{len(having)} of the {len(events)} events that t:sched:* matches have the field pid, "
+        f"{len(events) - len(having)} have not",
+        code=2,
+    )
+    named = re.search(r"hist '(\S+)'$", refused.err.rstrip())
+    assert named and sorted(named[1].split(":")[2].split("|")) == sorted(having)
+    assert run("hist", named[1], "-d", "0.1").code == 0
+
+
+def test_fields_that_no_event_has() -> None:
+    refused = run("hist", "t:sched:*:pidd", "-d", "0.1")
+    words = "events that t:sched:* matches has the field pidd"
+    refused.assert_refused("none of the", words, "mean pid?", code=2)
+    both = run("hist", "t:sched:*:pid,zzzzz", "-d", "0.1")
+    both.assert_refused("has the fields pid and zzzzz", "corelock list -v 't:sched:*'", code=2)
+
+
 USAGE = [
     ((), "Name fields"),
+    (("--latency", "t:kmem:kmalloc"), "takes two tracepoints, START and END: --latency t:sys"),
+    (("--latency",), "takes two tracepoints, START and END: --latency t:sys"),
+    (("--latency", "t:kmem:kmalloc", "-d", "1"), "takes two tracepoints, START and END, not '-d'"),
+    (("--latency", "t:kmem:kmalloc", "--by", "comm"), "START and END, not '--by': --latency t:sys"),
     (("--key", "dev", "t:kmem:kfree:ptr"), "--key goes with --latency"),
     (("t:kmem:kfree:ptr", "--linear", "1:2"), "is not LO:HI:STEP"),
     (("t:kmem:kfree:ptr", "--by", "comm,,pid"), "has an empty name"),

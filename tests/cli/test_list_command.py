@@ -86,6 +86,15 @@ def test_what_nothing_can_be_attached_to_is_counted_and_with_v_named() -> None:
     run("list", "vfs_caches_init").assert_refused("vfs_caches_init", "used at boot only")
 
 
+def test_that_no_function_of_the_kernel_can_be_attached_to_is_said() -> None:
+    """Of a kernel without a way to, or that does not let us; else count counts."""
+    counted = run("count", "vfs_read", "-d", "0.05")
+    for said in run("list", "vfs_read").err, run("list").err:
+        assert ("cannot be attached to here:" in said) == (counted.code != 0)
+        assert counted.code == 0 or counted.err.partition(": ")[2].splitlines()[0] in said
+    assert "attached" not in run("list", "t:sched:sched_switch").err
+
+
 def test_functions_of_a_library() -> None:
     listed = run("list", "libc:mall*").out.splitlines()
     assert {"libc:malloc", "libc:mallinfo"} <= set(listed)

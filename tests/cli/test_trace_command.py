@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -116,6 +119,63 @@ def test_losses_come_last_even_if_quiet() -> None:
     lost = re.fullmatch(r"corelock: incomplete: ring_full ([\d,]+)\. Raise --ring-size.*", last)
     assert lost
     assert len(events) + int(lost[1].replace(",", "")) == 200_000
+
+
+def stopped_meanwhile(command: Corelock, of: int, trigger: IO[bytes]) -> Result:
+    """The run, stopped while process ``of`` does all it has to do."""
+    os.kill(command.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, command.pid, os.WSTOPPED | os.WNOWAIT)
+    trigger.write(b"x")
+    trigger.close()
+    os.waitid(os.P_PID, of, os.WEXITED | os.WNOWAIT)
+    os.kill(command.pid, signal.SIGCONT)
+    return command.finish()
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (1, []),
+        (2, ["corelock: incomplete: unread 1. What was not in memory is shown as ?."]),
+    ],
+)
+def test_what_comes_after_the_last_is_not_missing(lines: int, words: Sequence[str]) -> None:
+    script = (
+        "import ctypes, sys; libc = ctypes.CDLL(None); sys.stdin.read(1)\n"
+        "for path in (b'/', ctypes.c_void_p(8), b'/', ctypes.c_void_p(8), ctypes.c_void_p(8)):"
+        "\n    libc.openat(-1, path, 0)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as child:
+        with Corelock(
+            "trace", "t:syscalls:sys_enter_openat", "-p", child.pid, "--fields", "str(filename)",
+            "--filter", "dfd & 0xffffffff == 0xffffffff", "-n", lines,
+        ) as command:  # fmt: skip
+            command.wait_attached()
+            assert child.stdin is not None
+            result = stopped_meanwhile(command, child.pid, child.stdin)
+    assert result.code == 0
+    values = [line.partition("str(filename)=")[2] for line in result.out.splitlines()[1:]]
+    assert values == ['"/"', "?"][:lines]
+    assert result.err.splitlines()[1:] == words
+
+
+def test_what_may_have_come_after_the_last_is_said_to() -> None:
+    """Nobody knows when what is lost would have come."""
+    script = "import os, sys; sys.stdin.read(1)\n" "for _ in range(100_000): os.getppid()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as child:
+        with Corelock(
+            "trace", "t:syscalls:sys_enter_getppid", "-p", child.pid, "-n", "2", "--ring-size", "4K"
+        ) as command:
+            command.wait_attached()
+            assert child.stdin is not None
+            result = stopped_meanwhile(command, child.pid, child.stdin)
+    assert (result.code, len(result.out.splitlines())) == (0, 1 + 2)
+    assert re.fullmatch(
+        r"corelock: lost, before the last line or after it: ring_full 99,\d\d\d\. "
+        r"Raise --ring-size.*",
+        result.err.splitlines()[-1],
+    )
+    assert "incomplete" not in result.err
 
 
 def test_losses_in_json() -> None:

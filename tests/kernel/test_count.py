@@ -14,7 +14,7 @@ import pytest
 
 import corelock
 from corelock._native.probes import Probes
-from corelock.errors import InvalidArgument, LoadError, MissingPrivilege, NoSuchProbe
+from corelock.errors import InvalidArgument, LoadError, MissingPrivilege, NoSuchProbe, UnusableFile
 from corelock.probes.finding import Finder, Matched
 from corelock.probes.instructions import VECTOR
 from corelock.probes.patterns import parse_pattern
@@ -112,6 +112,113 @@ def test_one_of_two_processes() -> None:
             with Workload("known_calls", "10", "1") as third:
                 third.run()
             assert both.stop().counts == {LABELS[0]: 10}
+
+
+ENDING = """
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static pthread_t leader;
+static int leave;
+
+__attribute__((noinline)) void called(void) { asm volatile(""); }
+
+static void *other(void *unused)
+{
+    char byte;
+
+    if (leave)
+        pthread_join(leader, NULL);
+    read(0, &byte, 1);
+    called();
+    puts("called");
+    fflush(stdout);
+    pause();
+    return unused;
+}
+
+/* Its main thread ends by itself, or with all the others, as the process is told to. */
+int main(int argc, char **argv)
+{
+    pthread_t thread;
+    char byte;
+
+    leave = argc > 1 && !strcmp(argv[1], "alone");
+    leader = pthread_self();
+    pthread_create(&thread, NULL, other, NULL);
+    if (leave) {
+        read(0, &byte, 1);
+        pthread_exit(NULL);
+    }
+    pthread_join(thread, NULL);
+}
+"""
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_main_thread_that_ends_by_itself_is_said(alone: bool, tmp_path: Path) -> None:
+    """It is what the kernel finds a process by."""
+    program = tmp_path / "ending"
+    subprocess.run(
+        ["gcc", "-pthread", "-xc", "-", "-o", program], input=ENDING.encode(), check=True
+    )
+    arguments = ["alone"] if alone else []
+    with subprocess.Popen(
+        [program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        with corelock.HitCounter(f"{program}:called", pid=process.pid) as counter:
+            process.stdin.write(b"12"[: 1 + alone])
+            assert process.stdout.readline() == b"called\n"
+            assert counter.read().main_thread_ended == alone
+            process.kill()
+            process.wait()
+            hits = counter.stop()
+    assert hits.main_thread_ended == alone
+    assert alone or hits.counts == {"ending:called": 1}
+
+
+@pytest.mark.parametrize("by_other", [False, True])
+def test_exec_by_a_thread_other_than_the_main_one_is_said(by_other: bool) -> None:
+    with Workload("exec_midway", "100", str(int(by_other))) as workload:
+        with corelock.HitCounter(
+            "libc:munmap", "t:syscalls:sys_enter_munmap", pid=workload.pid
+        ) as counter:
+            workload.run()
+            hits = counter.stop()
+    assert hits.main_thread_ended == by_other
+    called, entered = hits.counts["libc:munmap"], hits.counts["syscalls:sys_enter_munmap"]
+    # The dynamic linker has some by itself.
+    assert 200 <= entered < 220
+    assert by_other or 200 <= called <= entered
+
+
+def test_another_copy_of_the_file_is_refused(tmp_path: Path) -> None:
+    """An overlay copies a file that is touched: what runs has the old one, under its number."""
+    for folder in ("lower", "upper", "work", "merged"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(KNOWN, tmp_path / "lower")
+    options = ",".join(f"{name}dir={tmp_path / name}" for name in ("lower", "upper", "work"))
+    merged = tmp_path / "merged"
+    command = f"mount -t overlay overlay -o {options} {merged} && exec {merged}/known_calls 10 1"
+    label = "known_calls:known_function"
+    with Workload("known_calls", command=["unshare", "-m", "sh", "-c", command]) as workload:
+        for pattern in (f"{merged}/{label}", label, f"u:{merged}/known_calls:turn"):
+            with corelock.HitCounter(pattern, pid=workload.pid) as counter:
+                assert set(counter.read().counts.values()) == {0}
+        os.utime(f"/proc/{workload.pid}/root{merged}/known_calls")
+        assert (tmp_path / "upper" / "known_calls").exists()
+        for pattern in (f"{merged}/{label}", label, f"u:{merged}/known_calls:turn"):
+            with pytest.raises(UnusableFile, match="another copy of") as refused:
+                with corelock.HitCounter(pattern, pid=workload.pid):
+                    pass
+            assert "restart" in refused.value.remedy
+        with corelock.HitCounter(PATTERNS[2], pid=workload.pid) as counter:
+            workload.run()
+            assert counter.stop().counts == {LABELS[3]: 10}
 
 
 def test_intervals_add_up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import defaultdict
@@ -259,11 +260,37 @@ def _count(snapshot: HistogramsSnapshot) -> int:
     return sum(each.count for each in snapshot.measures[0].histograms.values())
 
 
+def test_a_fork_takes_nothing_away() -> None:
+    with corelock.Histograms("t:syscalls:sys_exit_getppid:ret", pid=os.getpid()) as made:
+        for _ in range(5):
+            os.getppid()
+        child = os.fork()
+        if not child:
+            try:
+                made.read_interval()
+            except corelock.InvalidArgument as error:
+                os._exit(7 if "this is not it" in error.message else 2)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        os.getppid()
+        assert _count(made.stop()) == 6
+
+
 def test_arguments_that_make_no_sense() -> None:
     with pytest.raises(corelock.InvalidArgument, match="max_keys is out of range"):
         corelock.Histograms(f"t:{EXIT}:ret", max_keys=0)
     with pytest.raises(corelock.InvalidArgument, match="a key is of a latency"):
         corelock.Histograms(f"t:{EXIT}:ret", key=("fd",))
+    for latency in [("t:a:b",)], [("t:a:b", 5)], "ab", 5, ["ab"]:
+        with pytest.raises(corelock.InvalidArgument, match="latency"):
+            corelock.Histograms(latency=latency)  # type: ignore[arg-type]
+    for argument in "by", "key":
+        with pytest.raises(corelock.InvalidArgument, match=f"{argument} is no list"):
+            corelock.Histograms(
+                latency=[("t:a:b", "t:a:c")],
+                **{argument: "comm"},  # type: ignore[arg-type]
+            )
     with pytest.raises(corelock.InvalidArgument, match="nothing is named"):
         corelock.Histograms().__enter__()
     with corelock.Histograms(f"t:{EXIT}:ret") as made:

@@ -11,7 +11,7 @@ import threading
 from collections import Counter, defaultdict
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import pytest
 
@@ -441,6 +441,51 @@ def test_fields_that_cannot_be_had(fields: list[str], words: str, remedy: str) -
         corelock.EventTrace("t:sched:sched_switch", fields=fields).__enter__()
     assert words in refused.value.message
     assert remedy in refused.value.remedy
+
+
+def test_a_fork_takes_nothing_away() -> None:
+    with corelock.EventTrace("t:syscalls:sys_enter_getppid", pid=os.getpid()) as trace:
+        os.getppid()
+        child = os.fork()
+        if not child:
+            try:
+                list(trace.take())
+            except InvalidArgument as error:
+                os._exit(7 if "this is not it" in error.message else 2)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        trace.stop()
+        assert_complete(trace, len(list(trace.take())))
+        assert trace.accounting().taken == 1
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"fields": "ret"}, {"fields": [5]}, {"fields": 5}, {"filter": 5}, {"filter": b"ret"},
+        {"ring_bytes": -1}, {"ring_bytes": 1}, {"ring_bytes": 1 << 40}, {"ring_bytes": "1"},
+        {"cpu": 0.0}, {"cpu": True}, {"max_probes": "5"}, {"max_probes": 2.5}, {"max_probes": 0},
+    ],
+)  # fmt: skip
+def test_arguments_that_make_no_sense(argument: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="|".join(["CPU", *argument])):
+        corelock.EventTrace("t:sched:sched_switch", **argument).__enter__()
+
+
+def test_a_function_of_two_names_is_shown_once(tmp_path: Path) -> None:
+    source = (
+        'int base(int x) { return x; } int other(int) __attribute__((alias("base")));'
+        "int main(void) { return base(0) + other(0); }"
+    )
+    program = tmp_path / "aliases"
+    command = ["gcc", "-O0", "-xc", "-", "-o", program]
+    subprocess.run(command, input=source, text=True, check=True)
+    patterns = [f"{program}:{name}" for name in ("other", "base")]
+    with corelock.EventTrace(*patterns, fields=["s32(arg1)"]) as trace:
+        subprocess.run([program], check=True)
+        trace.stop()
+        assert [event.probe for event in trace.take()] == ["aliases:other"] * 2
 
 
 def test_what_cannot_be_traced() -> None:

@@ -291,7 +291,7 @@ def test_functions_of_cplusplus(tmp_path: Path) -> None:
 
 @pytest.mark.kernel
 def test_interrupted_while_it_starts() -> None:
-    """Ctrl-C at whatever moment: it ends, in a line or without a word."""
+    """Ctrl-C at whatever moment: it ends without a word."""
     for at_ms in range(0, 100, 5):
         process = subprocess.Popen(
             [str(PORTABLE), "--version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -299,7 +299,8 @@ def test_interrupted_while_it_starts() -> None:
         time.sleep(at_ms / 1000)  # there is no sign of its own that it is so far
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
-        assert said in ("", "corelock: aborted\n"), f"at {at_ms} ms: {said}"
+        assert said == "", f"at {at_ms} ms: {said}"
+        assert process.returncode in (0, 130, -signal.SIGINT)
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])

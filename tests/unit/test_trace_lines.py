@@ -86,14 +86,14 @@ def test_what_could_move_the_cursor_is_escaped(text: str, shown: str) -> None:
 
 
 def test_the_accounting() -> None:
-    accounting = EventAccounting(100, 50, 20, {"a:b": 29}, 0, 0, 3)
+    accounting = EventAccounting(100, 50, 20, {"a:b": 29}, 0, 0, 3, True)
     assert list(event_accounting_lines(accounting, 40)) == [
         "hits 100 = printed 40 + filtered 20 + lost 29 + after the last 10",
         "UNBALANCED by 1: these numbers cannot be trusted",
         "  lost of a:b: 29",
         "  corelock's own, in no number above: 3",
     ]
-    assert accounting.losses == {"ring_full": 29, "unaccounted": 1}
+    assert accounting.losses == {"ring_full": 29, "unaccounted": 1, "main_thread_ended": 1}
 
 
 # --- JSON -----------------------------------------------------------------------

@@ -114,7 +114,7 @@ def test_a_function_that_is_chosen_at_run_time_is_refused(program: Path) -> None
         find(program, "chosen")
     assert "__chosen_fast" in raised.value.remedy
     matches = user_functions.match(parse_pattern(f"{program}:*"))
-    assert matches.refused == {user_functions.CHOSEN: ("chosen",)}
+    assert matches.refused == {user_functions.CHOSEN: (f"{program.name}:chosen",)}
 
 
 def test_stripped_files_have_what_linking_needs(tmp_path: Path) -> None:
@@ -288,6 +288,32 @@ def test_every_label_is_a_pattern_for_itself(templates: Path) -> None:
         assert place in find(templates, place.label.partition(":")[2])
 
 
+DESTRUCTORS = """
+#include <cstdio>
+struct Base { virtual ~Base(); };
+struct Plain : Base { ~Plain() override; };
+struct Virtual : virtual Base { ~Virtual() override; };
+Base::~Base() { std::puts("Base"); }
+Plain::~Plain() { std::puts("Plain"); }
+Virtual::~Virtual() { std::puts("Virtual"); }
+int main() { Base *plain = new Plain, *other = new Virtual; delete plain; delete other; }
+"""
+
+
+@needs_demangler
+def test_parts_of_a_destructor_are_told_apart(tmp_path: Path) -> None:
+    program = built(tmp_path, DESTRUCTORS, "destructors", compiler="g++")
+    assert sorted(labels(find(program, "Plain::~Plain"))) == [
+        "Plain::~Plain()", "Plain::~Plain() (deleting)",
+    ]  # fmt: skip
+    parts = {"Virtual::~Virtual()", "Virtual::~Virtual() (base)", "Virtual::~Virtual() (deleting)"}
+    assert set(labels(find(program, "Virtual::~Virtual()"))) == parts
+    for label in parts:
+        places = find(program, label)
+        assert label in labels(places)
+        assert label == "Virtual::~Virtual()" or len(places) == 1
+
+
 TWICE = """
 #include <cstdio>
 template <class T> __attribute__((noinline)) int twice(T x) { return std::puts("int") + x; }
@@ -355,7 +381,7 @@ def test_all_of_libc_is_what_readelf_says() -> None:
     assert len(offsets) == len(set(offsets))
     resolvers = {name for (name, _), kind in functions.items() if kind == "IFUNC"}
     assert "strlen" in resolvers
-    assert resolvers <= set(found.refused[user_functions.CHOSEN])
+    assert {f"libc:{name}" for name in resolvers} <= set(found.refused[user_functions.CHOSEN])
     choosing = {address for (_, address), kind in functions.items() if kind == "IFUNC"}
     # In libc's file, addresses of code are offsets.
     with_names = {address for _, address in functions} - choosing
