@@ -86,10 +86,12 @@ def static_probes(file: BinaryIO, found: Found) -> list[StaticProbe]:
     """All static probes of an open file, of whatever machine.
 
     Raises:
-        BadElf: what the file holds makes no sense.
+        BadElf: what the file holds makes no sense, or does not say whether there are any.
         OSError: it cannot be read.
     """
     elf = ElfFile(file)
+    if not elf.has_sections:
+        raise BadElf("it has no section headers, so that its static probes cannot be found")
     notes = elf.notes(_SECTION)
     if not notes:
         return []

@@ -20,6 +20,11 @@ from corelock.symbolize.table import FUNCTIONS, RESOLVERS
 
 #: Why a function that is chosen at run time is not counted.
 CHOSEN = "chosen when the program starts (GNU_IFUNC)"
+_STRIPPED = "Only names that linking needs are left in it: install its debug symbols."
+_NO_SECTIONS = (
+    "It has no section headers (sstrip and packers take them away): only names that linking needs "
+    "can be found in it."
+)
 _MOST_NAMED = 6
 #: What glibc 2.34 and newer have in libc, and empty libraries of these names besides.
 _EMPTIED = frozenset({"libpthread", "libdl", "librt", "libutil", "libanl"})
@@ -40,12 +45,12 @@ class Function(NamedTuple):
 class Functions(NamedTuple):
     """All names of the functions of a file, and of those that a resolver chooses at run time.
 
-    ``stripped``: there may be more, as only the names that linking needs are left.
+    ``lacking``: why there may be more, and what helps, "" if these are all.
     """
 
     known: tuple[Function, ...]
     chosen: frozenset[str]
-    stripped: bool
+    lacking: str
 
 
 class Matches(NamedTuple):
@@ -110,7 +115,10 @@ def functions_of(file: BinaryIO, found: Found) -> Functions:
         # A resolver may have a name of its own, too: address, not name, tells.
         if offset is not None and name and address not in choosing and not _is_part(name):
             known.add(Function(name, offset))
-    return Functions(tuple(sorted(known)), chosen, symbols.stripped)
+    lacking = _STRIPPED if symbols.stripped else ""
+    if not symbols.has_sections:
+        lacking = _NO_SECTIONS
+    return Functions(tuple(sorted(known)), chosen, lacking)
 
 
 def _is_part(name: str) -> bool:
@@ -177,9 +185,7 @@ def _none(pattern: Pattern, found: Found, functions: Functions, chosen: Sequence
             f"{chosen[0]} of {where} is {CHOSEN}: calls do not go there",
             _implementations(found, functions, chosen[0]),
         )
-    otherwise = f"corelock list '{pattern.library}:*' has what there is."
-    if functions.stripped:
-        otherwise = "Only names that linking needs are left in it: install its debug symbols."
+    otherwise = functions.lacking or f"corelock list '{pattern.library}:*' has what there is."
     if found.shown_name in _EMPTIED:
         otherwise = f"glibc 2.34 and newer have its functions in libc: libc:{pattern.name.text}"
     names = {each.name for each in functions.known} | functions.chosen

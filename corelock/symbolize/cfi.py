@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Optional
 
-from corelock.symbolize.elf import BadElf, section_bytes
+from corelock.symbolize.elf import BadElf, refusing, section_bytes
 
 if TYPE_CHECKING:
     from elftools.dwarf.callframe import FDE
@@ -80,13 +80,8 @@ class ElfFrames:
         self._functions: dict[int, _Function] = {}
         self._table, self._base = memoryview(b""), 0
         self._data, self._address = b"", 0
-        try:
+        with refusing():
             self._read(ELFFile(file))
-        except (OSError, BadElf):
-            raise
-        except Exception as error:
-            # As in ElfSymbols: pyelftools raises whatever corruption leads to.
-            raise BadElf(f"corrupt ELF file ({type(error).__name__})") from error
 
     def find(self, address: int) -> Optional[Row]:
         """The row for the instruction at ``address``, or None if none covers it.
@@ -211,7 +206,7 @@ class ElfFrames:
         except BadElf:
             raise
         except Exception as error:
-            raise BadElf(f"corrupt call frame information ({type(error).__name__})") from error
+            raise BadElf("corrupt call frame information (an entry makes no sense)") from error
 
     def _function(self, offset: int) -> _Function:
         from elftools.dwarf.callframe import CallFrameInfo

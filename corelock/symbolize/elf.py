@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from corelock.symbolize.cache import Cache
+from corelock.symbolize.dynamic import linked_symbols
 from corelock.symbolize.table import FUNCTIONS, ROW_BYTES, SymbolTable, Types
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class ElfFile:
         # Not needed, and slow to import, unless a user frame is looked up.
         from elftools.elf.elffile import ELFFile
 
-        with _refusing():
+        with refusing():
             self._elf = ELFFile(file)
             _check_headers(self._elf)
 
@@ -72,9 +74,15 @@ class ElfFile:
         """Whether it runs at the addresses it is linked to, and nowhere else."""
         return bool(self._elf["e_type"] == "ET_EXEC")
 
+    @property
+    def has_sections(self) -> bool:
+        """Whether it has headers of sections: running it takes none, most else does."""
+        with refusing():
+            return bool(self._elf.num_sections())
+
     def segments(self, flags: int = EXECUTABLE) -> list[Segment]:
         """Those with all of ``flags``."""
-        with _refusing():
+        with refusing():
             return [
                 Segment(segment["p_offset"], segment["p_filesz"], segment["p_vaddr"])
                 for segment in self._elf.iter_segments("PT_LOAD")
@@ -83,13 +91,13 @@ class ElfFile:
 
     def address_of_section(self, name: str) -> Optional[int]:
         """Where it is linked to, or None if there is none."""
-        with _refusing():
+        with refusing():
             section = self._elf.get_section_by_name(name)
             return None if section is None else int(section["sh_addr"])
 
     def build_id(self) -> Optional[str]:
         """In hexadecimal, or None."""
-        with _refusing():
+        with refusing():
             for section in self._elf.iter_sections("SHT_NOTE"):
                 for name, kind, note in self._notes(section):
                     if name == b"GNU" and kind == _NT_GNU_BUILD_ID:
@@ -100,7 +108,7 @@ class ElfFile:
 
     def notes(self, section: str) -> list[tuple[bytes, int, bytes]]:
         """Owner, type and contents of the notes in the sections of that name."""
-        with _refusing():
+        with refusing():
             sections = (each for each in self._elf.iter_sections() if each.name == section)
             return [note for each in sections for note in self._notes(each)]
 
@@ -109,7 +117,7 @@ class ElfFile:
 
     def debuglink(self) -> Optional[tuple[str, int]]:
         """The name of the file with the debugging information, and its CRC, or None."""
-        with _refusing():
+        with refusing():
             data = self._bytes_of_name(".gnu_debuglink")
             if data is None:
                 return None
@@ -123,7 +131,13 @@ class ElfFile:
         self, kind: str, cache: Optional[Cache] = None, types: Types = FUNCTIONS
     ) -> Optional[SymbolTable]:
         """The symbols of the first section of ``kind`` (``SHT_SYMTAB``...), or None."""
-        with _refusing():
+        with refusing():
+            if kind == "SHT_DYNSYM" and not self.has_sections:
+                parts = linked_symbols(self._elf)
+                if parts is None:
+                    return None
+                data, strings = (_bytes_at(self._elf, *part) for part in parts)
+                return self._parse(data, strings, types)
             section = next(self._elf.iter_sections(kind), None)
             if section is None:
                 return None
@@ -135,7 +149,7 @@ class ElfFile:
 
     def debugdata(self, types: Types = FUNCTIONS) -> Optional[SymbolTable]:
         """The symbols that distributions keep, compressed, in stripped files, or None."""
-        with _refusing():
+        with refusing():
             data = self._bytes_of_name(".gnu_debugdata")
             if data is None:
                 return None
@@ -187,6 +201,8 @@ class ElfSymbols:
         types: Types = FUNCTIONS,
     ) -> None:
         elf = ElfFile(file)
+        #: Whether there is more to be found than what linking needs.
+        self.has_sections = elf.has_sections
         self._segments = elf.segments()
         whole = elf.table("SHT_SYMTAB", cache, types)
         if whole is None and separate is not None:
@@ -244,16 +260,19 @@ def offset_in(segments: Sequence[Segment], address: int) -> Optional[int]:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Make one error of all that corrupt files lead to."""
     try:
         yield
-    except (OSError, BadElf):
+    except BadElf:
         raise
     except Exception as error:
+        # EINVAL: it was to be read from where no file can go on.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         # pyelftools meets a corrupt file with whatever its reading led
         # to: ELFError, but also AssertionError, KeyError, UnicodeError...
-        raise BadElf(f"corrupt ELF file ({type(error).__name__})") from error
+        raise BadElf("corrupt ELF file (its headers or tables make no sense)") from error
 
 
 def _check_headers(elf: ELFFile) -> None:
@@ -269,10 +288,13 @@ def section_bytes(elf: ELFFile, section: Section) -> bytes:
     """What the file has in ``section``, which may be corrupt."""
     # Not section.data(): that would also inflate and zero-fill, at sizes a
     # corrupt file can choose.
-    size = section["sh_size"]
-    if size > _MOST_BYTES or section["sh_offset"] + size > elf.stream_len:
+    return _bytes_at(elf, section["sh_offset"], section["sh_size"])
+
+
+def _bytes_at(elf: ELFFile, offset: int, size: int) -> bytes:
+    if size > _MOST_BYTES or offset + size > elf.stream_len:
         raise BadElf("corrupt ELF file (truncated)")
-    elf.stream.seek(section["sh_offset"])
+    elf.stream.seek(offset)
     data: bytes = elf.stream.read(size)
     if len(data) < size:
         raise BadElf("corrupt ELF file (truncated)")

@@ -19,11 +19,12 @@ import pytest
 
 from corelock import target
 from corelock.errors import InvalidArgument, NoSuchTarget, UnusableFile
-from corelock.probes import libraries
+from corelock.probes import libraries, user_functions
 from corelock.probes.code_files import Found, read_code, short_name
 from corelock.probes.host_libraries import host_libraries, parse_ldconfig
 from corelock.probes.libraries import all_files, find_file, is_called
 from corelock.probes.paths import follow
+from corelock.probes.patterns import parse_pattern
 from tests.cli.command import eventually
 from tests.workloads import Workload
 
@@ -245,6 +246,19 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(elf_header()[:40] + struct.pack("<QIHHHHHH", 64, 0, 64, 56, 0, 64, 9, 1))
     with pytest.raises(UnusableFile, match="corrupt ELF file"):
         read_code(find_file(str(path)), ElfFile)
+
+
+@pytest.mark.parametrize("field", [32, 40])
+@pytest.mark.parametrize("value", [1 << 20, 1 << 62, (1 << 64) - 1])
+def test_headers_that_lead_out_of_the_file(tmp_path: Path, field: int, value: int) -> None:
+    """``e_phoff`` and ``e_shoff``."""
+    path = library(tmp_path / "libown.so")
+    image = path.read_bytes()
+    path.write_bytes(image[:field] + struct.pack("<Q", value) + image[field + 8 :])
+    with pytest.raises(UnusableFile) as raised:
+        user_functions.find(parse_pattern(f"{path}:in_it"))
+    reason = "corrupt ELF file (its headers or tables make no sense)"
+    assert raised.value.message == f"cannot use {path}: {reason}"
 
 
 def test_libraries_of_a_process(tmp_path: Path) -> None:

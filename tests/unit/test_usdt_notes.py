@@ -22,6 +22,7 @@ from corelock.probes.operands import Operand
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.usdt import StaticProbe, static_probes
 from corelock.symbolize.elf import BadElf
+from tests.unit.elf_image import without_section_headers
 from tests.unit.test_libraries import running
 
 SOURCE = """
@@ -252,6 +253,13 @@ os.execve(fd, ["x"], os.environ)
 def test_a_file_without_probes() -> None:
     with pytest.raises(NoSuchProbe, match="there are no static probes"):
         usdt.find(parse_pattern("u:sleep:any"))
+
+
+def test_a_file_without_section_headers_may_have_some(tmp_path: Path) -> None:
+    program = built(tmp_path, "-O1")
+    program.write_bytes(without_section_headers(program.read_bytes()))
+    with pytest.raises(UnusableFile, match="it has no section headers, so that its static probes"):
+        usdt.find(parse_pattern(f"u:{program}:sold"))
 
 
 def test_code_that_was_moved_after_linking(tmp_path: Path) -> None:

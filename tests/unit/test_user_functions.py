@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from corelock.errors import NoSuchProbe
+from corelock.errors import NoSuchProbe, UnusableFile
 from corelock.probes import user_functions
 from corelock.probes.libraries import find_file
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.places import Place
 from corelock.symbolize import demangle
+from tests.unit.elf_image import without_section_headers
 
 needs_demangler = pytest.mark.skipif(
     sys.version_info < (3, 10), reason="no wheels of the library for Python 3.9"
@@ -124,6 +125,53 @@ def test_stripped_files_have_what_linking_needs(tmp_path: Path) -> None:
     with pytest.raises(NoSuchProbe) as raised:
         find(library, "hidden")
     assert "debug symbols" in raised.value.remedy
+
+
+@pytest.mark.parametrize("hash_style", ["gnu", "sysv"])
+def test_files_without_section_headers_have_what_linking_needs(
+    tmp_path: Path, hash_style: str
+) -> None:
+    flags = ("-shared", "-fPIC", f"-Wl,--hash-style={hash_style}")
+    library = built(tmp_path, SOURCE, "libsome.so", *flags)
+    subprocess.run(["strip", str(library)], check=True)
+    whole = find(library, "*")
+    library.write_bytes(without_section_headers(library.read_bytes()))
+    assert "alpha" in labels(whole)
+    assert find(library, "*") == whole
+    with pytest.raises(NoSuchProbe, match="matches 'hidden'") as raised:
+        find(library, "hidden")
+    assert "It has no section headers" in raised.value.remedy
+
+
+def test_a_static_program_without_section_headers_has_no_names(tmp_path: Path) -> None:
+    program = built(tmp_path, SOURCE, "program", "-static")
+    program.write_bytes(without_section_headers(program.read_bytes()))
+    with pytest.raises(NoSuchProbe, match="matches '\\*'") as raised:
+        find(program, "*")
+    assert "It has no section headers" in raised.value.remedy
+
+
+def test_damaged_tables_for_linking_are_refused(tmp_path: Path) -> None:
+    """Each byte of the dynamic section, of a file that has nothing else to go by."""
+    library = built(tmp_path, SOURCE, "libsome.so", "-shared", "-fPIC")
+    headers = subprocess.run(
+        ["readelf", "-lW", str(library)], capture_output=True, text=True, check=True
+    ).stdout
+    (offset,) = re.findall(r"DYNAMIC +0x(\w+)", headers)
+    good = without_section_headers(library.read_bytes())
+    refused = 0
+    for at in range(int(offset, 16), int(offset, 16) + 400):
+        image = bytearray(good)
+        image[at] ^= 0xFF
+        library.write_bytes(bytes(image))
+        try:
+            find(library, "alpha")
+        except NoSuchProbe:
+            continue
+        except UnusableFile as error:
+            assert "corrupt ELF file" in error.message
+            refused += 1
+    assert refused
 
 
 def test_the_debug_file_of_a_stripped_one_is_used(tmp_path: Path) -> None:
