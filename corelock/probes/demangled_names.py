@@ -24,6 +24,24 @@ _ABI_TAG = re.compile(r"\[abi:\w+\]")
 _PLAIN = re.compile(r"([\w:~$]+)(\([^()]*\)(?: const)?)")
 #: No functions as they were written, but something that leads to them.
 _OTHERS = re.compile(r"(?:[\w-]+ )+(?:to|for) ")
+#: What is in names in words and not, or not as it is, in mangled ones.
+_PRINTED = frozenset(
+    "void bool char signed unsigned short int long float double wchar_t char8_t char16_t char32_t "
+    "__int128 __float128 _Float16 std const volatile restrict operator co_await new delete this "
+    "decltype auto noexcept throw sizeof alignof typeid static_cast const_cast dynamic_cast "
+    "reinterpret_cast true false nullptr nullptr_t requires enum struct union class complex "
+    "imaginary __vector __vector__ decimal32 decimal64 decimal128 fixed lambda unnamed type string "
+    "literal anonymous namespace allocator char_traits basic_string basic_istream istream "
+    "basic_ostream ostream basic_iostream iostream vtable typeinfo name guard variable thunk virtual "
+    "non covariant return construction function init initialization wrapper TLS for reference "
+    "temporary hidden alias transaction clone entry default arg deleting base "
+    "i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 str dyn impl mut unsafe extern "
+    "closure shim reify instance module".split()
+)
+_PIECE = re.compile(r"\w+", re.ASCII)
+_ANY_OF = re.compile(r"\[[^]]*\]?")
+_NUMBER = re.compile(r"(?=.*\d)x?[\da-fA-Fx]+")
+_LEAST_PIECE = 3
 _OPEN = {"(": ")", "<": ">", "[": "]", "{": "}"}
 _CLOSE = {close: open_ for open_, close in _OPEN.items()}
 
@@ -73,6 +91,24 @@ def without_result(words: str) -> str:
     """A demangled name without its return type, which only those of templates have."""
     parts = parts_of(words)
     return parts.name + parts.parameters
+
+
+def piece_of(pattern: str) -> str:
+    """What any mangled name has in it that ``pattern`` may mean in words; "" is not known.
+
+    Names in words take long to make, and most of a file's have none of it. ``pattern`` is of
+    one alternative.
+
+    >>> piece_of("ns::f*<int>(unsigned char)"), piece_of("shop::Till::add"), piece_of("*int")
+    ('', 'shop', '')
+    """
+    pieces = (
+        piece
+        for piece in _PIECE.findall(_ANY_OF.sub(" ", pattern))
+        if len(piece) >= _LEAST_PIECE and not _NUMBER.fullmatch(piece)
+    )
+    known = [piece for piece in pieces if not any(piece in word for word in _PRINTED)]
+    return max(known, key=len, default="")
 
 
 def spellings(words: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import BinaryIO, Callable, NamedTuple, NoReturn, Optional
 
 from corelock.errors import NoSuchProbe
 from corelock.probes.code_files import Found, read_code
-from corelock.probes.demangled_names import spellings, without_result
+from corelock.probes.demangled_names import piece_of, spellings, without_result
 from corelock.probes.libraries import LockIsHeld, find_file
 from corelock.probes.nearest import no_such_probe
 from corelock.probes.patterns import Pattern
@@ -84,7 +84,9 @@ def match(
     """
     found = find_file(pattern.library, pid, lock_is_held)
     functions = read_code(found, lambda file: functions_of(file, found))
-    named = list(_matching(functions.known, pattern.name.matches))
+    is_one = not pattern.name.regex and "|" not in pattern.name.text
+    piece = piece_of(pattern.name.text) if is_one else ""
+    named = list(_matching(functions.known, pattern.name.matches, piece))
     chosen = tuple(sorted(filter(pattern.name.matches, functions.chosen)))
     if not named:
         _none(pattern, found, functions, chosen)
@@ -125,10 +127,14 @@ def _is_part(name: str) -> bool:
     return name.endswith(".cold") or ".cold." in name
 
 
-def _matching(functions: Iterable[Function], matches: Callable[[str], bool]) -> Iterator[Function]:
+def _matching(
+    functions: Iterable[Function], matches: Callable[[str], bool], piece: str
+) -> Iterator[Function]:
     for function in functions:
         if matches(function.name):
             yield function
+            continue
+        if piece not in function.name:
             continue
         words = in_words(function.name)
         if words == function.name:

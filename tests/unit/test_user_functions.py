@@ -12,10 +12,14 @@ import pytest
 
 from corelock.errors import NoSuchProbe, UnusableFile
 from corelock.probes import user_functions
+from corelock.probes.code_files import read_code
+from corelock.probes.demangled_names import piece_of, spellings
 from corelock.probes.libraries import find_file
 from corelock.probes.patterns import parse_pattern
 from corelock.probes.places import Place
+from corelock.probes.user_functions import functions_of
 from corelock.symbolize import demangle
+from corelock.symbolize.demangle import in_words
 from tests.unit.elf_image import without_section_headers
 
 needs_demangler = pytest.mark.skipif(
@@ -286,6 +290,31 @@ def test_long_overloads_are_told_apart(templates: Path) -> None:
 def test_every_label_is_a_pattern_for_itself(templates: Path) -> None:
     for place in find(templates, "*"):
         assert place in find(templates, place.label.partition(":")[2])
+
+
+@needs_demangler
+def test_every_name_has_the_piece_of_what_it_is_written_as() -> None:
+    """Or functions would not be found by it."""
+    found = find_file("libstdc++")
+    functions = read_code(found, lambda file: functions_of(file, found))
+    names = [each.name for each in functions.known if in_words(each.name) != each.name]
+    assert len(names) > 3000
+    written = [(name, each) for name in names for each in spellings(in_words(name))]
+    assert not [(name, each) for name, each in written if piece_of(each) not in name]
+    # Most have one.
+    assert sum(bool(piece_of(each)) for _, each in written) > 0.9 * len(written)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "piece"),
+    [
+        ("shop::T[ix]ll::add_*", "shop"), ("*nsigned*", ""), ("at[0-9abc]*", ""), ("f", ""),
+        ("<a::Some as b::T>::fmt", "Some"), ("x<-0x8000>", ""), ("std::string::append", "append"),
+        ("größe", ""),
+    ],
+)  # fmt: skip
+def test_pieces(pattern: str, piece: str) -> None:
+    assert piece_of(pattern) == piece
 
 
 DESTRUCTORS = """
