@@ -271,7 +271,9 @@ def _fields_of_all(finder: Finder, matched: Iterable[Matched]) -> Iterator[_Fiel
             elif kind == "STATIC":
                 yield _Fields(place.label, place.fields, place.fields)
             else:
-                yield _fields_of_function(place, known.get(place.name))
+                # A module's function may be called like one of the kernel's own.
+                own = place.label == place.name
+                yield _fields_of_function(place, known.get(place.name) if own else None)
 
 
 def _fields_of_function(place: Place, known: Optional[Sequence[arguments.Argument]]) -> _Fields:

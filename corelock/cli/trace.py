@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Optional, TextIO
 
@@ -31,7 +31,6 @@ from corelock.lock_probe import LockProbe
 from corelock.model import Frame, Host
 from corelock.symbolize import Symbolizer
 
-_RING_FULL = "Raise --ring-size, or let less through by --filter."
 #: A terminal narrower than that shows nothing of a stack.
 _LEAST_WIDTH = 40
 
@@ -216,31 +215,23 @@ class _Run(ProbeRun):
         losses["probes_in_part"] = len(self.coverage.incomplete)
         if self._is_full:
             self._say_unplaced(losses)
-        remedy = ""
-        if losses.get("ring_full"):
-            remedy = _RING_FULL
-        elif losses.get("main_thread_ended"):
-            remedy = TRACE_ANEW
-        elif losses.get("unread"):
-            remedy = "What was not in memory is shown as ?."
-        return losses, remedy
+        return losses, _remedy(losses)
 
     def _say_unplaced(self, losses: dict[str, int]) -> None:
         """Leave in ``losses`` what the lines of ``-n`` lack; say what else there was.
 
         That may have come after the last of them: nobody knows when it would have.
         """
-        of_filter = losses.get("unread", 0) - self._unread - self._unread_after
-        unplaced = {
-            "ring_full": losses.pop("ring_full", 0),
-            "missed": losses.pop("missed", 0),
-            "unread": of_filter,
-        }
+        causes = ("ring_full", "missed", "main_thread_ended")
+        unplaced = {cause: losses.pop(cause, 0) for cause in causes}
+        remedy = _remedy(unplaced)
+        # What is left is the filter's.
+        unplaced["unread"] = losses.get("unread", 0) - self._unread - self._unread_after
         losses["unread"] = self._unread
         words = ", ".join(f"{cause} {count:,}" for cause, count in unplaced.items() if count)
         if words:
-            remedy = f" {_RING_FULL}" if unplaced["ring_full"] else ""
-            say(f"corelock: lost, before the last line or after it: {words}.{remedy}")
+            lost = "lost, before the last line or after it"
+            say(f"corelock: {lost}: {words}. {remedy}".rstrip())
 
     @property
     def _is_full(self) -> bool:
@@ -282,3 +273,12 @@ class _Run(ProbeRun):
             stream, Host.this(), self.target, self._trace.start_ns, self._trace.end_ns,
             self.coverage, self._trace.accounting(), self._printed,
         )  # fmt: skip
+
+
+def _remedy(losses: Mapping[str, int]) -> str:
+    """What helps against the worst of these."""
+    if losses.get("ring_full"):
+        return "Raise --ring-size, or let less through by --filter."
+    if losses.get("main_thread_ended"):
+        return TRACE_ANEW
+    return "What was not in memory is shown as ?." if losses.get("unread") else ""

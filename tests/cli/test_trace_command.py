@@ -8,9 +8,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -121,15 +121,13 @@ def test_losses_come_last_even_if_quiet() -> None:
     assert len(events) + int(lost[1].replace(",", "")) == 200_000
 
 
-def stopped_meanwhile(command: Corelock, of: int, trigger: IO[bytes]) -> Result:
-    """The run, stopped while process ``of`` does all it has to do."""
+@contextmanager
+def stopped(command: Corelock) -> Iterator[None]:
+    """It takes nothing meanwhile."""
     os.kill(command.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, command.pid, os.WSTOPPED | os.WNOWAIT)
-    trigger.write(b"x")
-    trigger.close()
-    os.waitid(os.P_PID, of, os.WEXITED | os.WNOWAIT)
+    yield
     os.kill(command.pid, signal.SIGCONT)
-    return command.finish()
 
 
 @pytest.mark.parametrize(
@@ -151,8 +149,9 @@ def test_what_comes_after_the_last_is_not_missing(lines: int, words: Sequence[st
             "--filter", "dfd & 0xffffffff == 0xffffffff", "-n", lines,
         ) as command:  # fmt: skip
             command.wait_attached()
-            assert child.stdin is not None
-            result = stopped_meanwhile(command, child.pid, child.stdin)
+            with stopped(command):
+                child.communicate(b"x", 60)
+            result = command.finish()
     assert result.code == 0
     values = [line.partition("str(filename)=")[2] for line in result.out.splitlines()[1:]]
     assert values == ['"/"', "?"][:lines]
@@ -167,8 +166,9 @@ def test_what_may_have_come_after_the_last_is_said_to() -> None:
             "trace", "t:syscalls:sys_enter_getppid", "-p", child.pid, "-n", "2", "--ring-size", "4K"
         ) as command:
             command.wait_attached()
-            assert child.stdin is not None
-            result = stopped_meanwhile(command, child.pid, child.stdin)
+            with stopped(command):
+                child.communicate(b"x", 60)
+            result = command.finish()
     assert (result.code, len(result.out.splitlines())) == (0, 1 + 2)
     assert re.fullmatch(
         r"corelock: lost, before the last line or after it: ring_full 99,\d\d\d\. "
@@ -176,6 +176,19 @@ def test_what_may_have_come_after_the_last_is_said_to() -> None:
         result.err.splitlines()[-1],
     )
     assert "incomplete" not in result.err
+
+
+def test_a_main_thread_that_may_have_ended_after_the_last_line() -> None:
+    """Here another one has called exec."""
+    with Workload("exec_midway", "100", "1") as workload:
+        with Corelock("trace", "-p", workload.pid, "libc:munmap", "-n", "1") as command:
+            command.wait_attached()
+            with stopped(command):
+                workload.run()
+            result = command.finish()
+    assert (result.code, len(result.out.splitlines())) == (0, 1 + 1)
+    ended = "corelock: lost, before the last line or after it: main_thread_ended 1. Since then, "
+    assert result.err.splitlines()[-1].startswith(ended)
 
 
 def test_losses_in_json() -> None:
