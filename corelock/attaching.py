@@ -20,7 +20,7 @@ from corelock.lock_probe import LockProbe
 from corelock.probes.breakpoints import files_without
 from corelock.probes.finding import Finder, Matched
 from corelock.probes.patterns import parse_pattern
-from corelock.probes.places import Candidate, Place
+from corelock.probes.places import Candidate, Place, version_of
 
 MAX_PROBES = 1000
 #: At most (``MAX_INDICES`` in probes.c).
@@ -202,7 +202,7 @@ def attach(
 
     Raises:
         LoadError: nothing of one of the patterns could be attached to, or not all it spells out.
-        UnusableFile: the process runs another copy of a file.
+        UnusableFile: a file was replaced since it was looked at, or the process runs another copy.
         CorelockError: the kernel refused all.
     """
     candidates = [each for one in matched for each in one.candidates]
@@ -212,7 +212,9 @@ def attach(
     for key, candidate in zip(keys, candidates):
         first.setdefault(key, candidate)
     before_ns = time.monotonic_ns()
+    _check_files(each.place for each in first.values())
     start_ns, results = probes.attach(list(first.values()), [index for _, index in first])
+    _check_files(each.place for each in first.values())
     by_key = dict(zip(first, results))
     became = {candidate: by_key[key] for key, candidate in zip(keys, candidates)}
     for one in matched:
@@ -266,6 +268,15 @@ def why_no_functions(candidates: Iterable[Candidate]) -> str:
     return reason
 
 
+def _check_files(places: Iterable[Place]) -> None:
+    """An offset in one file is anything in another: a breakpoint there would break programs."""
+    for path, version in {(place.name, place.version) for place in places if place.version}:
+        if version_of(path) != version:
+            raise UnusableFile(
+                f"{path} was replaced or changed while it was looked at", "Try again."
+            )
+
+
 def _check_breakpoints(pid: int, places: Sequence[Place]) -> None:
     probe = LockProbe()
     try:
@@ -280,6 +291,8 @@ def _check_breakpoints(pid: int, places: Sequence[Place]) -> None:
 
 
 def _reason(candidate: Candidate, result: Attached) -> str:
+    if candidate.place.kind == "USER" and result.errno == errno.ENOENT:
+        return "the file has gone"
     return candidate.doubt or _REASONS.get(result.errno) or os.strerror(result.errno)
 
 
