@@ -12,6 +12,10 @@
 
 #include "failure.h"
 
+#ifndef CEPH_SUPER_MAGIC /* not in the headers that the portable file is made with */
+#define CEPH_SUPER_MAGIC 0x00c36400
+#endif
+
 CORELOCK_EXPORT int corelock_mount_detached(const char *filesystem)
 {
 	int context = syscall(SYS_fsopen, filesystem, FSOPEN_CLOEXEC);
