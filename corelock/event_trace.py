@@ -31,7 +31,7 @@ LEAST_RING_BYTES, MOST_RING_BYTES = 1 << 12, 1 << 30
 #: How often the ring is looked at.
 LOOK_S = 0.05
 
-_NO_USER_STACK = UserStack((), False, None)
+_NO_USER_STACK = UserStack((), False, None, None)
 
 
 class EventTrace(ProbeSession[HitProbes]):

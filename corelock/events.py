@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Optional, Union
 
 from corelock._native.convert import UserStack
-from corelock.model import UserContext
+from corelock.model import Program, UserContext
 
 
 class Event(NamedTuple):
@@ -37,7 +37,7 @@ class Event(NamedTuple):
     user: UserStack
     stack_failed: bool
 
-    # What corelock.symbolize needs besides; an event takes no time, and is its process's own.
+    # What corelock.symbolize needs besides; an event takes no time.
 
     @property
     def start_ns(self) -> int:
@@ -47,26 +47,6 @@ class Event(NamedTuple):
     @property
     def duration_ns(self) -> int:
         """None."""
-        return 0
-
-    @property
-    def mm_pid(self) -> int:
-        """The process whose address space it is of."""
-        return self.pid
-
-    @property
-    def mm_comm(self) -> str:
-        """Of that, as far as it is known."""
-        return self.comm
-
-    @property
-    def foreign(self) -> bool:
-        """It is of no other process."""
-        return False
-
-    @property
-    def process_key(self) -> int:
-        """Which of its address spaces is not known."""
         return 0
 
     @property
@@ -83,6 +63,11 @@ class Event(NamedTuple):
     def user_context(self) -> Optional[UserContext]:
         """What callers without frame pointers are found by."""
         return self.user.context
+
+    @property
+    def program(self) -> Optional[Program]:
+        """What the thread ran; None if no user stack was taken."""
+        return self.user.program
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Optional
+from typing import TYPE_CHECKING, Literal, NamedTuple, Optional
 
 from corelock.histogram import Histogram
 
@@ -173,6 +173,17 @@ class Frame:
     module: Optional[str]
 
 
+class Program(NamedTuple):
+    """Where a program lies in the memory of its process.
+
+    That tells it from the program before and after it: where stacks start is random.
+    """
+
+    code_start: int
+    code_end: int
+    stack_start: int
+
+
 @dataclass(frozen=True)
 class UserContext:
     """A thread's user registers and a copy of its stack, for unwinding and nothing else.
@@ -204,13 +215,14 @@ class SlowEvent:
     was cut at the depth limit. ``user_stack`` goes by frame pointers; ``user_context``
     is what finds callers without them, None for a 32-bit thread. ``process_key`` tells
     apart the address spaces that were locked; unlike a row's, it is another one after exec.
-    Pids and tids are as in :class:`Row`.
+    ``program`` is what the thread itself ran, None if it had no user stack. Pids and tids
+    are as in :class:`Row`.
     """
 
     __slots__ = (
         "kind", "start_ns", "duration_ns", "mm_pid", "mm_host_pid", "mm_comm", "pid", "tid",
         "host_pid", "host_tid", "comm", "mode", "operation", "kernel_stack", "user_stack",
-        "user_stack_full", "stack_failed", "user_context", "process_key",
+        "user_stack_full", "stack_failed", "user_context", "process_key", "program",
     )  # fmt: skip
     kind: SlowKind
     start_ns: int
@@ -231,6 +243,7 @@ class SlowEvent:
     stack_failed: bool
     user_context: Optional[UserContext]
     process_key: int
+    program: Optional[Program]
 
     @property
     def foreign(self) -> bool:

@@ -114,7 +114,7 @@ def slow(
         kind, START_NS + 1_234_000_000, duration_ns, SERVER[1], SERVER[1], SERVER[0],
         pid, tid, pid, tid, comm, mode,
         operation, tuple(f.address for f in kernel_stack), tuple(f.address for f in user_stack),
-        user_stack_full=False, stack_failed=False, user_context=None, process_key=0,
+        user_stack_full=False, stack_failed=False, user_context=None, process_key=0, program=None,
     )  # fmt: skip
     return ResolvedSlowEvent(event, kernel_stack, user_stack, note)
 

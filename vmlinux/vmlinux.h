@@ -102,6 +102,7 @@ struct rwsem_waiter {
 
 struct mm_struct {
 	struct rw_semaphore mmap_lock;
+	unsigned long start_code, end_code, start_stack;
 	struct task_struct *owner;
 };
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional
 
 from corelock._rows import NO_CONTENTION, Reading
 from corelock.histogram import Histogram
-from corelock.model import Accounting, Row, SlowEvent, Times, UserContext
+from corelock.model import Accounting, Program, Row, SlowEvent, Times, UserContext
 from corelock.names import kernel_name
 from corelock.symbolize.syscalls import operation_name
 
@@ -98,6 +98,7 @@ def slow_event(ffi: Any, lib: Any, record: Any, machine: str) -> SlowEvent:
         stack_failed=record.kernel_stack_bytes < 0 or record.user.bytes < 0,
         user_context=user.context,
         process_key=record.mm_id,
+        program=user.program,
     )
 
 
@@ -107,6 +108,7 @@ class UserStack(NamedTuple):
     addresses: tuple[int, ...]
     full: bool
     context: Optional[UserContext]
+    program: Optional[Program]
 
 
 def user_stack(ffi: Any, lib: Any, raw: Any) -> UserStack:
@@ -116,7 +118,8 @@ def user_stack(ffi: Any, lib: Any, raw: Any) -> UserStack:
         copy = ffi.buffer(raw.copy)[0 : raw.copy_bytes]
         context = UserContext(raw.ip, raw.sp, raw.frame, raw.other, lib.CORELOCK_COPY_BELOW, copy)
     addresses = tuple(raw.addresses[0 : max(0, raw.bytes) // 8])
-    return UserStack(addresses, raw.bytes == ffi.sizeof(raw.addresses), context)
+    program = Program(raw.code_start, raw.code_end, raw.stack_start) if raw.stack_start else None
+    return UserStack(addresses, raw.bytes == ffi.sizeof(raw.addresses), context, program)
 
 
 def accounting(ffi: Any, totals: Any, attached_by: str) -> Accounting:

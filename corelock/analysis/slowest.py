@@ -80,7 +80,7 @@ class Slowest:
             self._kind, -entry.earlier, entry.duration_ns, row.mm_pid, row.mm_host_pid,
             row.mm_comm, row.pid, row.tid, row.host_pid, row.host_tid, row.comm, row.mode,
             row.operation, tuple(frame[0] for frame in stack.kernel),
-            tuple(frame[0] for frame in stack.user), False, False, None, row.process_key,
+            tuple(frame[0] for frame in stack.user), False, False, None, row.process_key, None,
         )  # fmt: skip
         kernel, user = (tuple(Frame(*f) for f in part) for part in (stack.kernel, stack.user))
         return ResolvedSlowEvent(event, kernel, user, note)

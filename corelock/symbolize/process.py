@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, Optional
 
+from corelock.model import Program
+
 
 class Process(NamedTuple):
     """``ns_pid`` is the pid it knows itself by, ``uid`` its effective user.
@@ -69,32 +71,13 @@ def below_root(root: str, shown: str) -> str:
     return shown[len(top) :] if shown.startswith(f"{top}/") else shown
 
 
-class Identity(NamedTuple):
-    """What tells one program from the next of the same pid: both are new after exec.
-
-    ``started`` is in clock ticks; ``stack_start`` is random, 0 if it is hidden or gone.
-    """
-
-    started: int
-    code_start: int
-    stack_start: int
-
-
-def identify(proc: str, pid: int) -> Optional[Identity]:
-    """By ``/proc/PID/stat``, or None when it has exited."""
+def program_of(proc: str, pid: int) -> Optional[Program]:
+    """What it runs, by ``/proc/PID/stat``; None when it has exited or that is hidden."""
     try:
         with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:
             # The name, in parentheses, may have blanks and parentheses in it.
             fields = file.read().rpartition(b")")[2].split()
-        return Identity(int(fields[19]), int(fields[23]), int(fields[25]))
-    except (OSError, ValueError, IndexError):
+        program = Program(*map(int, fields[23:26]))
+    except (OSError, ValueError, TypeError):
         return None
-
-
-def thread_name(proc: str, pid: int, tid: int) -> Optional[str]:
-    """What a thread calls itself, or None when it is gone."""
-    try:
-        with open(f"{proc}/{pid}/task/{tid}/comm", "rb", buffering=0) as file:
-            return file.read().rstrip(b"\n").decode(errors="backslashreplace")
-    except OSError:
-        return None
+    return program if program.stack_start else None

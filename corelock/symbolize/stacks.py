@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Optional, Protocol
 
-from corelock.model import UserContext
+from corelock.model import Program, UserContext
 
 
 class HasUserStack(Protocol):
     """A user stack as addresses, and whose it is; members are as of ``model.SlowEvent``.
 
-    ``process_key`` 0: which of the address spaces its process has had is not known.
+    ``program`` None: it is taken for the one that the process runs.
     """
 
     @property
@@ -24,12 +24,6 @@ class HasUserStack(Protocol):
     @property
     def comm(self) -> str: ...
     @property
-    def mm_pid(self) -> int: ...
-    @property
-    def mm_comm(self) -> str: ...
-    @property
-    def foreign(self) -> bool: ...
-    @property
     def operation(self) -> str: ...
     @property
     def user_stack(self) -> tuple[int, ...]: ...
@@ -38,4 +32,4 @@ class HasUserStack(Protocol):
     @property
     def user_context(self) -> Optional[UserContext]: ...
     @property
-    def process_key(self) -> int: ...
+    def program(self) -> Optional[Program]: ...

@@ -7,14 +7,14 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
-from corelock.model import Frame, UserContext
+from corelock.model import Frame, Program, UserContext
 from corelock.symbolize.counts import Counts
 from corelock.symbolize.demangle import demangled
 from corelock.symbolize.jit import PerfMaps
 from corelock.symbolize.maps import Maps, MapsReader, Region
 from corelock.symbolize.modules import DELETED, Modules, keep
 from corelock.symbolize.probes import return_probes
-from corelock.symbolize.process import Identity, Process, identify, look_at, thread_name
+from corelock.symbolize.process import Process, look_at, program_of
 from corelock.symbolize.stacks import HasUserStack
 from corelock.symbolize.unwind import ModuleCode, Registers, UnwoundStack, unwind
 from corelock.symbolize.vdso import VDSO, Vdso
@@ -37,16 +37,14 @@ _RBX = 3  # its DWARF number
 
 # Bounds what a tracer that runs for weeks keeps.
 _PROCESSES = 256
-_FOREIGN_EVENTS = 4096
 
 # Until the new program's first instruction, the registers are those of the old one.
 _EXEC = frozenset(("execve", "execveat"))
 _OUTSIDE = Maps((), 0, "the process is outside of this pid namespace")
 _EXECUTED = Maps((), 0, "process {} has executed another program since")
-_LARGE_STACK = 8 << 20  # the usual limit
 
 #: A process's pid, and what tells its address space from others of that pid.
-Space = tuple[int, Union[int, Identity, None]]
+Space = tuple[int, Optional[Program]]
 
 
 class Resolved(NamedTuple):
@@ -107,11 +105,8 @@ class UserSymbols:
         self._vdso = Vdso()
         self._maps: dict[Space, Maps] = {}
         self._processes: dict[Space, Optional[Process]] = {}
-        # The newest address space of each pid; ids are given in the order of first use.
-        self._newest: dict[int, int] = {}
-        # Which program a thread ran when it locked another process's address space,
-        # by thread and time: the event does not say.
-        self._foreign: dict[tuple[int, int, int], Space] = {}
+        # What each pid was seen to run last.
+        self._last: dict[int, Program] = {}
 
     @property
     def notes(self) -> list[str]:
@@ -243,19 +238,16 @@ class UserSymbols:
             older = known.read_ns < event.start_ns + event.duration_ns
             if not (older or known.asked) or all(map(known.covers, probes[:needed])):
                 return known
-        before = identify(self._proc, event.pid)
         gone = _EXECUTED
         if known is not None:
             whole = not known.asked and known.find(probes[0]) is not None
             gone = known if whole else known._replace(problem=_EXECUTED.problem)
-        if not self._is_newest(space) or (before and not self._runs(event, before)):
+        if not self._may_run(space):
             return gone
         maps = self.reader.read(event.pid, probes, known)
         if maps.problem is None:
             process = look_at(self._proc, event.pid)
-            after = identify(self._proc, event.pid)
-            # Of a process that has exited meanwhile there is no stack.
-            if after is not None and after.stack_start and after != before:
+            if not self._may_run(space):  # it has executed another one meanwhile
                 return gone
             keep(self._maps, space, maps, _PROCESSES)
             # Now, as it may be gone when its symbols are looked up.
@@ -264,66 +256,16 @@ class UserSymbols:
 
     def _space(self, event: HasUserStack) -> Space:
         """Which address space the event's thread ran in."""
-        pid, key = event.pid, event.process_key
-        if not pid:  # /proc has nothing of it
-            return 0, None
-        if key and event.mm_pid == pid:
-            # exec locks the new one while the old program still is what runs.
-            if event.operation not in _EXEC:
-                self._note_newest(event)
-            return pid, key
-        if key == 0:
-            return pid, None
-        which = (pid, event.tid, event.start_ns)
-        found = self._foreign.get(which)
-        if found is None:
-            now = identify(self._proc, pid)
-            if now is not None and now.stack_start:
-                # Mappings of this one may be known already, but are not the event's.
-                found = pid, now if self._runs(event, now) else None
-            else:  # it has exited; what it was known to be last
-                of_pid = [space for space in self._maps if space[0] == pid]
-                found = of_pid[-1] if of_pid else (pid, None)
-            keep(self._foreign, which, found, _FOREIGN_EVENTS)
-        return found
+        # Without a pid, /proc has nothing of it.
+        return (event.pid, event.program) if event.pid else (0, None)
 
-    def _note_newest(self, event: HasUserStack) -> None:
-        pid, key = event.pid, event.process_key
-        if key > self._newest.get(pid, 0):
-            keep(self._newest, pid, key, _PROCESSES)
-        # What was read for an older one when this one was there already is of this one.
-        for space, maps in list(self._maps.items()):
-            of_older = space[0] == pid and isinstance(space[1], int) and space[1] < key
-            if of_older and maps.read_ns >= event.start_ns:
-                del self._maps[space]
-
-    def _is_newest(self, space: Space) -> bool:
-        pid, which = space
-        return not isinstance(which, int) or which >= self._newest.get(pid, 0)
-
-    def _runs(self, event: HasUserStack, now: Identity) -> bool:
-        """Whether a process that is ``now`` this may still run the event's program.
-
-        Its next program may have had no event. But that has its stack elsewhere,
-        another name, and none of the threads but the one that is called by the pid.
-        """
-        if event.user_context is None or not now.stack_start:
-            return True
-        depth = now.stack_start - event.user_context.sp
-        if depth < 0:
-            return False
-        name = thread_name(self._proc, event.pid, event.tid)
-        if event.tid != event.pid and name is not None:
-            return True
-        if event.tid == event.pid and depth < _LARGE_STACK:
-            return True
-        expected = event.comm
-        if name is None:
-            if event.foreign:
-                return True
-            name, expected = thread_name(self._proc, event.pid, event.pid), event.mm_comm
-        # What is not printable is not shown as it is.
-        return name is None or "\\" in expected or name == expected
+    def _may_run(self, space: Space) -> bool:
+        """Whether that is the program its process runs, or is known to have run last."""
+        pid, program = space
+        now = program_of(self._proc, pid)
+        if now is not None:
+            keep(self._last, pid, now, _PROCESSES)
+        return program is None or self._last.get(pid, program) == program
 
     def _resolve(self, space: Space, address: int, probe: int, maps: Maps) -> Resolved:
         region = maps.find(probe)
@@ -339,7 +281,7 @@ class UserSymbols:
         if isinstance(symbols, str):
             # Code that is made at run time may be in a file, too, a deleted or a nameless one.
             # The next program's has the same name.
-            process = self._processes.get(space) if self._is_newest(space) else None
+            process = self._processes.get(space) if self._may_run(space) else None
             made = self._perf_maps.find(space, process, probe)
             if isinstance(made, str):
                 found = symbols if in_file else made

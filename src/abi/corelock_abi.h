@@ -272,6 +272,10 @@ struct corelock_cycle {
 /* A thread's stack in user space. */
 struct corelock_user_stack {
 	uint64_t addresses[CORELOCK_USER_STACK_DEPTH]; /* as frame pointers have it */
+	/* Where the program lies, as in /proc/PID/stat: new after exec. 0 without a stack. */
+	uint64_t code_start;
+	uint64_t code_end;
+	uint64_t stack_start;
 	/* What callers without a frame pointer are found by; all 0 where it is not recorded. */
 	uint64_t ip;
 	uint64_t sp;

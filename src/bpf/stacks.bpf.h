@@ -7,6 +7,7 @@
 
 static __always_inline void no_user_stack(struct corelock_user_stack *user)
 {
+	user->code_start = user->code_end = user->stack_start = 0;
 	user->ip = user->sp = user->frame = user->other = 0;
 	user->bytes = user->copy_bytes = 0;
 }
@@ -37,9 +38,15 @@ static __always_inline void copy_user_stack(struct corelock_user_stack *user)
 /* Takes the user stack of current as frame pointers have it, and what is needed without them. */
 static __always_inline void take_user_stack(void *ctx, struct corelock_user_stack *user)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct mm_struct *mm = untrusted(task)->mm;
+
 	user->bytes =
 		bpf_get_stack(ctx, user->addresses, sizeof(user->addresses), BPF_F_USER_STACK);
-	if (user_registers(bpf_get_current_task_btf(), user))
+	user->code_start = mm->start_code;
+	user->code_end = mm->end_code;
+	user->stack_start = mm->start_stack;
+	if (user_registers(task, user))
 		copy_user_stack(user);
 }
 

@@ -490,7 +490,7 @@ def event_of(pid: int, *stack: int) -> SlowEvent:
         kind="hold", start_ns=now, duration_ns=1, mm_pid=pid, mm_host_pid=pid,
         mm_comm="p", pid=pid, tid=pid, host_pid=pid, host_tid=pid,
         comm="p", mode="write", operation="mprotect", kernel_stack=(), user_stack=stack,
-        user_stack_full=False, stack_failed=False, user_context=None, process_key=0,
+        user_stack_full=False, stack_failed=False, user_context=None, process_key=0, program=None,
     )  # fmt: skip
 
 

@@ -395,6 +395,78 @@ def test_user_stacks_name_the_caller() -> None:
         assert event.kernel_stack == ()
 
 
+TWO_PROGRAMS = r"""
+#include <stdio.h>
+#include <unistd.h>
+
+__attribute__((noinline, noclone)) void FUNCTION(long number)
+{
+	asm volatile(SIZE :: "r"(number));
+}
+
+int main(int argc, char **argv)
+{
+	char byte;
+
+	puts("waiting");
+	fflush(stdout);
+	if (read(0, &byte, 1) != 1)
+		return 1;
+	FUNCTION(7);
+	puts("called");
+	fflush(stdout);
+	if (read(0, &byte, 1) == 1 && argc > 1)
+		execl(argv[1], argv[1], (char *)NULL);
+}
+"""
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_functions_of_the_next_program_are_not_taken_for_those_of_the_last(
+    tmp_path: Path, observed: bool
+) -> None:
+    """Of the same name, at the same addresses, before any event of it or after one."""
+    first, second = (tmp_path / folder / "program" for folder in "ab")
+    for path, function, size in (
+        (first, "inner", ""),
+        (second, "other", r".rept 400\nnop\n.endr"),
+    ):
+        path.parent.mkdir()
+        command = ["gcc", "-xc", "-", "-no-pie", "-O1", "-o", path]
+        command += [f"-DFUNCTION={function}", f'-DSIZE="{size}"']
+        subprocess.run(command, input=TWO_PROGRAMS, text=True, check=True)
+    symbols = Symbolizer()
+    with subprocess.Popen(
+        [first, second], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+
+        def step(answer: bytes) -> None:
+            process.stdin.write(b"g")
+            assert process.stdout.readline() == answer
+
+        assert process.stdout.readline() == b"waiting\n"
+        patterns = (f"{first}:inner", f"{second}:other")
+        with corelock.EventTrace(*patterns, pid=process.pid, user_stacks=True) as trace:
+            step(b"called\n")
+            if observed:
+                events = list(trace.take())
+                symbols.observe(events[0])
+            step(b"waiting\n")
+            if observed:
+                step(b"called\n")
+            trace.stop()
+            events = [*(events if observed else ()), *trace.take()]
+            stacks = [symbols.resolve_user(event) for event in events]
+        process.kill()
+    names = [[frame.name for frame in frames][:2] for frames, _ in stacks]
+    if observed:
+        assert names == [["inner", "main"], ["other", "main"]]
+    else:
+        assert names == [[None, None]]
+        assert stacks[0][1] == f"process {process.pid} has executed another program since"
+
+
 def test_kernel_stacks_begin_where_the_event_is() -> None:
     symbols = Symbolizer()
     program = "import os\nfor _ in range(3): os.getppid()"

@@ -15,7 +15,7 @@ def event(duration_ns: int, kind: Literal["wait", "hold"] = "hold") -> SlowEvent
         kind=kind, start_ns=0, duration_ns=duration_ns, mm_pid=1, mm_host_pid=1,
         mm_comm="p", pid=1, tid=1, host_pid=1, host_tid=1,
         comm="t", mode="write", operation="mmap", kernel_stack=(), user_stack=(),
-        user_stack_full=False, stack_failed=False, user_context=None, process_key=0,
+        user_stack_full=False, stack_failed=False, user_context=None, process_key=0, program=None,
     )  # fmt: skip
 
 

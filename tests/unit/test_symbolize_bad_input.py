@@ -22,7 +22,7 @@ from corelock.model import UserContext
 from corelock.symbolize import Symbolizer, modules
 from corelock.symbolize.maps import Region, parse_maps
 from corelock.symbolize.modules import is_mapped_in
-from corelock.symbolize.process import identify
+from corelock.symbolize.process import program_of
 
 PACKAGE = Path(corelock.__file__).parent
 
@@ -127,9 +127,9 @@ def test_without_pyelftools_there_are_addresses(
         symbolizer = Symbolizer()
         own = parse_maps(Path("/proc/self/maps").read_bytes())
         vdso = next(region for region in own if region.path == "[vdso]")
-        identity = identify("/proc", process.pid)
-        assert identity is not None
-        context = UserContext(stack[0], identity.stack_start - 4096, 0, 0, 128, bytes(4096))
+        runs = program_of("/proc", process.pid)
+        assert runs is not None
+        context = UserContext(stack[0], runs.stack_start - 4096, 0, 0, 128, bytes(4096))
         event = slow_event(process.pid, *stack, context=context)
         frames = symbolizer.resolve(event).user_stack
         assert symbolizer._user._vdso.of(vdso, 2) is None

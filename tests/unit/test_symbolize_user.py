@@ -7,15 +7,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 from stack_program import build, link_addresses, running
 from stopped import MACHINE, Stopped, stopped
 
-from corelock.model import Frame, ResolvedSlowEvent, SlowEvent, UserContext
+from corelock.model import Frame, Program, ResolvedSlowEvent, SlowEvent, UserContext
 from corelock.symbolize import Symbolizer
-from corelock.symbolize.maps import parse_maps
+from corelock.symbolize.maps import Maps, parse_maps
 from corelock.symbolize.user import Resolved, Stack, better
 
 
@@ -25,18 +25,15 @@ def slow_event(
     full: bool = False,
     operation: str = "munmap",
     context: Optional[UserContext] = None,
-    key: int = 0,
+    program: Optional[Program] = None,
 ) -> SlowEvent:
     return SlowEvent(
         kind="hold", start_ns=1, duration_ns=1, mm_pid=pid, mm_host_pid=pid,
         mm_comm="p", pid=pid, tid=pid, host_pid=pid, host_tid=pid,
         comm="p", mode="write", operation=operation, kernel_stack=(), user_stack=stack,
-        user_stack_full=full, stack_failed=False, user_context=context, process_key=key,
+        user_stack_full=full, stack_failed=False, user_context=context, process_key=0,
+        program=program,
     )  # fmt: skip
-
-
-# A thread of another process than the address space's.
-OF_ANOTHER = {"mm_pid": 9, "mm_host_pid": 9, "process_key": 5}
 
 
 def later(event: SlowEvent) -> SlowEvent:
@@ -373,14 +370,18 @@ def test_a_context_says_nothing_of_the_stack() -> None:
 # --- one pid, several address spaces ------------------------------------------------------------
 
 
-def write_stat(process: Path, started: int, stack_start: int) -> None:
+def write_stat(process: Path, runs: Program) -> None:
     """What matters of its /proc/PID/stat; its name is a nasty one."""
     fields = ["0"] * 50
-    fields[19], fields[23], fields[25] = str(started), "4096", str(stack_start)
+    fields[23:26] = map(str, runs)
     (process / "stat").write_text(f"7 (a) b) {' '.join(fields)}\n")
 
 
-def test_an_older_address_space_does_not_get_the_mappings_of_the_newest(tmp_path: Path) -> None:
+FIRST, SECOND, THIRD = (Program(0x1000, 0x2000, 0x7000 + number) for number in range(3))
+EXECUTED = "process 7 has executed another program since"
+
+
+def test_an_older_program_does_not_get_the_mappings_of_the_newest(tmp_path: Path) -> None:
     proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:first]\n")
     symbolizer = Symbolizer(proc=str(proc))
 
@@ -388,66 +389,53 @@ def test_an_older_address_space_does_not_get_the_mappings_of_the_newest(tmp_path
         resolved = symbolizer.resolve(event)
         return [frame.module for frame in resolved.user_stack], resolved.user_stack_note
 
-    executed = "process 7 has executed another program since"
-    of_first, never_seen = slow_event(7, 0x1010, key=1), slow_event(7, 0x1010, key=2)
+    of_first, of_second, of_third = (
+        slow_event(7, 0x1010, program=program) for program in (FIRST, SECOND, THIRD)
+    )
+    write_stat(proc / "7", FIRST)
     symbolizer.observe(of_first)
+    write_stat(proc / "7", THIRD)
     (proc / "7" / "maps").write_text("1000-2000 r-xp 0 0:0 0 [anon:third]\n")
-    of_third = later(slow_event(7, 0x1010, key=3))
-    # It began after the first one's mappings were read.
-    values = {name: getattr(of_third, name) for name in SlowEvent.__slots__}
-    of_third = SlowEvent(**{**values, "start_ns": 1 << 61})
-    symbolizer.observe(of_third)
-    assert shown(of_first)[0] == ["[anon:first]"]
+    assert shown(of_second) == ([None], EXECUTED)
     assert shown(of_third)[0] == ["[anon:third]"]
-    assert shown(never_seen) == ([None], executed)
+    assert shown(later(of_first))[0] == ["[anon:first]"]
     assert symbolizer.summary.unresolved["process PID has executed another program since"] == 1
-    # exec itself locks the new address space, while the old program's code is what runs.
-    assert shown(slow_event(7, 0x1010, key=3, operation="execve")) == ([None], executed)
+    # While exec goes on, the old program's registers are seen beside the new one's memory.
+    assert shown(slow_event(7, 0x1010, program=THIRD, operation="execve")) == ([None], EXECUTED)
 
 
-def test_mappings_read_too_late_are_given_up(tmp_path: Path) -> None:
-    """They were read when the next program ran, and that was not known yet."""
+def test_mappings_of_a_program_executed_while_they_were_read_are_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:second]\n")
+    write_stat(proc / "7", FIRST)
     symbolizer = Symbolizer(proc=str(proc))
-    of_first = slow_event(7, 0x1010, key=1)
-    symbolizer.observe(of_first)
-    symbolizer.observe(slow_event(7, 0x1010, key=2))
-    assert symbolizer.resolve(of_first).user_stack[0].module is None
+    reader = symbolizer._user.reader
+    read = reader.read
+
+    def read_late(*arguments: Any) -> Maps:
+        write_stat(proc / "7", SECOND)
+        return read(*arguments)
+
+    monkeypatch.setattr(reader, "read", read_late)
+    resolved = symbolizer.resolve(slow_event(7, 0x1010, program=FIRST))
+    assert [frame.module for frame in resolved.user_stack] == [None]
+    assert resolved.user_stack_note == EXECUTED
 
 
-def test_a_locker_of_another_process_is_told_by_when_it_started(tmp_path: Path) -> None:
+def test_a_program_that_has_exited_is_told_by_its_maps(tmp_path: Path) -> None:
     proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:first]\n")
     symbolizer = Symbolizer(proc=str(proc))
-    values = {name: getattr(slow_event(7, 0x1010), name) for name in SlowEvent.__slots__}
-    first, second = (SlowEvent(**{**values, **OF_ANOTHER, "start_ns": at}) for at in (1, 2))
-    write_stat(proc / "7", 100, 0x7000)
-    symbolizer.observe(first)
-    write_stat(proc / "7", 200, 0x7000)  # the pid is another process's
-    (proc / "7" / "maps").write_text("1000-2000 r-xp 0 0:0 0 [anon:second]\n")
-    symbolizer.observe(second)
-    modules = [symbolizer.resolve(event).user_stack[0].module for event in (first, second)]
-    assert modules == ["[anon:first]", "[anon:second]"]
+    event = slow_event(7, 0x1010, program=FIRST)  # there is no stat
+    assert symbolizer.resolve(event).user_stack[0].module == "[anon:first]"
 
 
-def test_a_locker_that_has_executed_another_program_gets_none_of_its_names(tmp_path: Path) -> None:
+def test_a_program_executed_before_the_process_exited_is_remembered(tmp_path: Path) -> None:
     proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:second]\n")
-    write_stat(proc / "7", 100, 0x7000)
+    write_stat(proc / "7", SECOND)
     symbolizer = Symbolizer(proc=str(proc))
-
-    def module(sp: int, at: int) -> Optional[str]:
-        event = slow_event(7, 0x1010, context=UserContext(0x1010, sp, 0, 0, 128, b""))
-        values = {name: getattr(event, name) for name in SlowEvent.__slots__}
-        event = SlowEvent(**{**values, **OF_ANOTHER, "start_ns": at})
-        return symbolizer.resolve(event).user_stack[0].module
-
-    assert module(0x6000, 2) == "[anon:second]"
-    assert module(0x8000, 1) is None
-
-
-def test_a_stack_above_that_of_the_process_is_of_a_program_before(tmp_path: Path) -> None:
-    proc = fake_proc(tmp_path, 7, "1000-2000 r-xp 0 0:0 0 [anon:second]\n")
-    write_stat(proc / "7", 100, 0x7000)
-    context = UserContext(0x1010, 0x8000, 0, 0, 128, b"")
-    resolved = Symbolizer(proc=str(proc)).resolve(slow_event(7, 0x1010, context=context, key=1))
+    symbolizer.observe(slow_event(7, 0x1010, program=SECOND))
+    (proc / "7" / "stat").unlink()
+    resolved = symbolizer.resolve(slow_event(7, 0x1010, program=FIRST))
     assert [frame.module for frame in resolved.user_stack] == [None]
-    assert resolved.user_stack_note == "process 7 has executed another program since"
+    assert resolved.user_stack_note == EXECUTED

@@ -28,7 +28,7 @@ def event(values: Mapping[str, Union[int, str, None]], **more: Any) -> Event:
     members: dict[str, Any] = {
         "probe": "sched:sched_switch", "time_ns": 1_234_567_891, "cpu": 3, "comm": "a name",
         "pid": 17, "tid": 18, "host_pid": 17, "host_tid": 18, "values": values, "unread": (),
-        "cut": (), "kernel_stack": (), "operation": "", "user": UserStack((), False, None),
+        "cut": (), "kernel_stack": (), "operation": "", "user": UserStack((), False, None, None),
         "stack_failed": False,
     }  # fmt: skip
     return Event(**{**members, **more})

@@ -18,6 +18,7 @@ def event(duration_ns: int) -> SlowEvent:
         comm="t", mode="write", operation="mmap", kernel_stack=(), user_stack=(),
         user_stack_full=False, stack_failed=False,
         user_context=UserContext(0x1000, 0x2000, 0, 0, 128, bytes(16384)), process_key=0,
+        program=None,
     )  # fmt: skip
 
 
