@@ -85,7 +85,12 @@ def _check_process(pid: int) -> None:
 
 
 def _absolute(path: str) -> str:
-    return os.path.join(os.getcwd(), path)
+    if os.path.isabs(path):
+        return path
+    try:
+        return os.path.join(os.getcwd(), path)
+    except OSError:
+        refuse(path, "the current folder is not there any more", "Give an absolute path.")
 
 
 def _at(way: Way, lock_is_held: Optional[LockIsHeld]) -> Found:
