@@ -1,4 +1,4 @@
-"""Filesystems mounted for oneself alone."""
+"""Filesystems mounted for oneself alone, and what filesystem a file is of."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ def mount_detached(filesystem: str) -> int:
     if descriptor < 0:
         raise OSError(-descriptor, os.strerror(-descriptor))
     return descriptor
+
+
+def makes_up_devices(fd: int) -> bool:
+    """Whether the device of an open file may be another one than ``/proc/PID/maps`` shows.
+
+    Raises:
+        OSError: it cannot be told.
+        LibraryError: see :mod:`corelock.errors`.
+    """
+    result = int(_ffi.library()[1].corelock_makes_up_devices(fd))
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return bool(result)

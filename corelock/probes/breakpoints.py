@@ -47,8 +47,7 @@ def files_without(
 def _lacks(pid: int, path: str, places: Sequence[Place], regions: Sequence[Region]) -> bool:
     try:
         with open(path, "rb") as file, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-            status = os.fstat(file.fileno())
-            mapped = [each for each in regions if each.has_file and is_mapped_in(status, each)]
+            mapped = [r for r in regions if r.has_file and is_mapped_in(file.fileno(), r)]
             for place in places:
                 address = _address(place.address, mapped)
                 if address is not None:

@@ -134,8 +134,13 @@ def _opened(pid: int, root: str, region: Region) -> MappedFile:
     candidates = [MappedFile(own, below + own, below) for below, own in places]
     for file in (*candidates, MappedFile(name, f"{_PROC}/{pid}/exe", root)):
         try:
-            if is_mapped_in(os.stat(file.path_to_open), region):
-                return file
+            handle = os.open(file.path_to_open, os.O_PATH | os.O_CLOEXEC)
+            try:
+                if is_mapped_in(handle, region):
+                    return file
+            finally:
+                os.close(handle)
+            reason = reason or "the file of that name is another one now"
         except OSError as error:
             reason = reason or error.strerror or str(error)
-    return MappedFile(name, "", root, reason or "the file of that name is another one now")
+    return MappedFile(name, "", root, reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, BinaryIO, Callable, Optional, TypeVar, Union
 
+from corelock._native.mounts import makes_up_devices
 from corelock.symbolize.cache import Cache
 from corelock.symbolize.counts import Counts
 from corelock.symbolize.files import open_regular, why
@@ -137,7 +138,7 @@ class Modules:
             except OSError as error:
                 reasons.append(error)
                 continue
-            if is_mapped_in(os.fstat(file.fileno()), region):
+            if is_mapped_in(file.fileno(), region):
                 return file
             file.close()
             if path != paths[-1]:
@@ -145,18 +146,19 @@ class Modules:
         raise OSError(DELETED) if region.deleted else reasons[0]
 
 
-def is_mapped_in(status: os.stat_result, region: Region) -> bool:
-    """Whether a file is the one that is mapped there.
+def is_mapped_in(fd: int, region: Region) -> bool:
+    """Whether an open file is the one that is mapped there.
 
-    On btrfs and overlayfs, whose device numbers are made up, what maps shows may
-    be another one than fstat's: then the inode decides. Real devices must agree.
+    Devices must agree. Where a filesystem makes those of its files up, the inode decides.
+
+    Raises:
+        OSError: it cannot be told.
     """
+    status = os.fstat(fd)
     if status.st_ino != region.inode:
         return False
     major, minor = (int(number, 16) for number in region.device.split(":"))
-    if os.makedev(major, minor) == status.st_dev:
-        return True
-    return 0 in (major, os.major(status.st_dev))
+    return os.makedev(major, minor) == status.st_dev or makes_up_devices(fd)
 
 
 def keep(cache: dict[Key, Value], key: Key, value: Value, limit: int) -> None:

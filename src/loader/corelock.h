@@ -529,6 +529,14 @@ int corelock_take_locks(uint32_t times);
 int corelock_mount_detached(const char *filesystem);
 
 /*
+ * Whether the device that fstat() has of an open file may be none of a mounted filesystem, and so
+ * another one than /proc/PID/maps shows: 0 or 1, or -errno. That is so where a filesystem's getattr
+ * writes one of its own: btrfs has one for each subvolume (btrfs_getattr), overlayfs for each layer
+ * (ovl_map_dev_ino; before v6.8 maps shows the layer's own), ceph for each snapshot (ceph_getattr).
+ */
+int corelock_makes_up_devices(int fd);
+
+/*
  * Who holds which mmap_lock now, without tracing:
  *
  *   corelock_holders_new -> corelock_holders_load

@@ -244,6 +244,29 @@ def test_another_copy_of_the_file_is_refused(tmp_path: Path) -> None:
             assert counter.stop().counts == {LABELS[3]: 10}
 
 
+def test_a_filesystem_over_the_one_with_the_file(tmp_path: Path) -> None:
+    """Both give their first file the same number."""
+    source, library = tmp_path / "plug.so", tmp_path / "place" / "plug.so"
+    subprocess.run(
+        ["gcc", "-shared", "-xc", "-", "-o", source], input=b"void plug(void) {}", check=True
+    )
+    library.parent.mkdir()
+    mount = f"mount -t tmpfs none {library.parent} && cp {source} {library}"
+    command = f"{mount} && LD_PRELOAD={library} exec {KNOWN} 10 1"
+    with Workload("known_calls", command=["unshare", "-m", "sh", "-c", command]) as workload:
+        seen = Path(f"/proc/{workload.pid}/root{library}")
+        mapped = seen.stat()
+        with corelock.HitCounter("plug:plug", pid=workload.pid) as counter:
+            assert counter.read().counts == {"plug:plug": 0}
+        subprocess.run(["nsenter", "-t", str(workload.pid), "-m", "sh", "-c", mount], check=True)
+        assert seen.stat().st_dev != mapped.st_dev
+        assert seen.stat().st_ino == mapped.st_ino
+        for pattern in ("plug:plug", f"{library}:plug"):
+            with pytest.raises(UnusableFile, match="the file of that name is another one now"):
+                with corelock.HitCounter(pattern, pid=workload.pid):
+                    pass
+
+
 def test_intervals_add_up() -> None:
     with Workload("known_calls", "700", "3") as workload:
         with corelock.HitCounter(*PATTERNS, pid=workload.pid) as counter:

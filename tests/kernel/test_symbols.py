@@ -316,7 +316,7 @@ def test_postgres(corelock_background: Background, tmp_path: Path, by: str) -> N
 # --- where the program is, and whether it is still what was traced ------------------------------
 
 
-@pytest.mark.parametrize("how", ["bind", "tmpfs", "overlay"])
+@pytest.mark.parametrize("how", ["bind", "tmpfs", "overlay", "layers"])
 def test_another_mount_namespace(corelock_background: Background, tmp_path: Path, how: str) -> None:
     """The path means another file to us, and only to us."""
     inside, place = tmp_path / "inside", tmp_path / "place"
@@ -329,6 +329,9 @@ def test_another_mount_namespace(corelock_background: Background, tmp_path: Path
         "tmpfs": f"mount -t tmpfs none {place} && cp {inside}/program {place}",
         "overlay": f"mount -t overlay none {place} -o lowerdir={inside},"
         f"upperdir={tmp_path}/upper,workdir={tmp_path}/work",
+        # Of two filesystems: then stat shows devices that maps does not.
+        "layers": f"mount -t tmpfs none {tmp_path}/upper && cd {tmp_path}/upper && mkdir a b && "
+        f"mount -t overlay none {place} -o lowerdir={inside},upperdir=a,workdir=b",
     }[how]
     script = f"{mount} && exec {place}/program 2 200"
     with Workload("storm", command=["unshare", "-m", "sh", "-c", script]) as storm:

@@ -17,6 +17,7 @@ from stack_program import build, link_addresses, running
 from test_symbolize_user import fake_proc, mapped, slow_event
 
 import corelock
+from corelock._native.mounts import makes_up_devices
 from corelock.model import UserContext
 from corelock.symbolize import Symbolizer, modules
 from corelock.symbolize.maps import Region, parse_maps
@@ -212,28 +213,34 @@ def test_a_replaced_library_is_not_used(tmp_path: Path) -> None:
     assert name() is None
 
 
-def status_of(inode: int, device: tuple[int, int]) -> os.stat_result:
-    return os.stat_result((0o100755, inode, os.makedev(*device), 1, 0, 0, 0, 0, 0, 0))
-
-
-@pytest.mark.parametrize(
-    ("mapping", "file", "same"),
-    [
-        ((9, "fd:01"), (9, (0xFD, 1)), True),
-        ((9, "fd:01"), (8, (0xFD, 1)), False),
-        ((9, "fd:01"), (9, (0xFD, 2)), False),
-        # btrfs shows its own made-up device, overlayfs its layer's or its own.
-        ((9, "00:1b"), (9, (0, 0x22)), True),
-        ((9, "fd:01"), (9, (0, 0x22)), True),
-        ((9, "00:1b"), (9, (0xFD, 1)), True),
-        ((9, "00:1b"), (8, (0, 0x1B)), False),
-    ],
-)
+@pytest.mark.parametrize("made_up", [False, True])
+@pytest.mark.parametrize("other_inode", [False, True])
+@pytest.mark.parametrize("other_device", [False, True])
 def test_which_file_is_the_mapped_one(
-    mapping: tuple[int, str], file: tuple[int, tuple[int, int]], same: bool
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    other_device: bool,
+    other_inode: bool,
+    made_up: bool,
 ) -> None:
-    region = Region(0, 1, 0, mapping[1], mapping[0], "/a")
-    assert is_mapped_in(status_of(*file), region) is same
+    monkeypatch.setattr(modules, "makes_up_devices", lambda fd: made_up)
+    with open(tmp_path / "a", "w") as file:
+        status = os.fstat(file.fileno())
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev) + other_device:02x}"
+        region = Region(0, 1, 0, device, status.st_ino + other_inode, "/a")
+        same = not other_inode and (made_up or not other_device)
+        assert is_mapped_in(file.fileno(), region) is same
+
+
+def test_where_devices_are_what_they_are() -> None:
+    for place in ("/proc/self/maps", "/dev/shm"):
+        handle = os.open(place, os.O_PATH)
+        try:
+            assert makes_up_devices(handle) is False
+        finally:
+            os.close(handle)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        makes_up_devices(handle)
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
