@@ -46,11 +46,11 @@ class Test(NamedTuple):
     mask: int = ALL_BITS
 
 
-def compile_filter(text: str, fields: Mapping[str, Operand]) -> tuple[Test, ...]:
+def compile_filter(text: str, fields: Mapping[str, Operand], label: str = "") -> tuple[Test, ...]:
     """The tests of a filter; the first is where a program begins.
 
-    ``fields`` are the event's own. The names that every event has (``operands.COMMON``) are
-    known besides, and give way to the event's own.
+    ``fields`` are the event's own, ``label`` what it is called in messages. The names that every
+    event has (``operands.COMMON``) are known besides, and give way to the event's own.
 
     Raises:
         InvalidArgument: the filter has no sense, or no such field, or too many tests. The
@@ -62,7 +62,7 @@ def compile_filter(text: str, fields: Mapping[str, Operand]) -> tuple[Test, ...]
         problem = f"it has {len(leaves)} comparisons, and {MOST_TESTS} is the most"
         fail(text, leaves[MOST_TESTS].position, problem, "Leave some out, or trace in two runs.")
     common = {name: operand for name, operand in COMMON.items() if name not in fields}
-    compiler = _Compiler(text, {**fields, **common})
+    compiler = _Compiler(text, {**fields, **common}, label)
     compiler.add(tree, ACCEPT, REJECT)
     return tuple(compiler.tests)
 
@@ -95,9 +95,10 @@ class _Side(NamedTuple):
 class _Compiler:
     """Adds the tests of a tree to ``tests``, in the order in which they stand in the text."""
 
-    def __init__(self, text: str, fields: Mapping[str, Operand]) -> None:
+    def __init__(self, text: str, fields: Mapping[str, Operand], label: str) -> None:
         self._text = text
         self._fields = fields
+        self._label = label
         self.tests: list[Test] = []
 
     def add(self, node: syntax.Logical, on_true: int, on_false: int) -> None:
@@ -215,4 +216,4 @@ class _Compiler:
         return text
 
     def _fail(self, position: int, problem: str, remedy: str = "") -> NoReturn:
-        fail(self._text, position, problem, remedy)
+        fail(self._text, position, problem, remedy, self._label)

@@ -176,7 +176,9 @@ class _Planner:
         self.plans[label] = plan
 
     def _counting(self, plan: EventPlan, event: EventFields) -> EventPlan:
-        tests = compile_filter(self._filter, event.operands) if self._filter is not None else ()
+        tests: tuple[Test, ...] = ()
+        if self._filter is not None:
+            tests = compile_filter(self._filter, event.operands, event.label)
         return plan._replace(parts=event.parts(self._by, "--by"), tests=tests)
 
     def _only(self, text: str) -> Matched:

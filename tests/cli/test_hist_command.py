@@ -167,7 +167,11 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
         2,
     ),
     (("t:kmem:kmalloc:bytes_req", "--filter", "bytes_req >"), ("bytes_req >", "^"), 2),
-    (("t:kmem:kmalloc:bytes_req", "--filter", "bites > 1"), ("no field bites", "^"), 2),
+    (
+        ("t:kmem:kmalloc:bytes_req", "--filter", "bites > 1"),
+        ("for kmem:kmalloc: there is no field bites", "^"),
+        2,
+    ),
     (("t:kmem:kmalloc:bytes_req", "--linear", "9:3:1"), ("no linear buckets", "LO:HI:STEP"), 2),
     (("t:kmem:kmalloc:bytes_req", "--linear", "0:9:0"), ("no linear buckets",), 2),
     (("t:kmem:kmalloc:bytes_req", "--linear", "0:1000:1"), ("1,000 buckets", "step of 2"), 2),

@@ -294,6 +294,16 @@ def test_a_filter(expression: str, accepted: object) -> None:
     assert accounting.unaccounted == 0
 
 
+@pytest.mark.parametrize("expression", ["arg1 > 1", 'prev_comm == "x"'])
+def test_the_probe_that_a_filter_does_not_fit_is_named(expression: str) -> None:
+    event, function = "sched:sched_switch", f"{KNOWN}:known_function"
+    with pytest.raises(InvalidArgument) as refused:
+        corelock.EventTrace(f"t:{event}", function, filter=expression).__enter__()
+    other = event if expression.startswith("arg1") else "known_calls:known_function"
+    said = f"cannot use the filter for {other}: there is no field {expression.split()[0]}\n"
+    assert refused.value.message.startswith(said)
+
+
 def test_one_of_two_processes() -> None:
     with Workload("known_calls", "50", "2") as one, Workload("known_calls", "30", "2") as other:
         with corelock.EventTrace(PLACE, pid=one.pid) as trace:
