@@ -102,9 +102,14 @@ def unheard() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """To stderr, as far as it can be written."""
+    """To stderr, as far as it can be written.
+
+    Names of files, functions and processes are whoever's made them: they move no cursor.
+    """
+    from corelock.render.text import printable
+
     with unheard():
-        click.echo(text, err=True)
+        click.echo("\n".join(map(printable, text.split("\n"))), err=True)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Optional, TextIO
 import click
 
 from corelock.attaching import check_matched
+from corelock.cli import say
 from corelock.cli.options import duration_option, json_option
 from corelock.cli.probing import (
     TRACE_ANEW,
@@ -87,7 +88,7 @@ def _list(counter: HitCounter, output: Output) -> None:
             stream.write(f"{printable(label)}\n")
     for one in matched:
         for line in refusals(one.refused):
-            click.echo(line, err=True)
+            say(line)
 
 
 class _Run(ProbeRun):

@@ -44,21 +44,29 @@ def showing_log(verbose: bool) -> Iterator[None]:
 
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: What comes within this time of the first was sent with it.
+_ONE_SIGNAL_S = 0.1
 
 
 @contextmanager
 def interruptible() -> Iterator[int]:
     """A descriptor that turns readable at the first Ctrl-C, SIGTERM, or end of the terminal.
 
-    A second one aborts.
+    A second one aborts, unless it is the same that was sent twice: `timeout` sends one to its
+    child and to its group.
     """
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     # nohup has the end of the terminal ignored.
     numbers = [n for n in _STOPS if n != signal.SIGHUP or signal.getsignal(n) == signal.SIG_DFL]
 
+    first_s: Optional[float] = None
+
     def stop(number: int, frame: object) -> None:
-        for each in numbers:
-            signal.signal(each, signal.default_int_handler)
+        nonlocal first_s
+        if first_s is None:
+            first_s = time.monotonic()
+        elif time.monotonic() - first_s > _ONE_SIGNAL_S:
+            raise KeyboardInterrupt
 
     # Python's own handler writes there, in whichever thread the signal comes: `stop`
     # runs in the main thread only, which a signal to another does not wake.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from corelock.cli import unheard
+from corelock.cli import say, unheard
 from corelock.cli.options import above_zero, screen_options, target_options
 from corelock.cli.run import Watch
 from corelock.cli.traced import TracedOptions, TracedRun
@@ -84,7 +84,7 @@ def _print_intervals(options: TracedOptions, obstacle: str) -> None:
     from corelock.render.grouping import BY_FIELDS
 
     if not options.quiet:
-        click.echo(f"corelock: plain intervals, as {obstacle}", err=True)
+        say(f"corelock: plain intervals, as {obstacle}")
     hold_times(
         HoldTimesOptions(
             **vars(options), top=20, sort="hold", by=BY_FIELDS, slow_ns=DEFAULT_SLOW_NS,

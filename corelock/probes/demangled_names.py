@@ -26,17 +26,17 @@ _PLAIN = re.compile(r"([\w:~$]+)(\([^()]*\)(?: const)?)")
 _OTHERS = re.compile(r"(?:[\w-]+ )+(?:to|for) ")
 #: What is in names in words and not, or not as it is, in mangled ones.
 _PRINTED = frozenset(
-    "void bool char signed unsigned short int long float double wchar_t char8_t char16_t char32_t "
-    "__int128 __float128 _Float16 std const volatile restrict operator co_await new delete this "
-    "decltype auto noexcept throw sizeof alignof typeid static_cast const_cast dynamic_cast "
-    "reinterpret_cast true false nullptr nullptr_t requires enum struct union class complex "
-    "imaginary __vector __vector__ decimal32 decimal64 decimal128 fixed lambda unnamed type string "
-    "literal anonymous namespace allocator char_traits basic_string basic_istream istream "
-    "basic_ostream ostream basic_iostream iostream vtable typeinfo name guard variable thunk virtual "
-    "non covariant return construction function init initialization wrapper TLS for reference "
-    "temporary hidden alias transaction clone entry default arg deleting base "
-    "i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 str dyn impl mut unsafe extern "
-    "closure shim reify instance module".split()
+    "void bool char signed unsigned short int long float double wchar_t char8_t char16_t "
+    "char32_t __int128 __float128 _Float16 std const volatile restrict operator co_await new "
+    "delete this decltype auto noexcept throw sizeof alignof typeid static_cast const_cast "
+    "dynamic_cast reinterpret_cast true false nullptr nullptr_t requires enum struct union "
+    "class complex imaginary __vector __vector__ decimal32 decimal64 decimal128 fixed lambda "
+    "unnamed type string literal anonymous namespace allocator char_traits basic_string "
+    "basic_istream istream basic_ostream ostream basic_iostream iostream vtable typeinfo name "
+    "guard variable thunk virtual non covariant return construction function init "
+    "initialization wrapper TLS for reference temporary hidden alias transaction clone entry "
+    "default arg deleting base i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 "
+    "str dyn impl mut unsafe extern closure shim reify instance module".split()
 )
 _PIECE = re.compile(r"\w+", re.ASCII)
 _ANY_OF = re.compile(r"\[[^]]*\]?")

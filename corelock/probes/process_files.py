@@ -12,7 +12,7 @@ from corelock.probes.paths import without_deleted
 from corelock.symbolize.maps import MapsReader, Region
 from corelock.symbolize.modules import DELETED, is_mapped_in
 from corelock.symbolize.patience import Patience, TimedOut
-from corelock.symbolize.process import look_at
+from corelock.symbolize.process import below_root, look_at
 
 _PROC = "/proc"
 _PRIVILEGE = "Run as root, or with CAP_SYS_PTRACE."
@@ -64,7 +64,7 @@ def program_of(pid: int, root: str) -> MappedFile:
         raise MissingPrivilege(message, _PRIVILEGE) from None
     except OSError:
         raise NoSuchTarget(f"process {pid} has exited", "Trace a living process.") from None
-    places = _places_of(without_deleted(path), root, _top_of(root))
+    places = _places_of(without_deleted(path), root)
     for below, own in places:
         with suppress(OSError, TimedOut):
             if _patience.call(pid, partial(os.path.samefile, below + own, exe)):
@@ -91,11 +91,8 @@ def files_of(
             raise UnusableFile(message, TRY_AGAIN)
         raise MissingPrivilege(message, _PRIVILEGE)
     files = {(each.device, each.inode): each for each in maps.regions if each.has_file}
-    top = _top_of(root)
     try:
-        looked = _patience.call(
-            pid, lambda: [_opened(pid, root, top, each) for each in files.values()]
-        )
+        looked = _patience.call(pid, lambda: [_opened(pid, root, each) for each in files.values()])
     except TimedOut:
         message = f"the files of process {pid} cannot be looked at: it takes too long"
         raise UnusableFile(message, TRY_AGAIN) from None
@@ -117,34 +114,23 @@ def ask_the_kernel(pid: int) -> bool:
         probe.close()
 
 
-def _top_of(root: str) -> str:
-    """What paths that /proc shows begin with if they are below ``root``; "" if all are.
-
-    They do not begin at the root of a process, but at that of its mounts.
-    """
-    try:
-        return os.readlink(root).rstrip("/") if root else ""
-    except OSError:  # it has gone, or is not ours: so are its files
-        return ""
-
-
-def _places_of(shown: str, root: str, top: str) -> list[tuple[str, str]]:
+def _places_of(shown: str, root: str) -> list[tuple[str, str]]:
     """Where the file may be that /proc shows so: below what, and its path there.
 
     As the process sees it, if it does; and by our own name of it.
     """
-    inside = [(root, shown[len(top) :])] if shown.startswith(f"{top}/") else []
-    return list(dict.fromkeys([*inside, ("", shown)]))
+    inside = [(root, below_root(root, shown))] if root else []
+    return [*inside, ("", shown)]
 
 
-def _opened(pid: int, root: str, top: str, region: Region) -> MappedFile:
+def _opened(pid: int, root: str, region: Region) -> MappedFile:
     """By its name, if that still is the file that was mapped; by ``exe`` if it is the program."""
     shown = os.path.join(os.path.dirname(region.path), region.module)
     reason = DELETED if region.deleted else ""
     if shown.startswith(IN_MEMORY):
         reason = "the file was never on a disk (memfd)"
-    places = _places_of(shown, root, top)
-    first, name = places[0]
+    places = _places_of(shown, root)
+    _, name = places[0]
     candidates = [MappedFile(own, below + own, below) for below, own in places]
     for file in (*candidates, MappedFile(name, f"{_PROC}/{pid}/exe", root)):
         try:
@@ -152,4 +138,4 @@ def _opened(pid: int, root: str, top: str, region: Region) -> MappedFile:
                 return file
         except OSError as error:
             reason = reason or error.strerror or str(error)
-    return MappedFile(name, "", first, reason or "the file of that name is another one now")
+    return MappedFile(name, "", root, reason or "the file of that name is another one now")

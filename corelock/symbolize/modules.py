@@ -10,6 +10,7 @@ from corelock.symbolize.counts import Counts
 from corelock.symbolize.files import open_regular, why
 from corelock.symbolize.maps import Region
 from corelock.symbolize.patience import Patience, TimedOut
+from corelock.symbolize.process import below_root
 
 if TYPE_CHECKING:
     from corelock.symbolize.cfi import ElfFrames
@@ -91,7 +92,7 @@ class Modules:
         from corelock.symbolize.elf import BadElf, ElfSymbols
 
         roots = (f"{self._proc}/{pid}/root", self._host_root)
-        path = os.path.join(os.path.dirname(region.path), region.module)
+        path = below_root(roots[0], os.path.join(os.path.dirname(region.path), region.module))
         try:
             with self._open(pid, region) as file:
                 symbols = ElfSymbols(
@@ -125,9 +126,10 @@ class Modules:
         Raises:
             OSError: there is none, or another one in its place.
         """
-        paths = [f"{self._proc}/{pid}/exe"]
+        paths, root = [f"{self._proc}/{pid}/exe"], f"{self._proc}/{pid}/root"
         if not region.deleted:
-            paths[:0] = [f"{self._proc}/{pid}/root{region.path}", self._host_root + region.path]
+            inside = below_root(root, region.path)
+            paths[:0] = [root + inside, self._host_root + region.path]
         reasons = []
         for path in paths:
             try:

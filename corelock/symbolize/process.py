@@ -57,6 +57,18 @@ def _class(proc: str, pid: int) -> int:
     return header[4] if header[:4] == b"\x7fELF" else 0
 
 
+def below_root(root: str, shown: str) -> str:
+    """The path below ``root``, a process's, of what /proc shows as ``shown``; the same if outside.
+
+    What is shown begins at the root of the mounts, wherever in them that of the process is.
+    """
+    try:
+        top = os.readlink(root).rstrip("/")
+    except OSError:  # it has gone, or is not ours to look at: so are its files
+        return shown
+    return shown[len(top) :] if shown.startswith(f"{top}/") else shown
+
+
 class Identity(NamedTuple):
     """What tells one program from the next of the same pid: both are new after exec.
 

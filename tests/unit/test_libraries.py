@@ -25,6 +25,10 @@ from corelock.probes.host_libraries import host_libraries, parse_ldconfig
 from corelock.probes.libraries import all_files, find_file, is_called
 from corelock.probes.paths import follow
 from corelock.probes.patterns import parse_pattern
+from corelock.symbolize.counts import Counts
+from corelock.symbolize.elf import ElfSymbols
+from corelock.symbolize.maps import MapsReader
+from corelock.symbolize.modules import Modules
 from tests.cli.command import eventually
 from tests.workloads import Workload
 
@@ -456,6 +460,11 @@ def test_a_process_with_another_root(tmp_path: Path, script: Optional[str]) -> N
                 assert found.path_to_open == found.root + found.own_path
                 assert not os.path.samefile(found.path_to_open, found.own_path)
             assert not all_files(process.pid).problems
+            # And the names of stacks.
+            modules = Modules("/proc", "", None, Counts())
+            for region in MapsReader().read_all(process.pid).regions:
+                if region.has_file:
+                    assert isinstance(modules.of(process.pid, region), ElfSymbols), region
             # By links of our own /proc; what has that name here is another file.
             exe, of_root = f"/proc/{process.pid}/exe", f"/proc/{process.pid}/root"
             for link, pid, inside in (
