@@ -33,7 +33,8 @@ class Histograms(ProbeSession[HistProbes]):
         key: fields that say which end belongs to which start, of both events, or ``one=other``
             where they have other names; none: the thread.
         by: what else to tell apart: ``comm``, ``pid``, ``tid``, ``cpu``, fields of the event,
-            ``str(FIELD)`` for the text at an address. Of a latency, of its second event.
+            ``str(FIELD)`` for the text at an address, ``s32(FIELD)`` and the like (s8 to u64) for
+            a number of its lowest bits. Of a latency, of its second event.
         filter: which events count, as ``bytes > 4096 && comm == "qemu"``. Likewise.
         linear: ``(low, high, step)``; without, octaves in eighths.
         pid: only events in this process; of a latency with a key, only starts are.

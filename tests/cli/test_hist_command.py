@@ -156,6 +156,10 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("t:sched:sched_switch:common_pid",), ("perf writes over", "tid has the same"), 2),
     (("t:kmem:kmalloc:bytes_req", "--by", "com"), ("no field 'com'", "Did you mean comm"), 2),
     (("t:kmem:kmalloc:bytes_req", "--by", "str(node)"), ("no address",), 2),
+    (("t:kmem:kmalloc:bytes_req", "--by", "s64(node)"), ("node has 32 bits only", "kmalloc"), 2),
+    (("t:kmem:kmalloc:bytes_req", "--by", "u8(cpu)"), ("cpu has no other form",), 2),
+    (("t:kmem:kmalloc:bytes_req", "--by", "s24(node)"), ("there is no form s24", "s8 to u64"), 2),
+    (("t:kmem:kmalloc:bytes_req", "--by", "u8(nodes)"), ("has no field 'nodes'",), 2),
     (
         ("t:block:block_rq_issue:bytes", "--by", "cmd,comm,rwbs,bytes"),
         ("takes 104", "96 is the most"),

@@ -163,6 +163,17 @@ def test_fields_as_keys() -> None:
         assert_same(only(run.snapshot, field), expected)
 
 
+def test_low_bytes_as_keys() -> None:
+    run = Run(f"t:{ENTER}:count", by=("s8(pos)", "u8(pos)"))
+    expected = by_key(
+        run.of(ENTER),
+        "count",
+        lambda x: ((signed(x, "pos") + 128) % 256 - 128, signed(x, "pos") % 256),
+    )
+    assert min(expected)[0] < 0 < max(expected)[0]
+    assert_same(only(run.snapshot, "count"), expected)
+
+
 FILTERS: list[tuple[str, Callable[[Record, str], bool]]] = [
     ("count > 7", lambda x, comm: x["count"] > 7),
     ("pos < 0 && fd == 4000", lambda x, comm: signed(x, "pos") < 0 and x["fd"] == 4000),

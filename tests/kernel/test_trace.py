@@ -278,6 +278,7 @@ def test_probes_of_different_fields() -> None:
         ("arg1 & 1 && arg2 == 2 || arg1 < 3", lambda i: i & 1 or i < 3),
         ("!(arg1 >= 100) || arg1 == 499", lambda i: i < 100 or i == 499),
         ("arg2 == 7", lambda i: False),
+        ("u8(arg1) == 3 || s8(arg1) < -126", lambda i: i % 256 in (3, 128, 129)),
         ('comm == "known_calls" && arg1 > 0x1ef', lambda i: i > 495),
     ],
 )
