@@ -288,6 +288,31 @@ def test_a_fork_takes_nothing_away() -> None:
         assert _count(made.stop()) == 6
 
 
+def test_what_was_stopped_can_be_read_when_closed() -> None:
+    with corelock.Histograms(
+        latency=[("t:syscalls:sys_enter_getppid", "t:syscalls:sys_exit_getppid")], pid=os.getpid()
+    ) as made:
+        os.getppid()
+        assert _count(made.read_interval()) == 1
+        os.getppid()
+        stopped = made.stop()
+        assert made.read() == stopped
+    assert made.read() == made.stop() == stopped
+    assert _count(stopped) == 2
+    assert _count(made.read_interval()) == 1
+    assert _count(made.read_interval()) == 0
+
+
+def test_what_was_not_stopped_cannot_be_read_when_closed() -> None:
+    counter = corelock.HitCounter("t:syscalls:sys_enter_getppid", pid=os.getpid())
+    made = corelock.Histograms("t:syscalls:sys_exit_getppid:ret", pid=os.getpid())
+    with counter, made:
+        counter.read(), made.read(), made.read_interval()
+    for read in counter.read, counter.stop, made.read, made.read_interval, made.stop:
+        with pytest.raises(corelock.InvalidArgument, match="this is not attached"):
+            read()
+
+
 def test_arguments_that_make_no_sense() -> None:
     with pytest.raises(corelock.InvalidArgument, match="max_keys is out of range"):
         corelock.Histograms(f"t:{EXIT}:ret", max_keys=0)
@@ -310,6 +335,3 @@ def test_arguments_that_make_no_sense() -> None:
         made.stop()
         # Stopping and reading may be repeated, and change nothing.
         assert made.stop() == made.read()
-    for read in made.read, made.read_interval:
-        with pytest.raises(corelock.InvalidArgument, match="not attached"):
-            read()
