@@ -167,8 +167,9 @@ def test_keys_of_other_names(key: str) -> None:
     assert measured.histograms.keys() == {(sleeper.pid,)}
     assert measured.accounting.unaccounted == 0
     # For the line that it reads this process wakes it, whose own events do not count; but it may
-    # be woken on its way to its end.
-    assert sleeps - snapshot.missed <= distribution.count <= sleeps + 10
+    # be woken on its way to its end, or before it has left the CPU: the next one replaces that.
+    least = sleeps - snapshot.missed - measured.accounting.starts_replaced
+    assert least <= distribution.count <= sleeps + 10
     assert distribution.max is not None and distribution.max < 10e9
 
 
