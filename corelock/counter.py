@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from corelock._native.probes import Probes
-from corelock.attaching import MAX_PROBES, finding, match, places_of
+from corelock.matching import MAX_PROBES, finding, match, places_of
 from corelock.probe_session import ProbeSession
 from corelock.probes.finding import Matched
 

@@ -13,9 +13,9 @@ from corelock._native.convert import UserStack
 from corelock._native.hits import MOST_VALUES, Hit, HitProbes, Sent
 from corelock._native.probes import prototypes
 from corelock.arguments import check_range, check_text, check_texts
-from corelock.attaching import MAX_PROBES, finding, match
 from corelock.errors import InvalidArgument
 from corelock.events import Event, EventAccounting
+from corelock.matching import MAX_PROBES, finding, match
 from corelock.names import kernel_name
 from corelock.probe_session import ProbeSession
 from corelock.probes import arguments

@@ -11,9 +11,9 @@ from typing import Optional
 from corelock._native.histograms import HistCounters, HistProbes
 from corelock._native.probes import ProbeTotals
 from corelock.arguments import check_range, check_text, check_texts
-from corelock.attaching import finding
 from corelock.distribution import Distribution, Linear, check_linear
 from corelock.errors import InvalidArgument
+from corelock.matching import finding
 from corelock.measured import HistAccounting, HistogramsSnapshot, Key, Measured
 from corelock.probe_session import ProbeSession
 from corelock.probes.finding import Matched

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import TracebackType
-from typing import Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from corelock.errors import CorelockError
 from corelock.probes.instructions import sound
@@ -16,6 +16,10 @@ from corelock.probes.patterns import Names, Pattern
 from corelock.probes.places import WAYS, Candidate, Place, Way
 from corelock.probes.tracefs import Folder, open_debugfs, open_tracefs
 from corelock.probes.tracepoints import Tracepoints
+
+if TYPE_CHECKING:
+    from corelock.probes.code_files import Found
+    from corelock.probes.user_functions import Functions
 
 #: Ways that are left where there is a doubt.
 _LEFT: dict[str, tuple[Way, ...]] = {
@@ -98,7 +102,9 @@ class Finder:
             from corelock.probes import user_functions
 
             try:
-                places, refused = user_functions.match(pattern, self._pid, self._lock_is_held)
+                places, refused = user_functions.match(
+                    pattern, self._pid, self._lock_is_held, self._functions_in
+                )
             except CorelockError as error:
                 if self._is_tracepoint(pattern):
                     error.remedy = f"Did you mean t:{pattern.text}?"
@@ -136,6 +142,13 @@ class Finder:
                 ways = tuple(way for way in ways if way != "FENTRY")
             candidates.append(Candidate(place, ways, doubt))
         return Matched(pattern, tuple(candidates), refused, whole)
+
+    @cached_property
+    def _functions_in(self) -> Callable[[Found], Functions]:
+        """Of a file, read once: patterns have many names."""
+        from corelock.probes.user_functions import functions_in
+
+        return lru_cache(maxsize=None)(functions_in)
 
     @cached_property
     def functions(self) -> KernelFunctions:

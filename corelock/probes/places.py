@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal, NamedTuple, Optional
 
 from corelock.probes.operands import Operand
@@ -16,7 +17,6 @@ WAYS: dict[Kind, tuple[Way, ...]] = {
     "USER": ("UPROBE_MULTI", "UPROBE"),
     "TRACEPOINT": ("RAW_TP", "TP"),
 }
-
 
 #: The ways as users know them.
 WAY_NAMES: dict[str, str] = {
@@ -42,6 +42,19 @@ class Field(NamedTuple):
     why: str = ""
 
 
+#: What tells a file from one that comes in its place: see :func:`version_of`.
+Version = tuple[int, ...]
+
+
+def version_of(path: str) -> Version:
+    """Device, inode, size and time of the last change; of what cannot be looked at, nothing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class Place(NamedTuple):
     """One place: a function's entry, a static probe's location, a tracepoint.
 
@@ -49,7 +62,8 @@ class Place(NamedTuple):
     with several locations). ``name`` is the kernel function's, the event's, or that of the file
     to open; ``address`` the kernel function's (0: by its name), the event's id in tracefs, or
     the offset in the file. ``semaphore`` is the offset of a static probe's semaphore in the
-    file, 0 if it has none. ``fields`` are the event's or the arguments, in order.
+    file, 0 if it has none. ``fields`` are the event's or the arguments, in order. ``version`` is
+    that of the file when it was looked at.
     """
 
     kind: Kind
@@ -58,6 +72,7 @@ class Place(NamedTuple):
     address: int = 0
     semaphore: int = 0
     fields: tuple[Field, ...] = ()
+    version: Version = ()
 
 
 class Candidate(NamedTuple):

@@ -15,7 +15,7 @@ from corelock.probes.code_files import Found, read_code, why_not
 from corelock.probes.libraries import LockIsHeld, all_files, find_file
 from corelock.probes.nearest import no_such_probe
 from corelock.probes.patterns import Pattern
-from corelock.probes.places import Field, Place
+from corelock.probes.places import Field, Place, Version, version_of
 from corelock.probes.symbols import symbols_of, without_version
 from corelock.probes.usdt_arguments import NotFound, Site, parse_arguments
 from corelock.symbolize.elf import WRITABLE, BadElf, ElfFile, offset_in
@@ -59,6 +59,7 @@ def find(
     probes: list[StaticProbe] = []
     files, problems = _files(pattern, pid, lock_is_held)
     for found in files:
+        version = version_of(found.path_to_open)
         try:
             these = probes_of(found)
         except UnusableFile as error:
@@ -67,7 +68,7 @@ def find(
             problems[found.own_path] = why_not(found, error)
             continue
         probes += these
-        places.update(dict.fromkeys(_places(found, these, pattern)))
+        places.update(dict.fromkeys(_places(found, these, pattern, version)))
     if not places:
         _none(pattern, files, probes, problems)
     return list(places)
@@ -161,7 +162,9 @@ def _files(
     return files.found, dict(files.problems)
 
 
-def _places(found: Found, probes: Sequence[StaticProbe], pattern: Pattern) -> Iterator[Place]:
+def _places(
+    found: Found, probes: Sequence[StaticProbe], pattern: Pattern, version: Version
+) -> Iterator[Place]:
     for probe in probes:
         if pattern.group.matches(probe.provider) and pattern.name.matches(probe.name):
             yield Place(
@@ -171,6 +174,7 @@ def _places(found: Found, probes: Sequence[StaticProbe], pattern: Pattern) -> It
                 probe.offset,
                 probe.semaphore,
                 probe.arguments,
+                version,
             )
 
 

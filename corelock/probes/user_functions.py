@@ -12,7 +12,7 @@ from corelock.probes.demangled_names import piece_of, spellings, without_result
 from corelock.probes.libraries import LockIsHeld, find_file
 from corelock.probes.nearest import no_such_probe
 from corelock.probes.patterns import Pattern
-from corelock.probes.places import Place
+from corelock.probes.places import Place, Version, version_of
 from corelock.probes.symbols import symbols_of, without_version
 from corelock.symbolize import demangle
 from corelock.symbolize.demangle import in_words
@@ -45,12 +45,14 @@ class Function(NamedTuple):
 class Functions(NamedTuple):
     """All names of the functions of a file, and of those that a resolver chooses at run time.
 
-    ``lacking``: why there may be more, and what helps, "" if these are all.
+    ``lacking``: why there may be more, and what helps, "" if these are all. ``version`` is the
+    file's.
     """
 
     known: tuple[Function, ...]
     chosen: frozenset[str]
     lacking: str
+    version: Version = ()
 
 
 class Matches(NamedTuple):
@@ -68,8 +70,22 @@ def find(
     return list(match(pattern, pid, lock_is_held).places)
 
 
+def functions_in(found: Found) -> Functions:
+    """The functions of a file.
+
+    Raises:
+        UnusableFile: it cannot be read, or makes no sense.
+    """
+    # Taken before: what comes in its place while it is read has another one.
+    version = version_of(found.path_to_open)
+    return read_code(found, lambda file: functions_of(file, found))._replace(version=version)
+
+
 def match(
-    pattern: Pattern, pid: Optional[int] = None, lock_is_held: Optional[LockIsHeld] = None
+    pattern: Pattern,
+    pid: Optional[int] = None,
+    lock_is_held: Optional[LockIsHeld] = None,
+    read: Callable[[Found], Functions] = functions_in,
 ) -> Matches:
     """The functions that a USER pattern means.
 
@@ -83,7 +99,7 @@ def match(
         As of :func:`corelock.probes.libraries.find_file`.
     """
     found = find_file(pattern.library, pid, lock_is_held)
-    functions = read_code(found, lambda file: functions_of(file, found))
+    functions = read(found)
     is_one = not pattern.name.regex and "|" not in pattern.name.text
     piece = piece_of(pattern.name.text) if is_one else ""
     named = list(_matching(functions.known, pattern.name.matches, piece))
@@ -91,9 +107,7 @@ def match(
     if not named:
         _none(pattern, found, functions, chosen)
     refused = tuple(f"{found.shown_name}:{label}" for label in _labels(chosen, chosen).values())
-    return Matches(
-        tuple(_places(found, named, functions.known)), {CHOSEN: refused} if refused else {}
-    )
+    return Matches(tuple(_places(found, named, functions)), {CHOSEN: refused} if refused else {})
 
 
 def functions_of(file: BinaryIO, found: Found) -> Functions:
@@ -154,15 +168,16 @@ def _stage(name: str) -> str:
     return _STAGES[found[1]] if found and "~" in in_words(name) else ""
 
 
-def _places(found: Found, functions: Iterable[Function], known: Iterable[Function]) -> list[Place]:
+def _places(found: Found, named: Iterable[Function], functions: Functions) -> list[Place]:
     best: dict[int, str] = {}
-    for name, offset in functions:
+    for name, offset in named:
         old = best.get(offset)
         if old is None or (len(name), name) < (len(old), old):
             best[offset] = name
-    labels = _labels(best.values(), {each.name for each in known})
+    labels = _labels(best.values(), {each.name for each in functions.known})
+    path, version = found.path_to_open, functions.version
     return [
-        Place("USER", f"{found.shown_name}:{labels[name]}", found.path_to_open, offset)
+        Place("USER", f"{found.shown_name}:{labels[name]}", path, offset, version=version)
         for offset, name in sorted(best.items(), key=lambda each: (each[1], each[0]))
     ]
 

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import corelock
 from corelock._native.probes import Probes
+from corelock.attaching import attach
 from corelock.errors import InvalidArgument, LoadError, MissingPrivilege, NoSuchProbe, UnusableFile
 from corelock.probes.finding import Finder, Matched
 from corelock.probes.instructions import VECTOR
@@ -195,6 +197,27 @@ def test_exec_by_a_thread_other_than_the_main_one_is_said(by_other: bool) -> Non
     # The dynamic linker has some by itself.
     assert 200 <= entered < 220
     assert by_other or 200 <= called <= entered
+
+
+@pytest.mark.parametrize("pattern", ["known_function", "u:turn"])
+def test_a_file_that_is_replaced_meanwhile_is_refused(pattern: str, tmp_path: Path) -> None:
+    """What it was found at could be in the midst of an instruction."""
+    program = tmp_path / "known_calls"
+    kind, _, name = pattern.rpartition(":")
+
+    def replace() -> None:
+        shutil.copy(KNOWN, tmp_path / "other")
+        (tmp_path / "other").rename(program)
+
+    for change in program.unlink, replace:
+        shutil.copy(KNOWN, program)
+        with Finder() as finder:
+            matched = finder.find(parse_pattern(f"{kind and 'u:'}{program}:{name}"))
+        change()
+        with closing(Probes()) as probes:
+            probes.load("COUNT", 1)
+            with pytest.raises(UnusableFile, match="was replaced or changed"):
+                attach(probes, [matched], [0] * len(matched.candidates), None)
 
 
 def test_another_copy_of_the_file_is_refused(tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def find(path: object, name: str, regex: bool = False) -> list[Place]:
-    return user_functions.find(parse_pattern(f"{path}:{name}", regex))
+    """Without the file's version: it may be stripped meanwhile."""
+    found = user_functions.find(parse_pattern(f"{path}:{name}", regex))
+    return [place._replace(version=()) for place in found]
 
 
 def labels(places: list[Place]) -> list[str]:
@@ -431,4 +433,4 @@ def test_of_a_process(program: Path) -> None:
             (place,) = user_functions.find(parse_pattern("c:malloc"), process.pid)
         finally:
             process.kill()
-    assert place == find("libc", "malloc")[0]
+    assert place._replace(version=()) == find("libc", "malloc")[0]
