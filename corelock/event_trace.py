@@ -200,7 +200,7 @@ class EventTrace(ProbeSession[HitProbes]):
             if len(values) > MOST_VALUES:
                 raise InvalidArgument(
                     f"{each.label} has {len(values)} fields, and {MOST_VALUES} is the most",
-                    "Name those that matter: --fields.",
+                    "Name those that matter: fields, --fields.",
                 )
             registers = self._sent(each.label, each.registers, values)
             array = self._sent(each.label, each.array, others)

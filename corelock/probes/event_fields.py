@@ -66,7 +66,7 @@ class EventFields:
             raise InvalidArgument(
                 f"{name} of {self.label} is a text ({self._fields[name].type}), and a histogram "
                 "is of numbers",
-                f"Use it as a key: --by {name}.",
+                f"Use it as a key, in by: --by {name}.",
             )
         return operand
 
@@ -83,15 +83,15 @@ class EventFields:
         """Fields as parts of a key, and the names that all events have."""
         if len(names) > MOST_PARTS:
             raise InvalidArgument(
-                f"{what} {','.join(names)} has {len(names)} parts", f"{MOST_PARTS} is the most."
+                f"{what} has {len(names)} parts: {','.join(names)}", f"{MOST_PARTS} is the most."
             )
         found = [self._part(name) for name in names]
         needed = sum(part.size for part in found)
         if needed > KEY_BYTES:
             sizes = ", ".join(f"{part.name} {part.size}" for part in found)
             raise InvalidArgument(
-                f"{what} {','.join(names)} takes {needed} bytes of {self.label} ({sizes}), and "
-                f"{KEY_BYTES} is the most",
+                f"{what} takes {needed} bytes of {self.label} ({sizes}), and {KEY_BYTES} is the "
+                "most",
                 "Leave one out.",
             )
         return laid_out(found)
@@ -113,7 +113,7 @@ class EventFields:
         if text is None:
             raise InvalidArgument(
                 f"{field} of {self.label} is no address, as str() needs one",
-                f"Use it as it is: --by {field}.",
+                f"Use {field} as it is.",
             )
         return Part(name, text, known[field].type)
 

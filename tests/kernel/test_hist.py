@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Optional, Union
 
@@ -311,6 +312,30 @@ def test_what_was_not_stopped_cannot_be_read_when_closed() -> None:
     for read in counter.read, counter.stop, made.read, made.read_interval, made.stop:
         with pytest.raises(corelock.InvalidArgument, match="this is not attached"):
             read()
+
+
+@pytest.mark.parametrize(
+    ("fields", "arguments", "words"),
+    [
+        ("prev_comm", {}, "Use it as a key, in by: --by prev_comm."),
+        ("prev_pid", {"by": ["comm", "pid", "tid", "cpu", "prev_prio"]}, "^by has 5 parts: comm,"),
+        ("prev_pid", {"by": ["str(prev_pid)"]}, "Use prev_pid as it is."),
+        ("", {"key": ["str(pid)"]}, "Use pid as it is."),
+        ("", {"key": ["pid"]}, "Name one of each in key, as OF_START=OF_END: "),
+        ("prev_pid", {"key": ["pid=next_pid"]}, "once it is in a latency"),
+    ],
+)
+def test_what_is_said_names_arguments(
+    fields: str, arguments: dict[str, Sequence[str]], words: str
+) -> None:
+    latency = [("t:sched:sched_waking", "t:sched:sched_switch")] if "key" in arguments else []
+    named = [f"t:sched:sched_switch:{fields}"] if fields else []
+    with pytest.raises(corelock.InvalidArgument) as refused:
+        corelock.Histograms(*named, latency=latency, **arguments).__enter__()  # type: ignore[arg-type]
+    said = f"{refused.value.message}\n{refused.value.remedy}"
+    assert re.search(words, said, re.M), said
+    assert "--by" not in said.replace("in by: --by", "") and "--latency" not in said
+    assert "--key" not in said
 
 
 def test_arguments_that_make_no_sense() -> None:

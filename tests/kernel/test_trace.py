@@ -445,6 +445,7 @@ def test_prototypes_of_the_kernels_functions() -> None:
         (["hex(prev_comm)"], "a text", "FIELD"),
         (["prev_pid;"], "not a field", "FIELD"),
         (["common_flags"], "perf writes over", "Leave it out"),
+        (["pid"] * 65, "has 65 fields, and 64 is the most", "matter: fields, --fields."),
     ],
 )
 def test_fields_that_cannot_be_had(fields: list[str], words: str, remedy: str) -> None:
