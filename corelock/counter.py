@@ -104,7 +104,7 @@ class HitCounter(ProbeSession[Probes]):
         return matched, indices
 
     def read(self) -> Hits:
-        """What has been counted so far."""
+        """What has been counted so far; once stopped, in all, also when closed."""
         return self._stopped or self._read(time.monotonic_ns())
 
     def stop(self) -> Hits:

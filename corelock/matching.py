@@ -100,7 +100,8 @@ def match(
     if count > max_probes:
         raise InvalidArgument(
             f"{' '.join(patterns)}: {count:,} places, more than {max_probes:,}",
-            f"Each costs its hits some time. Say less, or allow more with --max-probes {count}.",
+            "Each costs its hits some time. Say less, or allow more: max_probes, --max-probes "
+            f"{count}.",
         )
     return _with_paths(matched, files)
 

@@ -130,9 +130,9 @@ def _check(tid: int, *, whole_process: bool, of_locks: bool = True) -> int:
     if int(fields[6]) & _PF_KTHREAD:
         raise NoSuchTarget(
             f"{tid} ({name}) is a kernel thread: it has no address space",
-            "Its locking of processes shows up there: trace one of them, or --all."
+            "Its locking of processes shows up there: trace one of them, or all (--all)."
             if of_locks
-            else "Leave out --pid: what it does is seen with what all others do.",
+            else "Leave out the pid (-p): what it does is seen with what all others do.",
         )
     return tgid
 

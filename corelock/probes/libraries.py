@@ -79,8 +79,8 @@ def _check_process(pid: int) -> None:
         # /proc has none of it then, and to the kernel a uprobe's process is its main thread's.
         raise UnusableFile(
             f"the files of process {pid} cannot be told: its main thread has ended",
-            "Leave out -p, and give the file's path (/path:func); with trace, "
-            f"--filter 'pid == {pid}' takes this process alone.",
+            "Leave out the pid (-p), and give the file's path (/path:func); of a trace, the filter "
+            f"takes this process alone: --filter 'pid == {pid}'.",
         )
 
 
