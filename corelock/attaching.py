@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Optional
 
+from corelock import target
 from corelock._native.probes import Attached, Probes, ways_tried
 from corelock.errors import CorelockError, LoadError, UnusableFile
 from corelock.lock_probe import LockProbe
@@ -98,7 +99,7 @@ def attach(
     for one in matched:
         _check(one, became)
     if pid is not None:
-        _check_breakpoints(pid, [each.place for each, one in became.items() if one.way])
+        _check_breakpoints(pid, (each.place for each, one in became.items() if one.way))
     refused: dict[str, dict[str, None]] = defaultdict(dict)
     for one in matched:
         for reason, labels in one.refused.items():
@@ -155,16 +156,22 @@ def _check_files(places: Iterable[Place]) -> None:
             )
 
 
-def _check_breakpoints(pid: int, places: Sequence[Place]) -> None:
+def _check_breakpoints(pid: int, places: Iterable[Place]) -> None:
+    of_files = [place for place in places if place.kind == "USER"]
+    if not of_files:
+        return
+    # From before there was a program to see it.
+    target.check_main_thread(pid)
     probe = LockProbe()
     try:
-        missing = files_without(pid, places, probe.may_be_waited_for)
+        missing = files_without(pid, of_files, probe.may_be_waited_for)
     finally:
         probe.close()
     if missing:
         raise UnusableFile(
             f"process {pid} runs another copy of {missing[0]}, in which there is no breakpoint",
-            "An overlay copies a file that is written to or touched: restart the process.",
+            "An overlay copies a file that is written to or touched; and the kernel puts none "
+            "where code can be written to. Restart the process.",
         )
 
 

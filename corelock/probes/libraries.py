@@ -63,7 +63,8 @@ def find_file(
     if name in (os.curdir, os.pardir):
         refuse(name, FOLDER, GIVE_A_FILE)
     if pid is not None:
-        _check_process(pid)
+        target.check_process(pid)
+        target.check_main_thread(pid)
         found = _of_process(name, pid, lock_is_held)
     elif "/" in name:
         found = _at(follow(_absolute(name)), lock_is_held)
@@ -71,17 +72,6 @@ def find_file(
         found = _by_name(name)
     read_code(found, lambda file: None)
     return found
-
-
-def _check_process(pid: int) -> None:
-    target.check_process(pid)
-    if target.main_thread_has_ended(pid):
-        # /proc has none of it then, and to the kernel a uprobe's process is its main thread's.
-        raise UnusableFile(
-            f"the files of process {pid} cannot be told: its main thread has ended",
-            "Leave out the pid (-p), and give the file's path (/path:func); of a trace, the filter "
-            f"takes this process alone: --filter 'pid == {pid}'.",
-        )
 
 
 def _absolute(path: str) -> str:
@@ -196,7 +186,8 @@ def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> FilesOfPro
     Raises:
         UnusableFile, NoSuchTarget, MissingPrivilege: as of :func:`find_file`.
     """
-    _check_process(pid)
+    target.check_process(pid)
+    target.check_main_thread(pid)
     mapped = files_of(pid, root_of(pid), lock_is_held)
     return FilesOfProcess(
         tuple(_of_mapped(each) for each in mapped if not each.problem),
