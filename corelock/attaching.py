@@ -1,4 +1,4 @@
-"""Patterns attached to: what count, hist and trace have in common before the first hit."""
+"""Attaching to what patterns match, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ import itertools
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Optional
 
 from corelock import target
 from corelock._native.probes import Attached, Probes, ways_tried
-from corelock.arguments import check_range, check_text
-from corelock.errors import CorelockError, InvalidArgument, LoadError, UnusableFile
+from corelock.errors import CorelockError, LoadError, UnusableFile
 from corelock.lock_probe import LockProbe
+from corelock.matching import Files
 from corelock.probes.breakpoints import files_without
-from corelock.probes.finding import Finder, Matched
-from corelock.probes.patterns import parse_pattern
+from corelock.probes.finding import Matched
 from corelock.probes.places import Candidate, Place, version_of
-
-MAX_PROBES = 1000
-#: At most (``MAX_INDICES`` in probes.c).
-MOST_PROBES = 1 << 20
 
 #: Functions that are attached to, to see whether any can be.
 _TRIED = 3
@@ -66,122 +61,6 @@ class Coverage:
         return sum(map(len, self.refused.values()))
 
 
-@contextmanager
-def finding(pid: Optional[int]) -> Iterator[Finder]:
-    """What finds places, of files as process ``pid`` has them; it waits for no mmap_lock.
-
-    Raises:
-        NoSuchTarget, InvalidArgument, MissingPrivilege: as of ``target.check_process``.
-    """
-    if pid is not None:
-        target.check_process(pid, of_locks=False)
-    probe = LockProbe()
-    try:
-        with Finder(pid, probe.may_be_waited_for) as finder:
-            yield finder
-    finally:
-        probe.close()
-
-
-class _Files:
-    """Which files are one, whatever they are called."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Hashable] = {}
-
-    def identity(self, path: str) -> Hashable:
-        """Of a path; one that cannot be looked at is itself."""
-        if path not in self._known:
-            try:
-                status = os.stat(path)
-                self._known[path] = status.st_dev, status.st_ino
-            except OSError:
-                self._known[path] = path
-        return self._known[path]
-
-    def key(self, place: Place) -> Hashable:
-        """What tells a place from others."""
-        if place.kind == "USER":
-            return place.kind, self.identity(place.name), place.address, place.semaphore
-        return place.kind, place.address or place.name
-
-
-def match(
-    patterns: Sequence[str],
-    finder: Finder,
-    *,
-    regex: bool = False,
-    max_probes: int = MAX_PROBES,
-    aliases: bool = False,
-) -> list[Matched]:
-    """What patterns match, by their alternatives; each place once.
-
-    ``aliases``: once for each label; else a function with two names is one, by the first.
-    Labels of files of one name have their paths.
-
-    Raises:
-        InvalidArgument: a pattern cannot be meant, or they match more than ``max_probes`` places.
-        NoSuchProbe, CorelockError: as of :meth:`Finder.find`.
-    """
-    if not patterns:
-        raise InvalidArgument("no pattern is given", "Name what to probe: see docs/probes.md.")
-    check_range("max_probes", max_probes, 1, MOST_PROBES)
-    for text in patterns:
-        check_text("pattern", text)
-    every = [each for text in patterns for each in finder.find_each(parse_pattern(text, regex))]
-    files = _Files()
-    matched, seen = [], set()
-    for one in every:
-        fresh = []
-        for candidate in one.candidates:
-            place, key = candidate.place, files.key(candidate.place)
-            # A static probe may lie where a function begins.
-            labelled = (key, place.label) if aliases else (key, one.pattern.kind)
-            if labelled not in seen:
-                seen.add(labelled)
-                fresh.append(candidate)
-        matched.append(one._replace(candidates=tuple(fresh)))
-    count = len({files.key(each.place) for one in matched for each in one.candidates})
-    if count > max_probes:
-        raise InvalidArgument(
-            f"{' '.join(patterns)}: {count:,} places, more than {max_probes:,}",
-            f"Each costs its hits some time. Say less, or allow more with --max-probes {count}.",
-        )
-    return _with_paths(matched, files)
-
-
-def _with_paths(matched: Sequence[Matched], files: _Files) -> list[Matched]:
-    """Labels that are of several files name them by their paths."""
-    owners: dict[str, set[Hashable]] = defaultdict(set)
-    for one in matched:
-        for place, _, _ in one.candidates:
-            if place.kind == "USER":
-                owners[place.label].add(files.identity(place.name))
-
-    def labelled(candidate: Candidate) -> Candidate:
-        place = candidate.place
-        if place.kind != "USER" or len(owners[place.label]) == 1:
-            return candidate
-        label = f"{place.name}:{place.label.partition(':')[2]}"
-        return candidate._replace(place=place._replace(label=label))
-
-    return [one._replace(candidates=tuple(map(labelled, one.candidates))) for one in matched]
-
-
-def places_of(matched: Sequence[Matched]) -> tuple[list[int], dict[str, set[int]]]:
-    """Numbers of the candidates' places, in order, and by label those that it is of."""
-    files = _Files()
-    numbers: dict[Hashable, int] = {}
-    indices = []
-    by_label: dict[str, set[int]] = defaultdict(set)
-    for one in matched:
-        for place, _, _ in one.candidates:
-            index = numbers.setdefault(files.key(place), len(numbers))
-            indices.append(index)
-            by_label[place.label].add(index)
-    return indices, dict(by_label)
-
-
 def check_matched(matched: Sequence[Matched]) -> None:
     """Raise as :func:`attach` would if what seems to be possible is.
 
@@ -206,7 +85,7 @@ def attach(
         CorelockError: the kernel refused all.
     """
     candidates = [each for one in matched for each in one.candidates]
-    files = _Files()
+    files = Files()
     first: dict[tuple[Hashable, int], Candidate] = {}
     keys = [(files.key(each.place), index) for each, index in zip(candidates, indices)]
     for key, candidate in zip(keys, candidates):
@@ -220,7 +99,7 @@ def attach(
     for one in matched:
         _check(one, became)
     if pid is not None:
-        _check_breakpoints(pid, [each.place for each, one in became.items() if one.way])
+        _check_breakpoints(pid, (each.place for each, one in became.items() if one.way))
     refused: dict[str, dict[str, None]] = defaultdict(dict)
     for one in matched:
         for reason, labels in one.refused.items():
@@ -277,16 +156,22 @@ def _check_files(places: Iterable[Place]) -> None:
             )
 
 
-def _check_breakpoints(pid: int, places: Sequence[Place]) -> None:
+def _check_breakpoints(pid: int, places: Iterable[Place]) -> None:
+    of_files = [place for place in places if place.kind == "USER"]
+    if not of_files:
+        return
+    # From before there was a program to see it.
+    target.check_main_thread(pid)
     probe = LockProbe()
     try:
-        missing = files_without(pid, places, probe.may_be_waited_for)
+        missing = files_without(pid, of_files, probe.may_be_waited_for)
     finally:
         probe.close()
     if missing:
         raise UnusableFile(
             f"process {pid} runs another copy of {missing[0]}, in which there is no breakpoint",
-            "An overlay copies a file that is written to or touched: restart the process.",
+            "An overlay copies a file that is written to or touched; and the kernel puts none "
+            "where code can be written to. Restart the process.",
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from corelock._native.probes import Probes
-from corelock.attaching import MAX_PROBES, finding, match, places_of
+from corelock.matching import MAX_PROBES, finding, match, places_of
 from corelock.probe_session import ProbeSession
 from corelock.probes.finding import Matched
 
@@ -104,7 +104,7 @@ class HitCounter(ProbeSession[Probes]):
         return matched, indices
 
     def read(self) -> Hits:
-        """What has been counted so far."""
+        """What has been counted so far; once stopped, in all, also when closed."""
         return self._stopped or self._read(time.monotonic_ns())
 
     def stop(self) -> Hits:

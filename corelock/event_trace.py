@@ -13,9 +13,9 @@ from corelock._native.convert import UserStack
 from corelock._native.hits import MOST_VALUES, Hit, HitProbes, Sent
 from corelock._native.probes import prototypes
 from corelock.arguments import check_range, check_text, check_texts
-from corelock.attaching import MAX_PROBES, finding, match
 from corelock.errors import InvalidArgument
 from corelock.events import Event, EventAccounting
+from corelock.matching import MAX_PROBES, finding, match
 from corelock.names import kernel_name
 from corelock.probe_session import ProbeSession
 from corelock.probes import arguments
@@ -200,16 +200,16 @@ class EventTrace(ProbeSession[HitProbes]):
             if len(values) > MOST_VALUES:
                 raise InvalidArgument(
                     f"{each.label} has {len(values)} fields, and {MOST_VALUES} is the most",
-                    "Name those that matter: --fields.",
+                    "Name those that matter: fields, --fields.",
                 )
-            registers = self._sent(each.registers, values)
-            array = self._sent(each.array, others)
+            registers = self._sent(each.label, each.registers, values)
+            array = self._sent(each.label, each.array, others)
             plans.append(_Plan(each.label, values, registers, array))
         return plans
 
-    def _sent(self, fields: Sequence[Field], values: Sequence[Value]) -> Sent:
+    def _sent(self, label: str, fields: Sequence[Field], values: Sequence[Value]) -> Sent:
         operands = {field.name: field.operand for field in fields if field.operand is not None}
-        tests = None if self._filter is None else compile_filter(self._filter, operands)
+        tests = None if self._filter is None else compile_filter(self._filter, operands, label)
         return Sent(tuple(value.operand for value in values), tests)
 
     def _event(self, hit: Hit) -> Event:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Optional
 
 from corelock._native.histograms import HistCounters, HistProbes
+from corelock._native.probes import ProbeTotals
 from corelock.arguments import check_range, check_text, check_texts
-from corelock.attaching import finding
 from corelock.distribution import Distribution, Linear, check_linear
 from corelock.errors import InvalidArgument
+from corelock.matching import finding
 from corelock.measured import HistAccounting, HistogramsSnapshot, Key, Measured
 from corelock.probe_session import ProbeSession
 from corelock.probes.finding import Matched
@@ -33,7 +35,8 @@ class Histograms(ProbeSession[HistProbes]):
         key: fields that say which end belongs to which start, of both events, or ``one=other``
             where they have other names; none: the thread.
         by: what else to tell apart: ``comm``, ``pid``, ``tid``, ``cpu``, fields of the event,
-            ``str(FIELD)`` for the text at an address. Of a latency, of its second event.
+            ``str(FIELD)`` for the text at an address, ``s32(FIELD)`` and the like (s8 to u64) for
+            a number of its lowest bits. Of a latency, of its second event.
         filter: which events count, as ``bytes > 4096 && comm == "qemu"``. Likewise.
         linear: ``(low, high, step)``; without, octaves in eighths.
         pid: only events in this process; of a latency with a key, only starts are.
@@ -83,6 +86,7 @@ class Histograms(ProbeSession[HistProbes]):
         self._max_keys = max_keys
         self._plans: tuple[EventPlan, ...] = ()
         self._whole, self._recent = _Sums(), _Sums()
+        self._totals: Optional[ProbeTotals] = None
         self._stopped: Optional[HistogramsSnapshot] = None
 
     def _make(self) -> HistProbes:
@@ -112,13 +116,16 @@ class Histograms(ProbeSession[HistProbes]):
         return matched, range(len(matched))
 
     def read(self) -> HistogramsSnapshot:
-        """What has been counted so far."""
-        self._take()
-        return self._snapshot(self._whole)
+        """What has been counted so far; once stopped, in all, also when closed."""
+        return self._stopped or self._read()
 
     def read_interval(self) -> HistogramsSnapshot:
-        """What has been counted since the last call of this, or since the beginning."""
-        self._take()
+        """What has been counted since the last call of this, or since the beginning.
+
+        Once stopped, also when closed.
+        """
+        if self._stopped is None:
+            self._take()
         snapshot = self._snapshot(self._recent)
         self._recent = _Sums(snapshot.start_ns + snapshot.duration_ns)
         return snapshot
@@ -130,8 +137,12 @@ class Histograms(ProbeSession[HistProbes]):
         """
         if self._stopped is None:
             self._end()
-            self._stopped = self.read()
+            self._stopped = self._read()
         return self._stopped
+
+    def _read(self) -> HistogramsSnapshot:
+        self._take()
+        return self._snapshot(self._whole)
 
     def _take(self) -> None:
         for event, number, key, distribution in self._open().take():
@@ -141,9 +152,11 @@ class Histograms(ProbeSession[HistProbes]):
             counters = self._open().counters(event)
             for sums in (self._whole, self._recent):
                 sums.count(event, counters)
+        self._totals = self._open().totals()
 
     def _snapshot(self, sums: _Sums) -> HistogramsSnapshot:
-        totals = self._open().totals()
+        totals = self._totals
+        assert totals is not None
         start_ns, end_ns = sums.start_ns or self.start_ns, self.end_ns or time.monotonic_ns()
         return HistogramsSnapshot(
             start_ns,
@@ -231,7 +244,7 @@ class _Sums:
     def __init__(self, start_ns: int = 0) -> None:
         self.start_ns = start_ns  # 0: everything
         self.histograms: dict[tuple[int, int], dict[Key, Distribution]] = {}
-        self.counters: dict[int, HistCounters] = {}
+        self.counters: dict[int, HistCounters] = defaultdict(HistCounters)
 
     def add(self, of: tuple[int, int], key: Key, distribution: Distribution) -> None:
         """One distribution."""
@@ -241,7 +254,4 @@ class _Sums:
 
     def count(self, event: int, counters: HistCounters) -> None:
         """What came of hits of an event."""
-        before = self.counters.get(event)
-        self.counters[event] = (
-            counters if before is None else HistCounters(*map(sum, zip(before, counters)))
-        )
+        self.counters[event] = HistCounters(*map(sum, zip(self.counters[event], counters)))

@@ -46,7 +46,8 @@ class HistAccounting:
 class Measured:
     """One measure: its histograms by key, the most counts first, and what they lack.
 
-    ``key_types`` are the types in C of the parts of keys, "" of those that all events have.
+    ``key_types`` are the types in C of the parts of keys, "" of those that all events have
+    and of low bytes (``s32(FIELD)``).
     """
 
     measure: Measure

@@ -29,7 +29,8 @@ class Whose(TypedDict):
 class ProbeSession(ABC, Generic[AnyProbes]):
     """Attaches to what patterns match when it is entered, once, and can be read until it is closed.
 
-    For one thread at a time. ``pid`` and ``cpu``: only hits of that process, on that CPU.
+    Counts and histograms that were stopped can be read after that, too. For one thread at a time.
+    ``pid`` and ``cpu``: only hits of that process, on that CPU.
 
     Raises:
         InvalidArgument: there is no such CPU.

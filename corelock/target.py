@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Union
 
 from corelock.arguments import is_whole
-from corelock.errors import InvalidArgument, MissingPrivilege, NoSuchTarget, Unsupported
+from corelock.errors import (
+    InvalidArgument,
+    MissingPrivilege,
+    NoSuchTarget,
+    Unsupported,
+    UnusableFile,
+)
 
 PROC = Path("/proc")
 _PF_KTHREAD = 0x00200000
@@ -130,9 +136,9 @@ def _check(tid: int, *, whole_process: bool, of_locks: bool = True) -> int:
     if int(fields[6]) & _PF_KTHREAD:
         raise NoSuchTarget(
             f"{tid} ({name}) is a kernel thread: it has no address space",
-            "Its locking of processes shows up there: trace one of them, or --all."
+            "Its locking of processes shows up there: trace one of them, or all (--all)."
             if of_locks
-            else "Leave out --pid: what it does is seen with what all others do.",
+            else "Leave out the pid (-p): what it does is seen with what all others do.",
         )
     return tgid
 
@@ -159,6 +165,23 @@ def main_thread_has_ended(pid: int) -> bool:
         return _status_field(pid, "State")[:1] in ("Z", "X") and thread_count(pid) > 1
     except OSError:
         return False
+
+
+def check_main_thread(pid: int) -> None:
+    """Make sure that the files of a process can be told, and be probed for it.
+
+    /proc has none of it once its main thread has ended, and to the kernel a uprobe's process is
+    that of its main thread.
+
+    Raises:
+        UnusableFile: its main thread has ended.
+    """
+    if main_thread_has_ended(pid):
+        raise UnusableFile(
+            f"the files of process {pid} cannot be told: its main thread has ended",
+            "Leave out the pid (-p), and give the file's path (/path:func); of a trace, the filter "
+            f"takes this process alone: --filter 'pid == {pid}'.",
+        )
 
 
 def check_comm(name: str) -> bytes:

@@ -132,16 +132,37 @@ def quoted(text: bytes) -> str:
     return f'"{"".join(letters)}"'
 
 
+class Number(NamedTuple):
+    """A field, or its low bytes: what a user writes, and what it is."""
+
+    text: str
+    size: int
+    value: Callable[[Event], int]
+
+
+@st.composite
+def fields_and_low_bytes(draw: st.DrawFn) -> Number:
+    name = draw(st.sampled_from(NUMBERS))
+    whole = {**COMMON, **FIELDS}[name].size
+    if name in COMMON or draw(st.booleans()):
+        return Number(name, whole, lambda event: event.values[name])
+    size, signed = draw(st.sampled_from([form for form in FORMS if form[0] <= whole]))
+    low, _ = within(size, signed)
+    text = draw(st.sampled_from(["{}({})", "{} ( {} )"])).format(
+        f"{'s' if signed else 'u'}{8 * size}", name
+    )
+    return Number(text, size, lambda event: (event.values[name] - low) % 2 ** (8 * size) + low)
+
+
 @st.composite
 def number_sides(draw: st.DrawFn) -> tuple[str, Callable[[Event], int]]:
-    name = draw(st.sampled_from(NUMBERS))
+    name, size, value = draw(fields_and_low_bytes())
     if draw(st.booleans()):
-        return name, lambda event: event.values[name]
+        return name, value
     mask = draw(numbers_within(-(2**63), 2**64 - 1))
-    size = {**COMMON, **FIELDS}[name].size
     word = written(draw, mask)
     text = draw(st.sampled_from([f"{name} & {word}", f"{word}&{name}", f"({name} & ({word}))"]))
-    return text, lambda event: event.values[name] % 2 ** (8 * size) & mask % 2**64
+    return text, lambda event: value(event) % 2 ** (8 * size) & mask % 2**64
 
 
 @st.composite
@@ -164,8 +185,7 @@ def leaves(draw: st.DrawFn) -> Expression:
         number = draw(numbers_within(-(2**63), 2**64 - 1))
         other, right = written(draw, number), lambda event: number
     else:
-        other = draw(st.sampled_from(NUMBERS))
-        right = lambda event: event.values[other]  # noqa: E731
+        other, _, right = draw(fields_and_low_bytes())
     if draw(st.booleans()):
         return Expression(
             f"{other}{relation}{text}",

@@ -19,14 +19,14 @@ _THREAD_BYTES = 8
 class HistCounters(NamedTuple):
     """``struct corelock_hist_counters``: hits of one event."""
 
-    seen: int
-    filtered: int
-    keys_full: int
-    key_failed: int
-    without_start: int
-    replaced: int
-    starts_full: int
-    ended: int
+    seen: int = 0
+    filtered: int = 0
+    keys_full: int = 0
+    key_failed: int = 0
+    without_start: int = 0
+    replaced: int = 0
+    starts_full: int = 0
+    ended: int = 0
 
 
 class HistProbes(Probes):

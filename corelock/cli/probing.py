@@ -14,7 +14,7 @@ from typing import Any, Optional
 import click
 
 from corelock import target
-from corelock.attaching import MAX_PROBES, Coverage
+from corelock.attaching import Coverage
 from corelock.cli import say
 from corelock.cli.lifetime import Lifetime
 from corelock.cli.options import (
@@ -26,6 +26,7 @@ from corelock.cli.options import (
     verbose_option,
 )  # fmt: skip
 from corelock.cli.run import Watch, interruptible, showing_log
+from corelock.matching import MAX_PROBES
 from corelock.model import Target
 from corelock.probe_session import ProbeSession
 from corelock.probes.places import WAY_NAMES

@@ -36,11 +36,13 @@ _PRINTED = frozenset(
     "guard variable thunk virtual non covariant return construction function init "
     "initialization wrapper TLS for reference temporary hidden alias transaction clone entry "
     "default arg deleting base i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 "
-    "str dyn impl mut unsafe extern closure shim reify instance module".split()
+    "str dyn impl mut unsafe extern closure shim reify instance module typename bfloat16_t "
+    "_BitInt _Float32 _Float64 _Float128 half thread local routine invocation block abi".split()
 )
 _PIECE = re.compile(r"\w+", re.ASCII)
 _ANY_OF = re.compile(r"\[[^]]*\]?")
-_NUMBER = re.compile(r"(?=.*\d)x?[\da-fA-Fx]+")
+# With what it may begin or end with: 0x1p+0f, 4096ul.
+_NUMBER = re.compile(r"\d\w*|(?=.*\d)x?[\da-fA-Fxpul]+")
 _LEAST_PIECE = 3
 _OPEN = {"(": ")", "<": ">", "[": "]", "{": "}"}
 _CLOSE = {close: open_ for open_, close in _OPEN.items()}
@@ -107,7 +109,12 @@ def piece_of(pattern: str) -> str:
         for piece in _PIECE.findall(_ANY_OF.sub(" ", pattern))
         if len(piece) >= _LEAST_PIECE and not _NUMBER.fullmatch(piece)
     )
-    known = [piece for piece in pieces if not any(piece in word for word in _PRINTED)]
+    # lambda0 is one of _PRINTED, too.
+    known = [
+        piece
+        for piece in pieces
+        if not any(piece.rstrip("0123456789") in word for word in _PRINTED)
+    ]
     return max(known, key=len, default="")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from corelock.errors import InvalidArgument
-from corelock.probes.filters import pointed_text
+from corelock.probes.forms import SIZED_FORMS, NoSuchForm, pointed_text, sized
 from corelock.probes.nearest import nearest
 from corelock.probes.operands import COMMON, Operand
 from corelock.probes.places import Field
@@ -18,11 +18,14 @@ from corelock.probes.tracepoints import no_field
 MOST_PARTS, KEY_BYTES = 4, 96
 
 _NUMBER_BYTES = 8
-_STR = re.compile(r"str\((\w+)\)")
+_FORM = re.compile(r"(\w+)\((\w+)\)")
 
 
 class Part(NamedTuple):
-    """A part of a key: how it is found, its type in C ("" of common ones), where its bytes are."""
+    """A part of a key: how it is found, its type in C, where its bytes are.
+
+    The type is "" of what all events have, and of low bytes of a field.
+    """
 
     name: str
     operand: Operand
@@ -63,7 +66,7 @@ class EventFields:
             raise InvalidArgument(
                 f"{name} of {self.label} is a text ({self._fields[name].type}), and a histogram "
                 "is of numbers",
-                f"Use it as a key: --by {name}.",
+                f"Use it as a key, in by: --by {name}.",
             )
         return operand
 
@@ -80,35 +83,48 @@ class EventFields:
         """Fields as parts of a key, and the names that all events have."""
         if len(names) > MOST_PARTS:
             raise InvalidArgument(
-                f"{what} {','.join(names)} has {len(names)} parts", f"{MOST_PARTS} is the most."
+                f"{what} has {len(names)} parts: {','.join(names)}", f"{MOST_PARTS} is the most."
             )
         found = [self._part(name) for name in names]
         needed = sum(part.size for part in found)
         if needed > KEY_BYTES:
             sizes = ", ".join(f"{part.name} {part.size}" for part in found)
             raise InvalidArgument(
-                f"{what} {','.join(names)} takes {needed} bytes of {self.label} ({sizes}), and "
-                f"{KEY_BYTES} is the most",
+                f"{what} takes {needed} bytes of {self.label} ({sizes}), and {KEY_BYTES} is the "
+                "most",
                 "Leave one out.",
             )
         return laid_out(found)
 
     def _part(self, name: str) -> Part:
-        pointed = _STR.fullmatch(name)
+        formed = _FORM.fullmatch(name)
         known = {
             **{common: Field(common, "", operand) for common, operand in COMMON.items()},
             **self._fields,
         }
-        if not pointed:
+        if not formed:
             operand = self._operand(known, name)
             return Part(name, operand, known[name].type)
-        text = pointed_text(self._operand(known, pointed[1]))
+        form, field = formed.groups()
+        operand = self._operand(known, field)
+        if form != "str":
+            return Part(name, self._sized(form, field, operand))
+        text = pointed_text(operand)
         if text is None:
             raise InvalidArgument(
-                f"{pointed[1]} of {self.label} is no address, as str() needs one",
-                f"Use it as it is: --by {pointed[1]}.",
+                f"{field} of {self.label} is no address, as str() needs one",
+                f"Use {field} as it is.",
             )
-        return Part(name, text, known[pointed[1]].type)
+        return Part(name, text, known[field].type)
+
+    def _sized(self, form: str, field: str, operand: Operand) -> Operand:
+        try:
+            return sized(form, field, operand)
+        except NoSuchForm as error:
+            raise InvalidArgument(
+                f"{form}({field}) of {self.label} makes no sense: {error}",
+                f"Write FIELD, str(FIELD), or {SIZED_FORMS}.",
+            ) from None
 
     def _operand(self, known: Mapping[str, Field], name: str) -> Operand:
         if name not in known:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, NoReturn, Union, get_args
 
 from corelock.probes.filter_words import Word, bytes_of, fail, number_of, words
+from corelock.probes.forms import SIZED_FORMS, is_sized
 
 Relation = Literal["==", "!=", "<", "<=", ">", ">="]
 
 
 class Name(NamedTuple):
-    """A field. ``pointed``: the text at the address that it is (``str(FIELD)``)."""
+    """A field, or a ``form`` of it: "str", the text at the address that it is, or one of
+    ``forms.sized``.
+    """
 
     position: int
     name: str
-    pointed: bool = False
+    form: str = ""
 
 
 class Number(NamedTuple):
@@ -157,7 +160,7 @@ class _Parser:
         mask = self._operand()
         if isinstance(value, Number):
             value, mask = mask, value
-        if not (isinstance(value, Name) and not value.pointed and isinstance(mask, Number)):
+        if not (isinstance(value, Name) and value.form != "str" and isinstance(mask, Number)):
             self._fail(
                 "& takes a field and a number",
                 "Conditions are joined by &&, and a comparison needs no parentheses: "
@@ -195,8 +198,8 @@ class _Parser:
         return inside
 
     def _call(self, function: Word) -> Name:
-        if function.word != "str":
-            remedy = "There is str(FIELD) alone."
+        if function.word != "str" and not is_sized(function.word):
+            remedy = f"There are str(FIELD), and {SIZED_FORMS}."
             self._fail(f"there is no function {function.word}", remedy, at=function.position)
         self._take()
         field = self._next
@@ -204,8 +207,8 @@ class _Parser:
             self._expect("a field")
         self._take()
         if not self._accept(")"):
-            self._expect("the ) of str(")
-        return Name(field.position, field.word, pointed=True)
+            self._expect(f"the ) of {function.word}(")
+        return Name(field.position, field.word, function.word)
 
     # --- words ---
 

@@ -39,8 +39,8 @@ class Word(NamedTuple):
     word: str
 
 
-def fail(text: str, position: int, problem: str, remedy: str = "") -> NoReturn:
-    """Refuse a filter, marking the place in it.
+def fail(text: str, position: int, problem: str, remedy: str = "", label: str = "") -> NoReturn:
+    """Refuse a filter, marking the place in it; ``label``: of what it makes no sense.
 
     Raises:
         InvalidArgument: always.
@@ -48,8 +48,9 @@ def fail(text: str, position: int, problem: str, remedy: str = "") -> NoReturn:
     line = _printable(text)
     first = max(0, min(position - _SHOWN_COLUMNS // 2, len(line) - _SHOWN_COLUMNS))
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in line[first:position])
+    of = f" for {_printable(label)}" if label else ""
     raise InvalidArgument(
-        f"cannot use the filter: {_printable(problem)}\n"
+        f"cannot use the filter{of}: {_printable(problem)}\n"
         f"    {line[first : first + _SHOWN_COLUMNS].rstrip()}\n"
         f"    {' ' * (position - first + wide)}^",
         remedy or 'Filters look like this: length > 4K && (flags & 0x10 || comm != "qemu").',

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, NoReturn, Optional, Union
+from typing import Literal, NamedTuple, NoReturn, Union
 
 from corelock.probes import filter_syntax as syntax
 from corelock.probes.filter_words import fail
+from corelock.probes.forms import NoSuchForm, pointed_text, sized
 from corelock.probes.nearest import nearest
 from corelock.probes.operands import COMMON, TEXT_BYTES, Operand
 
@@ -27,7 +28,6 @@ _COMPARISONS: dict[syntax.Relation, Comparison] = {
 _TURNED: dict[syntax.Relation, syntax.Relation] = {
     "==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<=",
 }  # fmt: skip
-_ADDRESS_BYTES = 8
 
 
 class Test(NamedTuple):
@@ -46,11 +46,11 @@ class Test(NamedTuple):
     mask: int = ALL_BITS
 
 
-def compile_filter(text: str, fields: Mapping[str, Operand]) -> tuple[Test, ...]:
+def compile_filter(text: str, fields: Mapping[str, Operand], label: str = "") -> tuple[Test, ...]:
     """The tests of a filter; the first is where a program begins.
 
-    ``fields`` are the event's own. The names that every event has (``operands.COMMON``) are
-    known besides, and give way to the event's own.
+    ``fields`` are the event's own, ``label`` what it is called in messages. The names that every
+    event has (``operands.COMMON``) are known besides, and give way to the event's own.
 
     Raises:
         InvalidArgument: the filter has no sense, or no such field, or too many tests. The
@@ -62,18 +62,9 @@ def compile_filter(text: str, fields: Mapping[str, Operand]) -> tuple[Test, ...]
         problem = f"it has {len(leaves)} comparisons, and {MOST_TESTS} is the most"
         fail(text, leaves[MOST_TESTS].position, problem, "Leave some out, or trace in two runs.")
     common = {name: operand for name, operand in COMMON.items() if name not in fields}
-    compiler = _Compiler(text, {**fields, **common})
+    compiler = _Compiler(text, {**fields, **common}, label)
     compiler.add(tree, ACCEPT, REJECT)
     return tuple(compiler.tests)
-
-
-def pointed_text(address: Operand) -> Optional[Operand]:
-    """The text at the address that an operand is; None: it can be none."""
-    if address.is_text or address.size != _ADDRESS_BYTES:
-        return None
-    if address.source not in ("CONTEXT", "MEMORY", "CONSTANT"):
-        return None
-    return address._replace(text="OF_USER" if address.of_user else "POINTED", length=TEXT_BYTES)
 
 
 def _leaves(node: syntax.Logical) -> list[Union[syntax.Comparison, syntax.Truth]]:
@@ -95,9 +86,10 @@ class _Side(NamedTuple):
 class _Compiler:
     """Adds the tests of a tree to ``tests``, in the order in which they stand in the text."""
 
-    def __init__(self, text: str, fields: Mapping[str, Operand]) -> None:
+    def __init__(self, text: str, fields: Mapping[str, Operand], label: str) -> None:
         self._text = text
         self._fields = fields
+        self._label = label
         self.tests: list[Test] = []
 
     def add(self, node: syntax.Logical, on_true: int, on_false: int) -> None:
@@ -186,12 +178,12 @@ class _Compiler:
             )
             return _Side(text, is_constant=True)
         if isinstance(value, syntax.Masked):
-            field = self._field(value.field)
+            field = self._formed(value.field)
             if field.is_text:
                 self._fail(value.position, "a text has no bits to take", "& is for numbers.")
             # Of the field's own bytes, so that no bits are there that only its sign has.
             return _Side(field._replace(signed=False), mask=value.mask.value & ALL_BITS)
-        return _Side(self._pointed(value) if value.pointed else self._field(value))
+        return _Side(self._formed(value))
 
     def _field(self, name: syntax.Name) -> Operand:
         if name.name not in self._fields:
@@ -204,8 +196,17 @@ class _Compiler:
             )
         return self._fields[name.name]
 
-    def _pointed(self, name: syntax.Name) -> Operand:
-        text = pointed_text(self._field(name))
+    def _formed(self, name: syntax.Name) -> Operand:
+        field = self._field(name)
+        if not name.form:
+            return field
+        if name.form != "str":
+            try:
+                return sized(name.form, name.name, field)
+            except NoSuchForm as error:
+                remedy = "s8, u8 and so on up to s64, u64 are the lowest bits of a number."
+                self._fail(name.position, str(error), remedy)
+        text = pointed_text(field)
         if text is None:
             self._fail(
                 name.position,
@@ -215,4 +216,4 @@ class _Compiler:
         return text
 
     def _fail(self, position: int, problem: str, remedy: str = "") -> NoReturn:
-        fail(self._text, position, problem, remedy)
+        fail(self._text, position, problem, remedy, self._label)

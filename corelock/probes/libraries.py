@@ -63,7 +63,8 @@ def find_file(
     if name in (os.curdir, os.pardir):
         refuse(name, FOLDER, GIVE_A_FILE)
     if pid is not None:
-        _check_process(pid)
+        target.check_process(pid)
+        target.check_main_thread(pid)
         found = _of_process(name, pid, lock_is_held)
     elif "/" in name:
         found = _at(follow(_absolute(name)), lock_is_held)
@@ -73,19 +74,13 @@ def find_file(
     return found
 
 
-def _check_process(pid: int) -> None:
-    target.check_process(pid)
-    if target.main_thread_has_ended(pid):
-        # /proc has none of it then, and to the kernel a uprobe's process is its main thread's.
-        raise UnusableFile(
-            f"the files of process {pid} cannot be told: its main thread has ended",
-            "Leave out -p, and give the file's path (/path:func); with trace, "
-            f"--filter 'pid == {pid}' takes this process alone.",
-        )
-
-
 def _absolute(path: str) -> str:
-    return os.path.join(os.getcwd(), path)
+    if os.path.isabs(path):
+        return path
+    try:
+        return os.path.join(os.getcwd(), path)
+    except OSError:
+        refuse(path, "the current folder is not there any more", "Give an absolute path.")
 
 
 def _at(way: Way, lock_is_held: Optional[LockIsHeld]) -> Found:
@@ -191,7 +186,8 @@ def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> FilesOfPro
     Raises:
         UnusableFile, NoSuchTarget, MissingPrivilege: as of :func:`find_file`.
     """
-    _check_process(pid)
+    target.check_process(pid)
+    target.check_main_thread(pid)
     mapped = files_of(pid, root_of(pid), lock_is_held)
     return FilesOfProcess(
         tuple(_of_mapped(each) for each in mapped if not each.problem),

@@ -141,7 +141,7 @@ class _Planner:
         first, last = self._event(begins.candidates[0]), self._event(ends.candidates[0])
         if first.label == last.label:
             raise InvalidArgument(
-                f"--latency begins and ends with {first.label}", "Name two different events."
+                f"a latency begins and ends with {first.label}", "Name two different events."
             )
         of_first, of_last = [x.partition("=")[0] for x in key], [x.rpartition("=")[2] for x in key]
         for one, other in zip(of_first, of_last):
@@ -150,9 +150,9 @@ class _Planner:
                 raise InvalidArgument(
                     f"{one} is a field of {has.label} alone: of {lacks.label} it would be the "
                     "running task's",
-                    f"Name one of each as --key OF_START=OF_END: of {lacks.label} {lacks.names}.",
+                    f"Name one of each in key, as OF_START=OF_END: of {lacks.label} {lacks.names}.",
                 )
-        marks = zip(first.parts(of_first, "--key"), last.parts(of_last, "--key"))
+        marks = zip(first.parts(of_first, "key"), last.parts(of_last, "key"))
         fitted = [_fitted(*both) for both in marks]
         of_start = laid_out([x for x, _ in fitted])
         self._add(EventPlan(begins, begins.candidates[0], "START", marks=of_start, pair=pair))
@@ -170,14 +170,16 @@ class _Planner:
         label = plan.candidate.place.label
         if label in self.plans:
             raise InvalidArgument(
-                f"{label} is named twice, and once it is in a --latency",
-                "Run corelock hist twice, at the same time.",
+                f"{label} is named twice, and once it is in a latency",
+                "Count one of them in another run, at the same time.",
             )
         self.plans[label] = plan
 
     def _counting(self, plan: EventPlan, event: EventFields) -> EventPlan:
-        tests = compile_filter(self._filter, event.operands) if self._filter is not None else ()
-        return plan._replace(parts=event.parts(self._by, "--by"), tests=tests)
+        tests: tuple[Test, ...] = ()
+        if self._filter is not None:
+            tests = compile_filter(self._filter, event.operands, event.label)
+        return plan._replace(parts=event.parts(self._by, "by"), tests=tests)
 
     def _only(self, text: str) -> Matched:
         pattern = parse_pattern(text)

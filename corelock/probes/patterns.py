@@ -23,6 +23,7 @@ WHOLE_NAMES = "A regular expression has to match the whole name: vfs_.*, not vfs
 
 _KERNEL = ("kprobe", "kfunc", "fentry")
 _RETURNS = ("kretprobe", "uretprobe", "kretfunc", "fexit")
+_ENTRIES_ALONE = "only the entries of functions can be had, not places within"
 _OTHERS = (
     "rawtracepoint", "interval", "profile", "hardware", "software", "watchpoint",
     "asyncwatchpoint", "iter", "self", "bench",
@@ -31,6 +32,8 @@ _OTHERS = (
 _NAME = re.compile(r"[\w.$*?\[\]!^|-]+")
 _LONE_COLON = re.compile("(?<!:):(?!:)")
 _WORD = re.compile(r"\w+")
+# Of files; C++ has functions with a + in their names: operator+, f<1 + 2>.
+_OFFSET = re.compile(r"\+(0[xX][0-9a-fA-F]+|[0-9]+)(\||$)")
 
 
 class Names(NamedTuple):
@@ -150,6 +153,8 @@ def _in_library(text: str, kind: str, rest: list[str], regex: bool) -> Pattern:
         _refuse(text, "the library is missing before the colon")
     if not regex and _LONE_COLON.search(name):
         _refuse(text, f"there are no probes of the kind {kind!r}")
+    if not regex and _OFFSET.search(name):
+        _refuse(text, _ENTRIES_ALONE)
     return Pattern(text, "USER", _names(text, name, "function", regex), library)
 
 
@@ -157,7 +162,7 @@ def _function(text: str, name: str, module: str, regex: bool) -> Pattern:
     if "/" in name:
         _refuse(text, "the function is missing after the path")
     if "+" in name and not regex:
-        _refuse(text, "only the entries of functions can be had, not places within")
+        _refuse(text, _ENTRIES_ALONE)
     group = _kernel_names(text, module, "module", regex) if module else ANY
     return Pattern(text, "FUNCTION", _kernel_names(text, name, "function", regex), group=group)
 

@@ -8,15 +8,14 @@ from typing import NamedTuple, NoReturn, Optional
 
 from corelock.errors import InvalidArgument
 from corelock.probes.arguments import UNTYPED
-from corelock.probes.filters import pointed_text
+from corelock.probes.forms import SIZED_FORMS, NoSuchForm, pointed_text, sized
 from corelock.probes.nearest import nearest
 from corelock.probes.operands import COMMON, Operand
 from corelock.probes.places import Field
 from corelock.probes.tracepoints import no_field
 
 _WANTED = re.compile(r"(?:(\w+)\(\s*(\w+)\s*\)|(\w+))")
-_SIZED = re.compile(r"([su])(8|16|32|64)")
-_FORMS = "Write FIELD, str(FIELD), hex(FIELD), or s32(FIELD) and the like (s8 to u64)."
+_FORMS = f"Write FIELD, str(FIELD), hex(FIELD), or {SIZED_FORMS}."
 
 
 class Value(NamedTuple):
@@ -82,20 +81,14 @@ def _formed(text: str, form: str, field: Field, operand: Operand) -> Value:
         if pointed is None:
             _refuse(text, f"{field.name} is no address" + " but a text itself" * operand.is_text)
         return Value(text, pointed)
-    if operand.is_text:
-        _refuse(text, f"{field.name} is a text")
     if form == "hex":
+        if operand.is_text:
+            _refuse(text, f"{field.name} is a text")
         return Value(text, operand._replace(signed=False), True)
-    sized = _SIZED.fullmatch(form)
-    if sized is None:
-        _refuse(text, f"there is no form {form}")
-    size = int(sized[2]) // 8
-    if size > operand.size:
-        _refuse(text, f"{field.name} has {8 * operand.size} bits only")
-    if operand.source not in ("CONTEXT", "MEMORY"):
-        _refuse(text, f"{field.name} is what it is")
-    # Of what both architectures have in memory and registers, low bytes come first.
-    return Value(text, operand._replace(size=size, signed=sized[1] == "s"))
+    try:
+        return Value(text, sized(form, field.name, operand))
+    except NoSuchForm as error:
+        _refuse(text, str(error))
 
 
 def _refuse(text: str, why: str) -> NoReturn:

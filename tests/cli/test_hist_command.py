@@ -156,6 +156,10 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("t:sched:sched_switch:common_pid",), ("perf writes over", "tid has the same"), 2),
     (("t:kmem:kmalloc:bytes_req", "--by", "com"), ("no field 'com'", "Did you mean comm"), 2),
     (("t:kmem:kmalloc:bytes_req", "--by", "str(node)"), ("no address",), 2),
+    (("t:kmem:kmalloc:bytes_req", "--by", "s64(node)"), ("node has 32 bits only", "kmalloc"), 2),
+    (("t:kmem:kmalloc:bytes_req", "--by", "u8(cpu)"), ("cpu has no other form",), 2),
+    (("t:kmem:kmalloc:bytes_req", "--by", "s24(node)"), ("there is no form s24", "s8 to u64"), 2),
+    (("t:kmem:kmalloc:bytes_req", "--by", "u8(nodes)"), ("has no field 'nodes'",), 2),
     (
         ("t:block:block_rq_issue:bytes", "--by", "cmd,comm,rwbs,bytes"),
         ("takes 104", "96 is the most"),
@@ -167,7 +171,11 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
         2,
     ),
     (("t:kmem:kmalloc:bytes_req", "--filter", "bytes_req >"), ("bytes_req >", "^"), 2),
-    (("t:kmem:kmalloc:bytes_req", "--filter", "bites > 1"), ("no field bites", "^"), 2),
+    (
+        ("t:kmem:kmalloc:bytes_req", "--filter", "bites > 1"),
+        ("for kmem:kmalloc: there is no field bites", "^"),
+        2,
+    ),
     (("t:kmem:kmalloc:bytes_req", "--linear", "9:3:1"), ("no linear buckets", "LO:HI:STEP"), 2),
     (("t:kmem:kmalloc:bytes_req", "--linear", "0:9:0"), ("no linear buckets",), 2),
     (("t:kmem:kmalloc:bytes_req", "--linear", "0:1000:1"), ("1,000 buckets", "step of 2"), 2),

@@ -60,6 +60,17 @@ def test_every_example_is_short_listed_and_tested() -> None:
             assert len((EXAMPLES / name).read_text().splitlines()) <= 40
 
 
+def test_each_thing_to_use_is_in_the_example_that_is_named_for_it() -> None:
+    page = (EXAMPLES.parent / "docs" / "embedding.md").read_text()
+    table = page[page.index("| to | use |") :].partition("\n\n")[0]
+    for row in table.splitlines()[2:]:
+        _, _, use, *example = row.split("|")
+        files = re.findall(r"\(\.\./examples/(\S+)\)", example[0])
+        texts = "".join((EXAMPLES / file).read_text() for file in files)
+        names = re.findall(r"`([\w.]+)`", use)
+        assert names and [name for name in names if name not in texts] == []
+
+
 def test_recording_and_its_percentiles(storm: Workload, tmp_path: Path) -> None:
     file = tmp_path / "storm.corelock"
     with Example("record.py", storm.pid, file) as recorder:

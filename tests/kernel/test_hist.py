@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Optional, Union
 
@@ -163,6 +164,17 @@ def test_fields_as_keys() -> None:
         assert_same(only(run.snapshot, field), expected)
 
 
+def test_low_bytes_as_keys() -> None:
+    run = Run(f"t:{ENTER}:count", by=("s8(pos)", "u8(pos)"))
+    expected = by_key(
+        run.of(ENTER),
+        "count",
+        lambda x: ((signed(x, "pos") + 128) % 256 - 128, signed(x, "pos") % 256),
+    )
+    assert min(expected)[0] < 0 < max(expected)[0]
+    assert_same(only(run.snapshot, "count"), expected)
+
+
 FILTERS: list[tuple[str, Callable[[Record, str], bool]]] = [
     ("count > 7", lambda x, comm: x["count"] > 7),
     ("pos < 0 && fd == 4000", lambda x, comm: signed(x, "pos") < 0 and x["fd"] == 4000),
@@ -277,6 +289,55 @@ def test_a_fork_takes_nothing_away() -> None:
         assert _count(made.stop()) == 6
 
 
+def test_what_was_stopped_can_be_read_when_closed() -> None:
+    with corelock.Histograms(
+        latency=[("t:syscalls:sys_enter_getppid", "t:syscalls:sys_exit_getppid")], pid=os.getpid()
+    ) as made:
+        os.getppid()
+        assert _count(made.read_interval()) == 1
+        os.getppid()
+        stopped = made.stop()
+        assert made.read() == stopped
+    assert made.read() == made.stop() == stopped
+    assert _count(stopped) == 2
+    assert _count(made.read_interval()) == 1
+    assert _count(made.read_interval()) == 0
+
+
+def test_what_was_not_stopped_cannot_be_read_when_closed() -> None:
+    counter = corelock.HitCounter("t:syscalls:sys_enter_getppid", pid=os.getpid())
+    made = corelock.Histograms("t:syscalls:sys_exit_getppid:ret", pid=os.getpid())
+    with counter, made:
+        counter.read(), made.read(), made.read_interval()
+    for read in counter.read, counter.stop, made.read, made.read_interval, made.stop:
+        with pytest.raises(corelock.InvalidArgument, match="this is not attached"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("fields", "arguments", "words"),
+    [
+        ("prev_comm", {}, "Use it as a key, in by: --by prev_comm."),
+        ("prev_pid", {"by": ["comm", "pid", "tid", "cpu", "prev_prio"]}, "^by has 5 parts: comm,"),
+        ("prev_pid", {"by": ["str(prev_pid)"]}, "Use prev_pid as it is."),
+        ("", {"key": ["str(pid)"]}, "Use pid as it is."),
+        ("", {"key": ["pid"]}, "Name one of each in key, as OF_START=OF_END: "),
+        ("prev_pid", {"key": ["pid=next_pid"]}, "once it is in a latency"),
+    ],
+)
+def test_what_is_said_names_arguments(
+    fields: str, arguments: dict[str, Sequence[str]], words: str
+) -> None:
+    latency = [("t:sched:sched_waking", "t:sched:sched_switch")] if "key" in arguments else []
+    named = [f"t:sched:sched_switch:{fields}"] if fields else []
+    with pytest.raises(corelock.InvalidArgument) as refused:
+        corelock.Histograms(*named, latency=latency, **arguments).__enter__()  # type: ignore[arg-type]
+    said = f"{refused.value.message}\n{refused.value.remedy}"
+    assert re.search(words, said, re.M), said
+    assert "--by" not in said.replace("in by: --by", "") and "--latency" not in said
+    assert "--key" not in said
+
+
 def test_arguments_that_make_no_sense() -> None:
     with pytest.raises(corelock.InvalidArgument, match="max_keys is out of range"):
         corelock.Histograms(f"t:{EXIT}:ret", max_keys=0)
@@ -299,6 +360,3 @@ def test_arguments_that_make_no_sense() -> None:
         made.stop()
         # Stopping and reading may be repeated, and change nothing.
         assert made.stop() == made.read()
-    for read in made.read, made.read_interval:
-        with pytest.raises(corelock.InvalidArgument, match="not attached"):
-            read()

@@ -148,14 +148,15 @@ def _read_and_write(device: str) -> int:
     return 200
 
 
-def test_keys_of_other_names() -> None:
+@pytest.mark.parametrize("key", ["pid=next_pid", "s32(pid)=u32(next_pid)"])
+def test_keys_of_other_names(key: str) -> None:
     """From being woken to running, of a process that sleeps a known number of times."""
     sleeps = 300
     code = f"import sys, time; sys.stdin.readline(); [time.sleep(1e-4) for _ in range({sleeps})]"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as sleeper:
         with corelock.Histograms(
             latency=[("t:sched:sched_waking", "t:sched:sched_switch")],
-            key=("pid=next_pid",),
+            key=(key,),
             by=("next_pid",),
             filter=f"next_pid == {sleeper.pid}",
         ) as made:
@@ -166,8 +167,9 @@ def test_keys_of_other_names() -> None:
     assert measured.histograms.keys() == {(sleeper.pid,)}
     assert measured.accounting.unaccounted == 0
     # For the line that it reads this process wakes it, whose own events do not count; but it may
-    # be woken on its way to its end.
-    assert sleeps - snapshot.missed <= distribution.count <= sleeps + 10
+    # be woken on its way to its end, or before it has left the CPU: the next one replaces that.
+    least = sleeps - snapshot.missed - measured.accounting.starts_replaced
+    assert least <= distribution.count <= sleeps + 10
     assert distribution.max is not None and distribution.max < 10e9
 
 

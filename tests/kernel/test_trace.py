@@ -278,6 +278,7 @@ def test_probes_of_different_fields() -> None:
         ("arg1 & 1 && arg2 == 2 || arg1 < 3", lambda i: i & 1 or i < 3),
         ("!(arg1 >= 100) || arg1 == 499", lambda i: i < 100 or i == 499),
         ("arg2 == 7", lambda i: False),
+        ("u8(arg1) == 3 || s8(arg1) < -126", lambda i: i % 256 in (3, 128, 129)),
         ('comm == "known_calls" && arg1 > 0x1ef', lambda i: i > 495),
     ],
 )
@@ -292,6 +293,16 @@ def test_a_filter(expression: str, accepted: object) -> None:
     assert found == [i for i in range(500) if accepted(i)]
     assert (accounting.hits, accounting.filtered) == (500, 500 - len(found))
     assert accounting.unaccounted == 0
+
+
+@pytest.mark.parametrize("expression", ["arg1 > 1", 'prev_comm == "x"'])
+def test_the_probe_that_a_filter_does_not_fit_is_named(expression: str) -> None:
+    event, function = "sched:sched_switch", f"{KNOWN}:known_function"
+    with pytest.raises(InvalidArgument) as refused:
+        corelock.EventTrace(f"t:{event}", function, filter=expression).__enter__()
+    other = event if expression.startswith("arg1") else "known_calls:known_function"
+    said = f"cannot use the filter for {other}: there is no field {expression.split()[0]}\n"
+    assert refused.value.message.startswith(said)
 
 
 def test_one_of_two_processes() -> None:
@@ -506,6 +517,7 @@ def test_prototypes_of_the_kernels_functions() -> None:
         (["hex(prev_comm)"], "a text", "FIELD"),
         (["prev_pid;"], "not a field", "FIELD"),
         (["common_flags"], "perf writes over", "Leave it out"),
+        (["pid"] * 65, "has 65 fields, and 64 is the most", "matter: fields, --fields."),
     ],
 )
 def test_fields_that_cannot_be_had(fields: list[str], words: str, remedy: str) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from corelock.errors import InvalidArgument
 from corelock.probes import filters
+from corelock.probes.forms import pointed_text
 from corelock.probes.operands import COMMON, Index, Operand
 
 FIELDS = {
@@ -65,10 +66,26 @@ def test_strings(text: str, content: bytes) -> None:
 def test_a_pointed_text() -> None:
     assert only('str(arg1) != "/tmp"').left == FIELDS["arg1"]._replace(text="POINTED", length=64)
     user = FIELDS["arg1"]._replace(of_user=True)
-    assert filters.pointed_text(user) == user._replace(text="OF_USER", length=64)
-    assert filters.pointed_text(COMMON["pid"]) is None
-    assert filters.pointed_text(FIELDS["name"]) is None
-    assert filters.pointed_text(FIELDS["length"]) is None
+    assert pointed_text(user) == user._replace(text="OF_USER", length=64)
+    assert pointed_text(COMMON["pid"]) is None
+    assert pointed_text(FIELDS["name"]) is None
+    assert pointed_text(FIELDS["length"]) is None
+
+
+@pytest.mark.parametrize("name", ["length", "flags", "arg1"])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_the_low_bytes_of_a_field(name: str, size: int, signed: bool) -> None:
+    form = f"{'s' if signed else 'u'}{8 * size}({name})"
+    if size > FIELDS[name].size:
+        assert refused(f"{form} < 0") == (
+            f"cannot use the filter: {name} has 32 bits only", f"{name}) < 0"
+        )  # fmt: skip
+        return
+    low = FIELDS[name]._replace(size=size, signed=signed)
+    assert only(f"{form} < 0").left == low
+    assert only(form).left == low
+    assert only(f"{form} & 6 == 2").left == low._replace(signed=False)
 
 
 def test_a_masked_number_is_unsigned() -> None:
@@ -150,6 +167,13 @@ def test_and_binds_closer_than_or() -> None:
         ("comm == bash", "there is no field bash", "bash"),
         ("strlen(name)", "there is no function strlen", "strlen(name)"),
         ('str(length) == ""', "length is no address, as str() needs one", 'length) == ""'),
+        ("s32(name) == 1", "name is a text", "name) == 1"),
+        ("u8(tid)", "tid has no other form", "tid)"),
+        ("s24(flags)", "there is no function s24", "s24(flags)"),
+        ("hex(flags) == 1", "there is no function hex", "hex(flags) == 1"),
+        ("u8(lenght)", "there is no field lenght", "lenght)"),
+        ("u8(flags", "expected the ) of u8(, but it ends here", "^"),
+        ("u8(flags & 1)", "expected the ) of u8(, but this is &", "& 1)"),
         ("str(5)", "expected a field, but this is 5", "5)"),
         ("str(arg1", "expected the ) of str(, but it ends here", "^"),
         ('comm == "0123456789abcdef"', "this string has 16 bytes, and", '"0123456789abcdef"'),
@@ -214,8 +238,8 @@ def test_of_a_long_expression_the_part_around_the_place_is_shown() -> None:
 # --- any text -------------------------------------------------------------------
 
 PIECES = st.sampled_from(
-    [*FIELDS, *COMMON, *"()!&<>=|-\"'\\ \n", "==", "!=", "<=", ">=", "&&", "||", "str(", "0", "1K",
-     "0x10", "-1", '"qemu"', "'a'", "\\x41"]
+    [*FIELDS, *COMMON, *"()!&<>=|-\"'\\ \n", "==", "!=", "<=", ">=", "&&", "||", "str(", "s32(",
+     "u8(", "0", "1K", "0x10", "-1", '"qemu"', "'a'", "\\x41"]
 )  # fmt: skip
 ANY = st.text(st.characters(), max_size=60) | st.lists(PIECES, max_size=30).map("".join)
 

@@ -207,6 +207,18 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
             find_file(str(path))
 
 
+def test_where_the_current_folder_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    program = os.path.realpath(sys.executable)
+    assert find_file(program).path_to_open == program
+    assert find_file("libc").shown_name == "libc"
+    with pytest.raises(UnusableFile, match="current folder is not there"):
+        find_file("./program")
+
+
 def test_folders_are_called_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)

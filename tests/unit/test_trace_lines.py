@@ -169,7 +169,7 @@ def test_each_place_has_what_it_has() -> None:
         ("hex(comm_of)", "is a text"),
         ("s64(prio)", "32 bits only"),
         ("s12(prio)", "no form s12"),
-        ("s32(pid)", "is what it is"),
+        ("s32(pid)", "has no other form"),
         ("common_pid", "tid has the same"),
     ],
 )

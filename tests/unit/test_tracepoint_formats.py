@@ -189,7 +189,7 @@ def test_every_event_of_this_kernel(tracefs: Folder) -> None:
 def test_places_have_the_ids_of_tracefs(tracefs: Folder) -> None:
     (place,) = Tracepoints(tracefs).find(parse_pattern("t:sched:sched_switch"))
     number = int(tracefs.read("events/sched/sched_switch/id"))
-    assert place == ("TRACEPOINT", "sched:sched_switch", "sched_switch", number, 0, ())
+    assert place == ("TRACEPOINT", "sched:sched_switch", "sched_switch", number, 0, (), ())
     found = Tracepoints(tracefs).find(parse_pattern("t:syscalls:sys_enter_*"))
     assert len(found) > 100
     assert {place.name for place in found} == {""}

@@ -303,6 +303,9 @@ def test_every_name_has_the_piece_of_what_it_is_written_as() -> None:
     assert len(names) > 3000
     written = [(name, each) for name in names for each in spellings(in_words(name))]
     assert not [(name, each) for name, each in written if piece_of(each) not in name]
+    # Nor is a word of theirs that a wildcard may leave.
+    words = [(name, word) for name in names for word in re.findall(r"\w+", in_words(name))]
+    assert not [each for each in words if piece_of(f"*{each[1]}*") not in each[0]]
     # Most have one.
     assert sum(bool(piece_of(each)) for _, each in written) > 0.9 * len(written)
 
@@ -312,7 +315,8 @@ def test_every_name_has_the_piece_of_what_it_is_written_as() -> None:
     [
         ("shop::T[ix]ll::add_*", "shop"), ("*nsigned*", ""), ("at[0-9abc]*", ""), ("f", ""),
         ("<a::Some as b::T>::fmt", "Some"), ("x<-0x8000>", ""), ("std::string::append", "append"),
-        ("größe", ""),
+        ("größe", ""), ("Pad<4096ul>::use", "Pad"), ("*4096ul*", ""), ("*96ull>", ""),
+        ("*lambda0*", ""), ("*mbda12*", ""), ("f<0x1p+0f>", ""), ("*x1p*", ""),
     ],
 )  # fmt: skip
 def test_pieces(pattern: str, piece: str) -> None:
