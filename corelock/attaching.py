@@ -141,7 +141,8 @@ def why_no_functions(candidates: Iterable[Candidate]) -> str:
             except CorelockError as error:
                 reason = error.message
                 continue
-        if result.way is not None:
+        # Others are why this one function takes none.
+        if result.way is not None or result.errno not in (errno.EPERM, errno.EOPNOTSUPP):
             return ""
         reason = _reason(candidate, result)
     return reason

@@ -63,7 +63,7 @@ def find_file(
     if name in (os.curdir, os.pardir):
         refuse(name, FOLDER, GIVE_A_FILE)
     if pid is not None:
-        target.check_process(pid)
+        target.check_process(pid, of_locks=False)
         target.check_main_thread(pid)
         found = _of_process(name, pid, lock_is_held)
     elif "/" in name:
@@ -186,7 +186,7 @@ def all_files(pid: int, lock_is_held: Optional[LockIsHeld] = None) -> FilesOfPro
     Raises:
         UnusableFile, NoSuchTarget, MissingPrivilege: as of :func:`find_file`.
     """
-    target.check_process(pid)
+    target.check_process(pid, of_locks=False)
     target.check_main_thread(pid)
     mapped = files_of(pid, root_of(pid), lock_is_held)
     return FilesOfProcess(

@@ -106,7 +106,7 @@ class _Planner:
         matched = self._finder.find(parse_pattern(":".join([kind, *rest[:2]])))
         names = rest[2].split(",") if len(rest) == 3 else []
         events = [self._event(candidate) for candidate in matched.candidates]
-        if len(events) > 1:
+        if len(events) > 1 and names and all(names):
             _check_all_have(names, events, ":".join([kind, *rest[:2]]))
         for candidate, event in zip(matched.candidates, events):
             if not all(names) or not names:
@@ -220,10 +220,10 @@ def _check_all_have(names: Sequence[str], events: Sequence[EventFields], pattern
         category, _, name = event.label.partition(":")
         by_category.setdefault(category, []).append(name)
     patterns = [f"'t:{x}:{'|'.join(y)}:{','.join(names)}'" for x, y in by_category.items()]
-    more = len(having) - _MOST_NAMED
+    more, lacking = len(having) - _MOST_NAMED, len(events) - len(having)
     raise InvalidArgument(
         f"{len(having)} of the {len(events)} events that {pattern} matches have the {fields}, "
-        f"{len(events) - len(having)} have not",
+        f"{lacking} {'has' if lacking == 1 else 'have'} not",
         f"{f'{more} more and these have' if more > 0 else 'Name those that have'} "
         f"{'it' if len(names) == 1 else 'them'}: corelock hist {' '.join(patterns)}",
     )
