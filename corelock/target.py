@@ -19,6 +19,7 @@ from corelock.errors import (
     Unsupported,
     UnusableFile,
 )
+from corelock.names import kernel_name
 
 PROC = Path("/proc")
 _PF_KTHREAD = 0x00200000
@@ -202,9 +203,9 @@ def check_comm(name: str) -> bytes:
 
 
 def comm_of(pid: int) -> str:
-    """The name of a process, "" if it has gone."""
+    """The name of a process, safe to print; "" if it has gone."""
     try:
-        return (PROC / str(pid) / "comm").read_text(errors="backslashreplace").rstrip("\n")
+        return kernel_name((PROC / str(pid) / "comm").read_bytes().removesuffix(b"\n"))
     except OSError:
         return ""
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _SYMBOL_BYTES = {32: 16, 64: 24}
 _MOST_BUCKETS = 1 << 22
+_MOST_TAG_BYTES = 1 << 20
 #: Functions whose names' hashes fall in one bucket.
 _LONGEST_CHAIN = 1 << 12
 
@@ -28,6 +29,8 @@ def linked_symbols(elf: ELFFile) -> Optional[tuple[Part, Part]]:
     Raises ValueError, or whatever pyelftools does, if they make no sense.
     """
     for segment in elf.iter_segments("PT_DYNAMIC"):
+        if segment["p_filesz"] > _MOST_TAG_BYTES:
+            raise ValueError(f"{segment['p_filesz']} bytes of tags")
         (names_size,) = segment.iter_tags("DT_STRSZ")
         symbols = Part(
             _offset(segment, "DT_SYMTAB"), _count(elf, segment) * _SYMBOL_BYTES[elf.elfclass]

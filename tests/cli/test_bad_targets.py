@@ -412,7 +412,7 @@ def test_one_signal_that_is_sent_twice(corelock_background: Background) -> None:
 
 @pytest.mark.parametrize("command", [["count"], ["hold-times", "-d", "0.1"]], ids=["count", "hold"])
 def test_names_of_processes_move_no_cursor(command: list[str]) -> None:
-    code = "open('/proc/self/comm', 'w').write('\\33[31mred'); print(flush=True); input()"
+    code = "open('/proc/self/comm', 'w').write('\\33[31m\\nred'); print(flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -422,7 +422,7 @@ def test_names_of_processes_move_no_cursor(command: list[str]) -> None:
         result = run(*command, "--pid", process.pid, *probe)
         process.stdin.close()
     assert result.code == 0
-    assert "[31mred[" in result.err and "\33" not in result.err + result.out
+    assert r"\x1b[31m\x0ared[" in result.err and "\33" not in result.err + result.out
 
 
 def test_second_signal_while_printing_aborts(corelock_background: Background) -> None:
