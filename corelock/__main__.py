@@ -10,11 +10,17 @@ import sys
 def main() -> None:
     """Entry point of the ``corelock`` executable."""
     # Not where a script has it ignored, as of a job in the background.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_ours:
         signal.signal(signal.SIGINT, _interrupted)
-    from corelock.cli import main as run
+    try:
+        from corelock.cli import main as run
 
-    run()
+        run()
+    finally:
+        # It ends; what Python does then must not be broken into by an exception.
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _interrupted(number: int, frame: object) -> None:
