@@ -47,6 +47,7 @@ event, so times are judged less strictly there than by `make test`. *Works* is:
 - count: hits of a function of the kernel and one of a program, of static probes, a system call
   and an event are as many as the program makes; many: a thousand functions of the kernel at
   once;
+- hist: each system call of two threads has a time, and their ends a priority, by key and filter;
 - trace: every argument of the same static probes, system call and function of the kernel has
   the value that the program gives it, and every stack names the program's function;
 - doctor: says what the others find.

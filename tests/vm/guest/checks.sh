@@ -337,7 +337,7 @@ check_trace()
 check_many()
 {
 	corelock count --max-probes 5000 --json --verbose -d 1 \
-		'vfs_*' 'ext4_*' 'tcp_*' 'ip_*' 'sock_*' 'skb_*' 'inet_*' 'kmem_*' 'do_*' 't:sched:*' \
+		'vfs_*' 'blk_*' 'tcp_*' 'ip_*' 'sock_*' 'skb_*' 'inet_*' 'kmem_*' 'do_*' 't:sched:*' \
 		't:kmem:*' >out 2>err </dev/null
 	echo "$?" >exit
 }
