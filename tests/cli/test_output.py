@@ -416,7 +416,7 @@ def test_no_slow_events(options: list[str], corelock_background: Background) -> 
 
 def test_slow_threshold(corelock_background: Background) -> None:
     result, _, _ = trace_storm(
-        corelock_background, "--json", "--slow-us", "5.5", "-s", "100000", iterations=2000
+        corelock_background, "--json", "--slow-us", "5.5", "-s", "100000", iterations=500
     )
     slow = result.json["slow"]
     assert slow
