@@ -90,10 +90,11 @@ def attach(
     keys = [(files.key(each.place), index) for each, index in zip(candidates, indices)]
     for key, candidate in zip(keys, candidates):
         first.setdefault(key, candidate)
+    places = [each.place for each in first.values()]
     before_ns = time.monotonic_ns()
-    _check_files(each.place for each in first.values())
+    _check_files(places)
     start_ns, results = probes.attach(list(first.values()), [index for _, index in first])
-    _check_files(each.place for each in first.values())
+    _check_files(places)
     by_key = dict(zip(first, results))
     became = {candidate: by_key[key] for key, candidate in zip(keys, candidates)}
     for one in matched:
@@ -163,11 +164,8 @@ def _check_breakpoints(pid: int, places: Iterable[Place]) -> None:
         return
     # From before there was a program to see it.
     target.check_main_thread(pid)
-    probe = LockProbe()
-    try:
+    with closing(LockProbe()) as probe:
         missing = files_without(pid, of_files, probe.may_be_waited_for)
-    finally:
-        probe.close()
     if missing:
         raise UnusableFile(
             f"process {pid} runs another copy of {missing[0]}, in which there is no breakpoint",

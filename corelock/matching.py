@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Optional
 
 from corelock import target
@@ -30,12 +30,8 @@ def finding(pid: Optional[int]) -> Iterator[Finder]:
     """
     if pid is not None:
         target.check_process(pid, of_locks=False)
-    probe = LockProbe()
-    try:
-        with Finder(pid, probe.may_be_waited_for) as finder:
-            yield finder
-    finally:
-        probe.close()
+    with closing(LockProbe()) as probe, Finder(pid, probe.may_be_waited_for) as finder:
+        yield finder
 
 
 class Files:

@@ -106,14 +106,15 @@ class _Planner:
         matched = self._finder.find(parse_pattern(":".join([kind, *rest[:2]])))
         names = rest[2].split(",") if len(rest) == 3 else []
         events = [self._event(candidate) for candidate in matched.candidates]
-        if len(events) > 1 and names and all(names):
+        if not names or not all(names):
+            first = events[0]
+            raise InvalidArgument(
+                f"no field of {first.label} is named: {text!r}",
+                f"Name some: t:{first.label}:FIELD. There are: {', '.join(first.operands)}.",
+            )
+        if len(events) > 1:
             _check_all_have(names, events, ":".join([kind, *rest[:2]]))
         for candidate, event in zip(matched.candidates, events):
-            if not all(names) or not names:
-                raise InvalidArgument(
-                    f"no field of {event.label} is named: {text!r}",
-                    f"Name some: t:{event.label}:FIELD. There are: {', '.join(event.operands)}.",
-                )
             self._add_fields(matched, candidate, event, names)
 
     def _add_fields(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Callable, NamedTuple, Optional
 
@@ -107,11 +107,8 @@ def ask_the_kernel(pid: int) -> bool:
     """Whether its mmap_lock may be waited for."""
     from corelock.lock_probe import LockProbe
 
-    probe = LockProbe()
-    try:
+    with closing(LockProbe()) as probe:
         return probe.may_be_waited_for(pid)
-    finally:
-        probe.close()
 
 
 def _places_of(shown: str, root: str) -> list[tuple[str, str]]:

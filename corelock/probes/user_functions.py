@@ -28,8 +28,6 @@ _NO_SECTIONS = (
 _MOST_NAMED = 6
 #: What glibc 2.34 and newer have in libc, and empty libraries of these names besides.
 _EMPTIED = frozenset({"libpthread", "libdl", "librt", "libutil", "libanl"})
-
-
 #: Parts of a destructor that have its name in words: the one calls the other.
 _STAGE = re.compile(r"D([02])Ev$")
 _STAGES = {"0": " (deleting)", "2": " (base)"}

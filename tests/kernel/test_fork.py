@@ -7,32 +7,17 @@ from typing import Callable
 
 import pytest
 
-from corelock import InvalidArgument, Tracer
+from corelock import Tracer
 from corelock.tracer import ATTACH, Attach
 from tests.cli.bpf_objects import held_by
+from tests.forks import in_child, refused
 from tests.workloads import Workload
 
 pytestmark = pytest.mark.kernel
 
 
-def in_child(check: Callable[[], bool]) -> None:
-    """Fork, and see that what ``check`` says in the child is true."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            code = 0 if check() else 2
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
-
-
 def is_refused(tracer: Tracer) -> bool:
-    try:
-        tracer.stop()
-    except InvalidArgument as error:
-        return f"process {os.getppid()} is tracing" in str(error)
-    return False
+    return refused(tracer.stop)
 
 
 def closes_all(tracer: Tracer) -> bool:

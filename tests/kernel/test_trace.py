@@ -24,6 +24,7 @@ from corelock.symbolize import Symbolizer
 from tests import postgres
 from tests.cli.command import Corelock, eventually
 from tests.event_witness import EventWitness
+from tests.forks import in_child, refused
 from tests.locks import let_queue, queue_length
 from tests.namespaces import PidNamespaces, interrupt_inside
 from tests.workloads import BUILD, Workload
@@ -530,15 +531,7 @@ def test_fields_that_cannot_be_had(fields: list[str], words: str, remedy: str) -
 def test_a_fork_takes_nothing_away() -> None:
     with corelock.EventTrace("t:syscalls:sys_enter_getppid", pid=os.getpid()) as trace:
         os.getppid()
-        child = os.fork()
-        if not child:
-            try:
-                list(trace.take())
-            except InvalidArgument as error:
-                os._exit(7 if "this is not it" in error.message else 2)
-            finally:
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        in_child(lambda: refused(lambda: list(trace.take())))
         trace.stop()
         assert_complete(trace, len(list(trace.take())))
         assert trace.accounting().taken == 1
